@@ -1,0 +1,58 @@
+// dQ = softmaxScale · dS·K: a workgroup makes the rows of one tile of queries of one head, walking over the tiles of
+// keys. result_0 is dQ, which lies like q.
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) index: u32) {
+  start_thread(index);
+  let tiles = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES;
+  let item = group_id.x + group_id.y * groups.x;
+  if (item >= tiles * params.heads * params.batches) {
+    return;
+  }
+  let ids = head_ids(item / tiles / params.heads, item / tiles % params.heads);
+  let query_0 = (tiles - 1u - item % tiles) * BLOCK_QUERIES;
+
+  var accumulator = QueryTile();
+  let end = key_end(min(query_0 + BLOCK_QUERIES, params.queries) - 1u);
+  for (var key_0 = 0u; key_0 < end; key_0 += BLOCK_KEYS) {
+    let partial = is_partial(query_0, key_0 + BLOCK_KEYS);
+    var scores = Scores();
+    make_scores(&scores, ids, query_0, key_0);
+    var d_scores = Scores();
+    make_d_weights(&d_scores, ids, query_0, key_0);
+    softmax_gradient(&scores, &d_scores, ids, query_0, key_0, partial);
+    workgroupBarrier();
+    store_weights(&d_scores);
+    for (var first = 0u; first < BLOCK_KEYS; first += ROW_CHUNK) {
+      workgroupBarrier();
+      for (var n = thread; n < ROW_CHUNK * RIGHT_WIDTH; n += THREADS) {
+        let place = tile_place(n, RIGHT_WIDTH);
+        stage_right(place, key_vec4(ids, key_0 + first + place.x, place.y), partial);
+      }
+      workgroupBarrier();
+      if (!partial || right_is_clean()) {
+        multiply_weights(&accumulator, first);
+      } else {
+        multiply_seen_weights(&accumulator, ids, query_0, key_0, first);
+      }
+    }
+  }
+
+  for (var i = 0u; i < ROWS; i++) {
+    let query = query_0 + query_row(i);
+    if (query < params.queries) {
+      let at = view_at(params.q, ids.batch, query, ids.head);
+      for (var j = 0u; j < COLUMNS; j++) {
+        if (column(j) < HEAD_VEC4) {
+          var value = accumulator[i * COLUMNS + j] * params.scale;
+          if (params.resume != 0u) {
+            value += load_result_0(at, column(j), HEAD_SIZE);
+          }
+          store_result_0(at, column(j), HEAD_SIZE, value);
+        }
+      }
+    }
+  }
+}

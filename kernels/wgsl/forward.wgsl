@@ -1,0 +1,159 @@
+// Forward pass: a workgroup makes the output and LSE of one tile of queries of one head, walking over the tiles of
+// keys with the online softmax of FlashAttention-2 (Dao, 2023, algorithm 1).
+// result_0 is the output [B,Nq,Hq,Dv] or [B,Hq,Nq,Dv].
+
+@group(0) @binding(9) var<storage, read_write> lse: array<f32>; // [B,Hq,Nq]
+
+alias Rows = array<f32, ROWS>;
+
+// For each query of this thread, the largest of what all threads of its row hold. Uses `left`.
+fn row_maxima(mine: ptr<function, Rows>) {
+  workgroupBarrier();
+  for (var g = 0u; g < ROWS / 4u; g++) {
+    left[(g * THREADS_Y + ty) * THREADS_X + tx] =
+        vec4f((*mine)[4u * g], (*mine)[4u * g + 1u], (*mine)[4u * g + 2u], (*mine)[4u * g + 3u]);
+  }
+  workgroupBarrier();
+  for (var g = 0u; g < ROWS / 4u; g++) {
+    var largest = left[(g * THREADS_Y + ty) * THREADS_X];
+    for (var x = 1u; x < THREADS_X; x++) {
+      largest = max(largest, left[(g * THREADS_Y + ty) * THREADS_X + x]);
+    }
+    (*mine)[4u * g] = largest.x;
+    (*mine)[4u * g + 1u] = largest.y;
+    (*mine)[4u * g + 2u] = largest.z;
+    (*mine)[4u * g + 3u] = largest.w;
+  }
+  workgroupBarrier();
+}
+
+// The same for the sum.
+fn row_totals(mine: ptr<function, Rows>) {
+  workgroupBarrier();
+  for (var g = 0u; g < ROWS / 4u; g++) {
+    left[(g * THREADS_Y + ty) * THREADS_X + tx] =
+        vec4f((*mine)[4u * g], (*mine)[4u * g + 1u], (*mine)[4u * g + 2u], (*mine)[4u * g + 3u]);
+  }
+  workgroupBarrier();
+  for (var g = 0u; g < ROWS / 4u; g++) {
+    var total = left[(g * THREADS_Y + ty) * THREADS_X];
+    for (var x = 1u; x < THREADS_X; x++) {
+      total += left[(g * THREADS_Y + ty) * THREADS_X + x];
+    }
+    (*mine)[4u * g] = total.x;
+    (*mine)[4u * g + 1u] = total.y;
+    (*mine)[4u * g + 2u] = total.z;
+    (*mine)[4u * g + 3u] = total.w;
+  }
+}
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) index: u32) {
+  start_thread(index);
+  let tiles = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES;
+  let item = group_id.x + group_id.y * groups.x;
+  if (item >= tiles * params.heads * params.batches) {
+    return;
+  }
+  let ids = head_ids(item / tiles / params.heads, item / tiles % params.heads);
+  // Under causal masking the last queries see the most keys: start with them, so that none is left over at the end.
+  let query_0 = (tiles - 1u - item % tiles) * BLOCK_QUERIES;
+
+  var row_max: Rows;   // of all scores so far, or NOT_SEEN
+  var row_sum: Rows;   // this thread's share of the denominator
+  var accumulator = QueryTile();
+  for (var i = 0u; i < ROWS; i++) {
+    row_max[i] = NOT_SEEN;
+    row_sum[i] = 0.0;
+    let query = query_0 + query_row(i);
+    if (params.resume != 0u && query < params.queries) {
+      // What an earlier window of keys left: its normalised output counts as one key with the score LSE.
+      let earlier = lse[view_at(params.rows, ids.batch, query, ids.head)];
+      if (!(earlier < NOT_SEEN)) {
+        row_max[i] = earlier;
+        row_sum[i] = select(0.0, 1.0, tx == 0u);
+        let at = view_at(params.output, ids.batch, query, ids.head);
+        for (var j = 0u; j < COLUMNS; j++) {
+          if (column(j) < VALUE_VEC4) {
+            accumulator[i * COLUMNS + j] = load_result_0(at, column(j), VALUE_SIZE);
+          }
+        }
+      }
+    }
+  }
+
+  let end = key_end(min(query_0 + BLOCK_QUERIES, params.queries) - 1u);
+  for (var key_0 = 0u; key_0 < end; key_0 += BLOCK_KEYS) {
+    let partial = is_partial(query_0, key_0 + BLOCK_KEYS);
+
+    var scores = Scores();
+    make_scores(&scores, ids, query_0, key_0);
+
+    var new_max: Rows;
+    for (var i = 0u; i < ROWS; i++) {
+      var score = scores[i] * params.scale;
+      if (partial) {
+        for (var c = 0u; c < 4u; c++) {
+          if (!sees(ids, query_0 + query_row(i), key_0 + 4u * tx + c)) {
+            score[c] = NOT_SEEN;
+          }
+        }
+      }
+      scores[i] = score;
+      let largest = max(score.xy, score.zw);
+      new_max[i] = max(row_max[i], max(largest.x, largest.y));
+    }
+    row_maxima(&new_max);
+
+    for (var i = 0u; i < ROWS; i++) {
+      let weights = select(exp_or_nan(scores[i] - new_max[i]), vec4f(), scores[i] == vec4f(NOT_SEEN));
+      let rescale = exp(row_max[i] - new_max[i]);
+      row_sum[i] = row_sum[i] * rescale + dot(weights, vec4f(1.0));
+      row_max[i] = new_max[i];
+      for (var j = 0u; j < COLUMNS; j++) {
+        accumulator[i * COLUMNS + j] *= rescale;
+      }
+      scores[i] = weights;
+      if (DROPOUT) {
+        scores[i] *= factors_of(ids, query_0 + query_row(i), key_0 + 4u * tx);
+      }
+    }
+    store_weights(&scores);
+
+    for (var first = 0u; first < BLOCK_KEYS; first += ROW_CHUNK) {
+      workgroupBarrier();
+      for (var n = thread; n < ROW_CHUNK * RIGHT_WIDTH; n += THREADS) {
+        let place = tile_place(n, RIGHT_WIDTH);
+        stage_right(place, value_vec4(ids, key_0 + first + place.x, place.y), partial);
+      }
+      workgroupBarrier();
+      if (!partial || right_is_clean()) {
+        multiply_weights(&accumulator, first);
+      } else {
+        multiply_seen_weights(&accumulator, ids, query_0, key_0, first);
+      }
+    }
+  }
+
+  row_totals(&row_sum);
+  for (var i = 0u; i < ROWS; i++) {
+    let query = query_0 + query_row(i);
+    if (query < params.queries) {
+      let empty = row_sum[i] == 0.0;
+      let normalise = 1.0 / row_sum[i];
+      let at = view_at(params.output, ids.batch, query, ids.head);
+      for (var j = 0u; j < COLUMNS; j++) {
+        if (column(j) < VALUE_VEC4) {
+          let value = select(accumulator[i * COLUMNS + j] * normalise, vec4f(), empty);
+          store_result_0(at, column(j), VALUE_SIZE, value);
+        }
+      }
+      if (tx == 0u) {
+        let value = select(row_max[i] + log_or_nan(row_sum[i]), negative_infinity(), empty);
+        lse[view_at(params.rows, ids.batch, query, ids.head)] = value;
+      }
+    }
+  }
+}

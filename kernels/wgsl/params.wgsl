@@ -1,0 +1,70 @@
+// What changes from call to call. What stays the same for a pipeline (sizes of tiles and heads, masks in use) is a
+// constant in the generated header before this text. All kernels share the layout of this struct.
+
+// Where a tensor's element (batch, row, head, 0) lies in the buffer bound to it, in elements:
+// base + batch·strides.x + row·strides.y + head·strides.z, everything counted from the start of the window.
+struct View {
+  base: u32,
+  batch: u32,
+  row: u32,
+  head: u32,
+}
+
+// One dispatch covers a window of the problem: the whole of it unless a device limit made the host split it.
+struct Params {
+  q: View,            // [B,Nq,Hq,D]; dQ lies like q
+  k: View,            // [B,Nk,Hkv,D]; dK lies like k
+  v: View,            // [B,Nk,Hkv,Dv]; dV lies like v
+  output: View,       // [B,Nq,Hq,Dv]; dO lies like the output
+  rows: View,         // [B,Hq,Nq] (LSE, dLSE, row statistics): row stride 1
+  mask: View,         // [B|1,Hq|1,Nq|1,Nk|1], strides 0 where broadcast; its key stride is mask_key
+  mask_key: u32,
+  batch_first: u32,   // first of the window's batches, query heads, queries and keys within the problem
+  head_first: u32,
+  query_first: u32,
+  key_first: u32,
+  batches: u32,       // and how many of each
+  heads: u32,
+  queries: u32,
+  keys: u32,
+  group: u32,         // Hq / Hkv
+  heads_per_key: u32, // query heads of the window that share a key head: group, or fewer in a split group
+  causal_offset: i32, // key j is seen by query i when j <= i + causal_offset (positions within the problem)
+  resume: u32,        // 1: an earlier window left partial results in the outputs; add to them
+  scale: f32,         // softmaxScale
+  kept_scale: f32,    // 1 / (1 - dropoutP)
+  drop_below: u32,    // a weight is dropped when its Philox word is below this
+  seed_low: u32,
+  seed_high: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+fn view_at(view: View, batch: u32, row: u32, head: u32) -> u32 {
+  return view.base + batch * view.batch + row * view.row + head * view.head;
+}
+
+// Finite stand-in for the score of a pair that is not seen. WGSL does not promise to handle infinities.
+const NOT_SEEN = -3.4028234e38f;
+const LARGEST = 3.4028234e38f;
+
+fn negative_infinity() -> f32 {
+  var bits = 0xff800000u; // not a constant expression: those must be finite
+  return bitcast<f32>(bits);
+}
+
+fn any_not_finite(value: vec4f) -> bool {
+  let exponent = vec4u(0x7f800000u);
+  return any((bitcast<vec4u>(value) & exponent) == exponent);
+}
+
+// exp and log that hand a NaN on. WGSL does not promise that, nor that x != x finds one; SwiftShader does neither.
+fn exp_or_nan(x: vec4f) -> vec4f {
+  let is_nan = (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+  return select(exp(x), x, is_nan);
+}
+
+fn log_or_nan(x: f32) -> f32 {
+  let is_nan = (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+  return select(log(x), x, is_nan);
+}

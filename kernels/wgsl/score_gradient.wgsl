@@ -1,0 +1,60 @@
+// What dQ and dK, dV share: the weights P and the score gradients dS of one tile, made again from q, k, the saved LSE
+// and dO. With D = rowsum(dO∘O) − dLSE: P = exp(S − LSE), dS = P∘(keep∘dO·Vᵀ − D)  (Dao, 2023, algorithm 2).
+
+// [B,Hq,Nq] of (LSE, D). Rows that see no key have LSE = LARGEST here, so that P = 0.
+@group(0) @binding(9) var<storage, read> row_statistics: array<vec2f>;
+
+fn d_output_vec4(ids: HeadIds, query: u32, d4: u32) -> vec4f {
+  if (query >= params.queries || d4 >= VALUE_VEC4) {
+    return vec4f();
+  }
+  return load_d_output(view_at(params.output, ids.batch, query, ids.head), d4);
+}
+
+fn statistics_of(ids: HeadIds, query: u32) -> vec2f {
+  if (query >= params.queries) {
+    return vec2f(LARGEST, 0.0);
+  }
+  return row_statistics[view_at(params.rows, ids.batch, query, ids.head)];
+}
+
+// dO·Vᵀ of the tile at (query_0, key_0).
+fn make_d_weights(d_weights: ptr<function, Scores>, ids: HeadIds, query_0: u32, key_0: u32) {
+  for (var d4 = 0u; d4 < VALUE_VEC4; d4 += VALUE_CHUNK) {
+    workgroupBarrier();
+    stage_d_output_rows(ids, query_0, d4);
+    stage_turned_values(ids, key_0, d4);
+    workgroupBarrier();
+    multiply_scores(d_weights, VALUE_CHUNK);
+  }
+}
+
+// scores becomes P (with the dropout factors), d_weights, given as dO·Vᵀ, becomes dS without softmaxScale.
+fn softmax_gradient(
+    scores: ptr<function, Scores>, d_weights: ptr<function, Scores>, ids: HeadIds, query_0: u32, key_0: u32,
+    partial: bool) {
+  for (var i = 0u; i < ROWS; i++) {
+    let query = query_0 + query_row(i);
+    let statistics = statistics_of(ids, query);
+    let factors = factors_of(ids, query, key_0 + 4u * tx);
+    var weights = exp_or_nan((*scores)[i] * params.scale - statistics.x);
+    var gradient = weights * ((*d_weights)[i] * factors - statistics.y);
+    if (partial) {
+      for (var c = 0u; c < 4u; c++) {
+        if (!sees(ids, query, key_0 + 4u * tx + c)) {
+          weights[c] = 0.0;
+          gradient[c] = 0.0;
+        }
+      }
+    }
+    (*scores)[i] = weights * factors;
+    (*d_weights)[i] = gradient;
+  }
+}
+
+fn stage_d_output_rows(ids: HeadIds, query_0: u32, d4: u32) {
+  for (var n = thread; n < BLOCK_QUERIES * VALUE_CHUNK; n += THREADS) {
+    let place = tile_place(n, VALUE_CHUNK);
+    left[place.x * LEFT_STRIDE + place.y] = d_output_vec4(ids, query_0 + place.x, d4 + place.y);
+  }
+}
