@@ -35,5 +35,6 @@ fn main(
     sum -= d_lse[row];
   }
   let value = lse[row];
-  row_statistics[row] = vec2f(select(value, LARGEST, value < NOT_SEEN), sum);
+  let at_statistics = view_at(params.statistics, batch, query, head);
+  row_statistics[at_statistics] = vec2f(select(value, LARGEST, value < NOT_SEEN), sum);
 }

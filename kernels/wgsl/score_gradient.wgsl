@@ -15,7 +15,7 @@ fn statistics_of(ids: HeadIds, query: u32) -> vec2f {
   if (query >= params.queries) {
     return vec2f(LARGEST, 0.0);
   }
-  return row_statistics[view_at(params.rows, ids.batch, query, ids.head)];
+  return row_statistics[view_at(params.statistics, ids.batch, query, ids.head)];
 }
 
 // dO·Vᵀ of the tile at (query_0, key_0).

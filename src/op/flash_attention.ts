@@ -1,4 +1,4 @@
-import {op, randomUniform, reshape, tensor, Tensor, tidy} from '@tensorflow/tfjs-core';
+import {op, randomUniform, reshape, tensor, Tensor, tidy, util} from '@tensorflow/tfjs-core';
 import type {Tensor3D, Tensor4D, TensorLike} from '@tensorflow/tfjs-core';
 
 import {shareGradientWork} from './gradient.js';
@@ -28,11 +28,11 @@ function toTensor(value: Input, name: string): Tensor {
   if (!Array.isArray(value) && !ArrayBuffer.isView(value)) {
     throw invalid('a tensor or a nested array', name, value);
   }
-  try {
-    return name === 'mask' ? tensor(value, undefined, 'bool') : tensor(value);
-  } catch (error) {
-    throw invalid(`a tensor or a nested array (${(error as Error).message})`, name, value);
+  const t = name === 'mask' ? tensor(value, undefined, 'bool') : tensor(value);
+  if (util.flatten(value).length !== t.size) {
+    throw invalid('a nested array with rows of equal lengths', name, value);
   }
+  return t;
 }
 
 function heads4D(value: Input, name: string, letters: string): Tensor4D {

@@ -7,7 +7,7 @@ import {headsPerKey, operand, rangeOf, resumes} from './windows.js';
 import type {OperandName, Window} from './windows.js';
 
 /** The members of type View in `Params` (kernels/wgsl/params.wgsl), in order. */
-const VIEWS: readonly OperandName[] = ['q', 'k', 'v', 'output', 'rows', 'mask'];
+const VIEWS: readonly OperandName[] = ['q', 'k', 'v', 'output', 'rows', 'statistics', 'mask'];
 const SCALARS = 19;
 const WORDS = Math.ceil((VIEWS.length * 4 + SCALARS) / 4) * 4;
 

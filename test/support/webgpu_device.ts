@@ -1,0 +1,39 @@
+import * as tf from '@tensorflow/tfjs';
+import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
+
+import type {DeviceLimits} from '../../src/backends/webgpu/plan.js';
+
+export const webgpuBackend = () => tf.backend() as unknown as WebGPUBackend;
+export const deviceOf = (): GPUDevice => webgpuBackend().device;
+
+/** Runs `f` while the current device claims smaller limits than it has. */
+export async function withLimits(smaller: Partial<DeviceLimits>, f: () => Promise<void>): Promise<void> {
+  const device = deviceOf();
+  const limits = new Proxy(device.limits, {
+    get: (real, name) => ({...smaller} as Record<PropertyKey, unknown>)[name] ?? real[name as keyof GPUSupportedLimits],
+  });
+  // Chromium keeps `limits` on the prototype, Dawn in Node on the device itself.
+  const own = Object.getOwnPropertyDescriptor(device, 'limits');
+  Object.defineProperty(device, 'limits', {value: limits, configurable: true});
+  try {
+    await f();
+  } finally {
+    if (own) {
+      Object.defineProperty(device, 'limits', own);
+    } else {
+      delete (device as unknown as {limits?: unknown}).limits;
+    }
+  }
+}
+
+/** Errors that the device reports outside of any error scope while `f` runs: there must be none. */
+export async function deviceErrors(f: () => Promise<void>): Promise<string[]> {
+  const device = deviceOf();
+  const errors: string[] = [];
+  const listen = (event: Event) => errors.push((event as GPUUncapturedErrorEvent).error.message);
+  device.addEventListener('uncapturederror', listen);
+  await f();
+  await device.queue.onSubmittedWorkDone();
+  device.removeEventListener('uncapturederror', listen);
+  return errors;
+}

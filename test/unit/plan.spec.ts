@@ -1,0 +1,151 @@
+import {chunkOf, derive, grid, makePlan, planKey, workgroupBytes, workgroupMemory} from '../../src/backends/webgpu/plan.js';
+import type {DeviceLimits, KernelName} from '../../src/backends/webgpu/plan.js';
+import {header, specialise} from '../../src/backends/webgpu/specialise.js';
+import {makeProblem} from '../../src/op/problem.js';
+import type {Problem} from '../../src/op/problem.js';
+
+/** What WebGPU guarantees on every device. */
+const GUARANTEED: DeviceLimits = {
+  maxComputeWorkgroupStorageSize: 16384,
+  maxComputeInvocationsPerWorkgroup: 256,
+  maxComputeWorkgroupSizeX: 256,
+  maxComputeWorkgroupsPerDimension: 65535,
+  maxStorageBufferBindingSize: 128 * 2 ** 20,
+  maxBufferSize: 256 * 2 ** 20,
+  minStorageBufferOffsetAlignment: 256,
+};
+const LARGE: DeviceLimits = {...GUARANTEED, maxComputeWorkgroupStorageSize: 49152, maxComputeInvocationsPerWorkgroup: 1024};
+const COMPATIBILITY: DeviceLimits =
+    {...GUARANTEED, maxComputeInvocationsPerWorkgroup: 128, maxComputeWorkgroupSizeX: 128};
+
+function problem(headSize: number, valueSize = headSize, more: Partial<Problem> = {}): Problem {
+  return {
+    ...makeProblem({shape: [1, 8, 2, headSize]}, {shape: [1, 8, 2, headSize]}, {shape: [1, 8, 2, valueSize]}, {
+      layout: 'bnhd', causal: false, causalAlignment: 'bottom-right', softmaxScale: 1, dropoutP: 0, seed: 0,
+      computeType: 'float32',
+    }),
+    ...more,
+  };
+}
+
+const KERNELS: KernelName[] = ['forward', 'backward_dq', 'backward_dkv'];
+
+describe('the plan', () => {
+  // [kernel, D, limits] → threadsX × threadsY, rows, headChunk, rowChunk, bytes of workgroup memory
+  const table: Array<[KernelName, number, DeviceLimits, string]> = [
+    ['forward', 64, LARGE, '16x8 rows 8 chunk 8 rowChunk 32 bytes 26128'],
+    ['forward', 128, LARGE, '16x8 rows 8 chunk 8 rowChunk 16 bytes 26128'],
+    ['forward', 256, LARGE, '16x16 rows 4 chunk 8 rowChunk 8 bytes 26128'],
+    ['forward', 64, GUARANTEED, '16x8 rows 4 chunk 4 rowChunk 16 bytes 13072'],
+    ['forward', 256, GUARANTEED, '16x8 rows 4 chunk 4 rowChunk 4 bytes 13072'],
+    ['forward', 256, COMPATIBILITY, '16x8 rows 4 chunk 4 rowChunk 4 bytes 13072'],
+    ['forward', 40, LARGE, '16x8 rows 8 chunk 5 rowChunk 16 bytes 22864'],
+    ['forward', 1, LARGE, '16x8 rows 8 chunk 1 rowChunk 4 bytes 18512'],
+    ['backward_dq', 64, LARGE, '16x8 rows 8 chunk 8 rowChunk 32 bytes 26128'],
+    ['backward_dq', 256, GUARANTEED, '16x8 rows 4 chunk 4 rowChunk 4 bytes 13072'],
+    ['backward_dkv', 64, LARGE, '16x8 rows 8 chunk 8 rowChunk 32 bytes 26128'],
+    ['backward_dkv', 128, LARGE, '16x16 rows 4 chunk 8 rowChunk 16 bytes 26128'],
+    ['backward_dkv', 256, GUARANTEED, '16x16 rows 2 chunk 4 rowChunk 4 bytes 13072'],
+    ['backward_dkv', 256, COMPATIBILITY, '16x8 rows 2 chunk 8 rowChunk 8 bytes 13072'],
+  ];
+  for (const [kernel, size, limits, expected] of table) {
+    it(`for ${kernel}, D=${size}, ${limits.maxComputeWorkgroupStorageSize} bytes, ` +
+       `${limits.maxComputeInvocationsPerWorkgroup} threads`, () => {
+      const p = makePlan(kernel, problem(size), limits);
+      expect(`${p.threadsX}x${p.threadsY} rows ${p.rows} chunk ${p.headChunk} rowChunk ${p.rowChunk} ` +
+             `bytes ${workgroupBytes(p)}`).toBe(expected);
+    });
+  }
+
+  it('exists within the guaranteed limits for every pair of head sizes', () => {
+    for (const limits of [GUARANTEED, COMPATIBILITY, LARGE]) {
+      for (let size = 1; size <= 256; size += size < 20 ? 1 : 17) {
+        for (const valueSize of [1, size, 256]) {
+          for (const kernel of KERNELS) {
+            const plan = makePlan(kernel, problem(size, valueSize), limits);
+            const {threads, columns, keyGroups, headVec4, valueVec4, rightWidth, rightLength, leftLength, blockQueries} =
+                derive(plan);
+            expect(workgroupBytes(plan)).toBeLessThanOrEqual(limits.maxComputeWorkgroupStorageSize);
+            expect(threads).toBeLessThanOrEqual(limits.maxComputeInvocationsPerWorkgroup);
+            expect(columns * plan.threadsX).toBeGreaterThanOrEqual(Math.max(headVec4, valueVec4));
+            // What the kernels count on: whole key groups, whole steps, tiles that hold what is put into them.
+            expect(Number.isInteger(keyGroups)).toBeTrue();
+            expect((4 * plan.threadsX) % plan.rowChunk).toBe(0);
+            expect(blockQueries % plan.rowChunk).toBe(0);
+            expect(plan.rowChunk % 4).toBe(0);
+            expect(rightLength).toBeGreaterThanOrEqual(plan.rowChunk * rightWidth);
+            if (kernel === 'forward') {
+              expect(plan.rows % 4).toBe(0);
+              expect(leftLength).toBeGreaterThanOrEqual(plan.rows / 4 * threads);
+            }
+          }
+        }
+      }
+    }
+  });
+
+  it('counts workgroup memory term by term', () => {
+    // left: 64 queries × 17 vec4s; right: 32 elements × 17 vec4s; the flag.
+    expect(workgroupMemory(makePlan('forward', problem(64), LARGE))).toEqual([
+      {name: 'left', bytes: 64 * 17 * 16}, {name: 'right', bytes: 32 * 17 * 16}, {name: 'right_not_finite', bytes: 16},
+    ]);
+  });
+
+  it('reads vec4s only where both head sizes are multiples of 4', () => {
+    expect(makePlan('forward', problem(64, 32), LARGE).vectorised).toBeTrue();
+    expect(makePlan('forward', problem(64, 30), LARGE).vectorised).toBeFalse();
+    expect(makePlan('forward', problem(63, 32), LARGE).vectorised).toBeFalse();
+  });
+
+  it('refuses a device below the guaranteed limits, naming them', () => {
+    expect(() => makePlan('forward', problem(256), {...GUARANTEED, maxComputeWorkgroupStorageSize: 4096}))
+        .toThrowError(/no forward kernel for head sizes 256 and 256 .* maxComputeWorkgroupStorageSize 4096/);
+  });
+
+  it('has one key for each pipeline, whatever the lengths', () => {
+    const key = (p: Problem) => planKey(makePlan('forward', p, LARGE));
+    expect(key(problem(64, 64, {queryLength: 99, keyLength: 1000, batch: 7}))).toBe(key(problem(64)));
+    for (const other of [{causal: true}, {dropoutP: 0.5}, {maskShape: [1, 1, 1, 8] as const}]) {
+      expect(key(problem(64, 64, other))).not.toBe(key(problem(64)));
+    }
+  });
+
+  it('becomes constants at the head of otherwise unchanged WGSL', () => {
+    const plan = makePlan('backward_dkv', problem(40, 24, {causal: true}), LARGE, {wantKeys: true, wantValues: false});
+    const text = header(plan);
+    for (const line of ['const HEAD_SIZE = 40u;', 'const VALUE_VEC4 = 6u;', 'const CAUSAL = true;',
+                        'const WANT_VALUES = false;', 'const KEY_GROUPS = 2u;']) {
+      expect(text).toContain(line);
+    }
+    expect(specialise(plan).startsWith(text)).toBeTrue();
+    expect(specialise(plan)).toContain('var<storage, read> q: array<vec4f>;');
+  });
+});
+
+describe('chunkOf', () => {
+  const expected: Array<[number, number, number]> = [[16, 8, 8], [10, 8, 5], [18, 8, 6], [1, 8, 1], [16, 4, 4], [9, 4, 3]];
+  for (const [width, most, chunk] of expected) {
+    it(`cuts ${width} vec4s into steps of ${chunk}, at most ${most}`, () => {
+      expect(chunkOf(width, most)).toBe(chunk);
+    });
+  }
+});
+
+describe('grid', () => {
+  it('uses one dimension where it fits and two where not, covering all', () => {
+    expect(grid(1, GUARANTEED)).toEqual([1, 1]);
+    expect(grid(65535, GUARANTEED)).toEqual([65535, 1]);
+    expect(grid(65536, GUARANTEED)).toEqual([32768, 2]);
+    for (const n of [65537, 1e6, 65535 * 65535]) {
+      const [x, y] = grid(n, GUARANTEED);
+      expect(x).toBeLessThanOrEqual(65535);
+      expect(y).toBeLessThanOrEqual(65535);
+      expect(x * y).toBeGreaterThanOrEqual(n);
+      expect(x * y - n).toBeLessThan(y);
+    }
+  });
+
+  it('refuses more than two dimensions hold', () => {
+    expect(() => grid(65535 * 65535 + 1, GUARANTEED)).toThrowError(/maxComputeWorkgroupsPerDimension/);
+  });
+});

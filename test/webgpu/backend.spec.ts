@@ -1,0 +1,155 @@
+import * as tf from '@tensorflow/tfjs';
+import {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
+
+import {flashAttention} from '../../src/index.js';
+import {caseInputs, caseTable} from '../support/cases.js';
+import {attentionOf} from '../support/run_case.js';
+import {SLOW_MS} from '../support/specs.js';
+import {deviceErrors, deviceOf, webgpuBackend} from '../support/webgpu_device.js';
+
+const attend = (x: tf.Tensor4D) => flashAttention(x, x, x, {causal: true});
+
+describe('the WGSL kernels inside tfjs', () => {
+  beforeAll(() => tf.setBackend('webgpu'));
+
+  it('give the same bits every time', async () => {
+    for (const part of ['Nq200 Nk200 Hq2 Hkv2 D64 Dv64 bnhd causal', 'B2 Nq65 Nk80 Hq8 Hkv1', 'dropout 0.3']) {
+      const c = caseTable().find(({name}) => name.includes(part))!;
+      const inputs = caseInputs(c);
+      const first = await attentionOf(c, inputs);
+      for (let n = 0; n < 5; n++) {
+        expect(await attentionOf(c, inputs)).toEqual(first);
+      }
+    }
+  }, SLOW_MS);
+
+  it('keep order with tfjs\' own kernels while buffers are freed and recycled', async () => {
+    // Every step frees what the one before used, before anything is submitted.
+    const x = tf.randomNormal<tf.Rank.R4>([1, 40, 2, 16], 0, 1, 'float32', 7);
+    const chained = tf.tidy(() => {
+      let y: tf.Tensor = x;
+      for (let n = 0; n < 30; n++) {
+        y = tf.tidy(() => tf.add(attend(tf.mul(y, 0.9) as tf.Tensor4D), x));
+      }
+      return y;
+    });
+    const together = await chained.data();
+    let y: tf.Tensor = x.clone();
+    for (let n = 0; n < 30; n++) {
+      const next = tf.tidy(() => tf.add(attend(tf.mul(y, 0.9) as tf.Tensor4D), x));
+      y.dispose();
+      y = next;
+      await y.data(); // submits and waits
+    }
+    expect(await y.data()).toEqual(together);
+    tf.dispose([x, chained, y]);
+  }, SLOW_MS);
+
+  it('leave no tensor and no growing GPU memory behind', async () => {
+    const x = tf.randomNormal<tf.Rank.R4>([1, 33, 2, 16]);
+    const step = async () => {
+      const gradient = tf.tidy(() => tf.grad(t => attend(t as tf.Tensor4D))(x));
+      await gradient.data();
+      gradient.dispose();
+    };
+    await step();
+    await step();
+    const manager = webgpuBackend().bufferManager;
+    const before = {tensors: tf.memory().numTensors, bytes: manager.numBytesAllocated, used: manager.getNumUsedBuffers()};
+    for (let n = 0; n < 10; n++) {
+      await step();
+    }
+    expect({tensors: tf.memory().numTensors, bytes: manager.numBytesAllocated, used: manager.getNumUsedBuffers()})
+        .toEqual(before);
+    x.dispose();
+  }, SLOW_MS);
+
+  it('allocate memory in proportion to the length', async () => {
+    const allocated = async (length: number) => {
+      const x = tf.randomNormal<tf.Rank.R4>([1, length, 1, 8]);
+      await x.data();
+      const before = webgpuBackend().bufferManager.numBytesAllocated;
+      const gradient = tf.tidy(() => tf.grad(t => attend(t as tf.Tensor4D))(x));
+      await gradient.data();
+      const grown = webgpuBackend().bufferManager.numBytesAllocated - before;
+      tf.dispose([x, gradient]);
+      return grown;
+    };
+    const short = await allocated(301);
+    const long = await allocated(301 * 8);
+    expect(short).toBeGreaterThan(0);
+    expect(long / short).toBeLessThan(8.5);
+  }, SLOW_MS);
+
+  it('raise no error on the device', async () => {
+    const errors = await deviceErrors(async () => {
+      const x = tf.ones<tf.Rank.R4>([2, 20, 2, 12]);
+      const gradient = tf.tidy(() => tf.grad(t => attend(t as tf.Tensor4D))(x));
+      await gradient.data();
+      tf.dispose([x, gradient]);
+    });
+    expect(errors).toEqual([]);
+  });
+
+  it('handle empty problems', async () => {
+    const [output, gradient] = tf.tidy(() => {
+      const q = tf.ones<tf.Rank.R4>([1, 2, 1, 4]);
+      const k = tf.ones<tf.Rank.R4>([1, 0, 1, 4]);
+      return [flashAttention(q, k, k), tf.grad(t => flashAttention(t as tf.Tensor4D, k, k))(q)];
+    });
+    expect(await output.data()).toEqual(new Float32Array(8));
+    expect(await gradient.data()).toEqual(new Float32Array(8));
+    tf.dispose([output, gradient]);
+  });
+
+  it('are timed by tf.time and named by tf.profile', async () => {
+    const x = tf.randomNormal<tf.Rank.R4>([1, 128, 2, 32]);
+    await x.data();
+    const time = await tf.time(() => tf.tidy(() => {
+      attend(x);
+    }));
+    if (deviceOf().features.has('timestamp-query')) {
+      expect(time.kernelMs as number).toBeGreaterThan(0);
+    }
+    const profile = await tf.profile(() => tf.tidy(() => tf.grad(t => attend(t as tf.Tensor4D))(x)));
+    const backward = profile.kernels.find(({name}) => name === 'FlashAttentionGrad')!;
+    expect(backward.extraInfo).toContain('FlashAttention row_statistics');
+    expect(backward.extraInfo).toContain('FlashAttention backward_dq');
+    expect(backward.extraInfo).toContain('FlashAttention backward_dkv');
+    x.dispose();
+  }, SLOW_MS);
+
+  it('move tensors over from another backend', async () => {
+    await tf.setBackend('cpu');
+    const x = tf.randomNormal<tf.Rank.R4>([1, 9, 1, 4], 0, 1, 'float32', 3);
+    const expected = tf.tidy(() => attend(x).dataSync());
+    await tf.setBackend('webgpu');
+    const moved = tf.tidy(() => attend(x));
+    const actual = await moved.data();
+    expect(Math.max(...actual.map((value, i) => Math.abs(value - expected[i])))).toBeLessThan(1e-6);
+    tf.dispose([x, moved]);
+  });
+
+  it('say so when the device is lost, and work again on a new one', async () => {
+    const adapter = (await navigator.gpu.requestAdapter())!;
+    const doomed = await adapter.requestDevice();
+    tf.registerBackend('doomed-webgpu', () => new WebGPUBackend(doomed, adapter.info));
+    tf.copyRegisteredKernels('webgpu', 'doomed-webgpu');
+    await tf.setBackend('doomed-webgpu');
+    const x = tf.ones<tf.Rank.R4>([1, 4, 1, 4]);
+    const alive = attend(x);
+    await alive.data();
+    doomed.destroy();
+    await doomed.lost;
+    await Promise.resolve();
+    const before = tf.memory().numTensors;
+    expect(() => attend(x)).toThrowError(/the WebGPU device was lost \(destroyed.*tf.removeBackend/);
+    expect(tf.memory().numTensors).toBe(before);
+    tf.dispose([x, alive]);
+    await tf.setBackend('webgpu');
+    tf.removeBackend('doomed-webgpu');
+    const again = tf.tidy(() => attend(tf.ones([1, 4, 1, 4])));
+    expect(await again.data()).toEqual(new Float32Array(16).fill(1));
+    again.dispose();
+  }, SLOW_MS);
+});
