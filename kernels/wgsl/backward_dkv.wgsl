@@ -2,6 +2,29 @@
 // walking over the query heads that share it and their tiles of queries. One workgroup owns its rows, so the sum is
 // made in the same order every time. result_0 is dK, result_1 is dV; they lie like k and v.
 
+fn stage_queries(ids: HeadIds, query_0: u32, partial: bool) {
+  for (var n = 0u; n < RIGHT_TRIPS; n++) {
+    let row = nth(n) / RIGHT_WIDTH;
+    let d4 = nth(n) % RIGHT_WIDTH;
+    if (RIGHT_EXACT || row < ROW_CHUNK) {
+      let query = min(query_0 + row, params.queries - 1u);
+      stage_right(row, d4, load_q(view_at(params.q, ids.batch, query, ids.head), head_column(d4)), partial);
+    }
+  }
+}
+
+fn stage_output_gradients(ids: HeadIds, query_0: u32, partial: bool) {
+  for (var n = 0u; n < RIGHT_TRIPS; n++) {
+    let row = nth(n) / RIGHT_WIDTH;
+    let d4 = nth(n) % RIGHT_WIDTH;
+    if (RIGHT_EXACT || row < ROW_CHUNK) {
+      let query = min(query_0 + row, params.queries - 1u);
+      let at = view_at(params.output, ids.batch, query, ids.head);
+      stage_right(row, d4, load_d_output(at, value_column(d4)), partial);
+    }
+  }
+}
+
 fn add_to_result_0(tile: ptr<function, KeyTile>, ids: HeadIds, key_0: u32) {
   for (var n = 0u; n < 4u * KEY_GROUPS; n++) {
     let key = key_0 + 4u * key_group(n / 4u) + n % 4u;
@@ -60,7 +83,7 @@ fn main(
   for (var h = 0u; h < params.heads_per_key; h++) {
     let ids = HeadIds(batch, key_head * params.heads_per_key + h, key_head);
     for (var query_0 = begin; query_0 < params.queries; query_0 += BLOCK_QUERIES) {
-      let partial = is_partial(query_0, key_0 + BLOCK_KEYS);
+      let partial = is_partial(query_0, key_0);
       var weights = Scores();
       make_scores(&weights, ids, query_0, key_0);
       var d_scores = Scores();
@@ -72,34 +95,28 @@ fn main(
       if (WANT_VALUES) {
         workgroupBarrier();
         store_weights(&weights);
-        for (var first = 0u; first < BLOCK_QUERIES; first += ROW_CHUNK) {
+        for (var step = 0u; step < BLOCK_QUERIES / ROW_CHUNK; step++) {
           workgroupBarrier();
-          for (var n = thread; n < ROW_CHUNK * RIGHT_WIDTH; n += THREADS) {
-            let place = tile_place(n, RIGHT_WIDTH);
-            stage_right(place, d_output_vec4(ids, query_0 + first + place.x, place.y), partial);
-          }
+          stage_output_gradients(ids, query_0 + step * ROW_CHUNK, partial);
           workgroupBarrier();
           if (!partial || right_is_clean()) {
-            multiply_turned_weights(&d_values, first);
+            multiply_turned_weights(&d_values, step);
           } else {
-            multiply_seen_turned_weights(&d_values, ids, query_0, key_0, first);
+            multiply_seen_turned_weights(&d_values, ids, query_0, key_0, step);
           }
         }
       }
       if (WANT_KEYS) {
         workgroupBarrier();
         store_weights(&d_scores);
-        for (var first = 0u; first < BLOCK_QUERIES; first += ROW_CHUNK) {
+        for (var step = 0u; step < BLOCK_QUERIES / ROW_CHUNK; step++) {
           workgroupBarrier();
-          for (var n = thread; n < ROW_CHUNK * RIGHT_WIDTH; n += THREADS) {
-            let place = tile_place(n, RIGHT_WIDTH);
-            stage_right(place, query_vec4(ids, query_0 + first + place.x, place.y), partial);
-          }
+          stage_queries(ids, query_0 + step * ROW_CHUNK, partial);
           workgroupBarrier();
           if (!partial || right_is_clean()) {
-            multiply_turned_weights(&d_keys, first);
+            multiply_turned_weights(&d_keys, step);
           } else {
-            multiply_seen_turned_weights(&d_keys, ids, query_0, key_0, first);
+            multiply_seen_turned_weights(&d_keys, ids, query_0, key_0, step);
           }
         }
       }

@@ -17,7 +17,7 @@ fn main(
   var accumulator = QueryTile();
   let end = key_end(min(query_0 + BLOCK_QUERIES, params.queries) - 1u);
   for (var key_0 = 0u; key_0 < end; key_0 += BLOCK_KEYS) {
-    let partial = is_partial(query_0, key_0 + BLOCK_KEYS);
+    let partial = is_partial(query_0, key_0);
     var scores = Scores();
     make_scores(&scores, ids, query_0, key_0);
     var d_scores = Scores();
@@ -25,17 +25,14 @@ fn main(
     softmax_gradient(&scores, &d_scores, ids, query_0, key_0, partial);
     workgroupBarrier();
     store_weights(&d_scores);
-    for (var first = 0u; first < BLOCK_KEYS; first += ROW_CHUNK) {
+    for (var step = 0u; step < BLOCK_KEYS / ROW_CHUNK; step++) {
       workgroupBarrier();
-      for (var n = thread; n < ROW_CHUNK * RIGHT_WIDTH; n += THREADS) {
-        let place = tile_place(n, RIGHT_WIDTH);
-        stage_right(place, key_vec4(ids, key_0 + first + place.x, place.y), partial);
-      }
+      stage_key_rows(ids, key_0 + step * ROW_CHUNK, partial);
       workgroupBarrier();
       if (!partial || right_is_clean()) {
-        multiply_weights(&accumulator, first);
+        multiply_weights(&accumulator, step);
       } else {
-        multiply_seen_weights(&accumulator, ids, query_0, key_0, first);
+        multiply_seen_weights(&accumulator, ids, query_0, key_0, step);
       }
     }
   }

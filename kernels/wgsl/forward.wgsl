@@ -2,7 +2,8 @@
 // keys with the online softmax of FlashAttention-2 (Dao, 2023, algorithm 1).
 // result_0 is the output [B,Nq,Hq,Dv] or [B,Hq,Nq,Dv].
 
-@group(0) @binding(9) var<storage, read_write> lse: array<f32>; // [B,Hq,Nq]
+@group(0) @binding(9) var<storage, read_write> lse: array<f32>;       // [B,Hq,Nq]
+@group(0) @binding(10) var<storage, read_write> lse_tail: array<f32>; // the same: what rounding took from the LSE
 
 alias Rows = array<f32, ROWS>;
 
@@ -73,7 +74,7 @@ fn main(
       let earlier = lse[view_at(params.rows, ids.batch, query, ids.head)];
       if (!(earlier < NOT_SEEN)) {
         row_max[i] = earlier;
-        row_sum[i] = select(0.0, 1.0, tx == 0u);
+        row_sum[i] = select(0.0, 1.0 + lse_tail[view_at(params.rows, ids.batch, query, ids.head)], tx == 0u);
         let at = view_at(params.output, ids.batch, query, ids.head);
         for (var j = 0u; j < COLUMNS; j++) {
           if (column(j) < VALUE_VEC4) {
@@ -86,7 +87,7 @@ fn main(
 
   let end = key_end(min(query_0 + BLOCK_QUERIES, params.queries) - 1u);
   for (var key_0 = 0u; key_0 < end; key_0 += BLOCK_KEYS) {
-    let partial = is_partial(query_0, key_0 + BLOCK_KEYS);
+    let partial = is_partial(query_0, key_0);
 
     var scores = Scores();
     make_scores(&scores, ids, query_0, key_0);
@@ -122,17 +123,14 @@ fn main(
     }
     store_weights(&scores);
 
-    for (var first = 0u; first < BLOCK_KEYS; first += ROW_CHUNK) {
+    for (var step = 0u; step < BLOCK_KEYS / ROW_CHUNK; step++) {
       workgroupBarrier();
-      for (var n = thread; n < ROW_CHUNK * RIGHT_WIDTH; n += THREADS) {
-        let place = tile_place(n, RIGHT_WIDTH);
-        stage_right(place, value_vec4(ids, key_0 + first + place.x, place.y), partial);
-      }
+      stage_value_rows(ids, key_0 + step * ROW_CHUNK, partial);
       workgroupBarrier();
       if (!partial || right_is_clean()) {
-        multiply_weights(&accumulator, first);
+        multiply_weights(&accumulator, step);
       } else {
-        multiply_seen_weights(&accumulator, ids, query_0, key_0, first);
+        multiply_seen_weights(&accumulator, ids, query_0, key_0, step);
       }
     }
   }
@@ -151,8 +149,15 @@ fn main(
         }
       }
       if (tx == 0u) {
-        let value = select(row_max[i] + log_or_nan(row_sum[i]), negative_infinity(), empty);
-        lse[view_at(params.rows, ids.batch, query, ids.head)] = value;
+        // The sum of two floats as a float and the exact rest (Knuth's two-sum). exp(S − LSE) in the backward pass is
+        // off by as much as LSE is, and float32 holds a large LSE no better than it holds the scores.
+        let log_sum = log_or_nan(row_sum[i]);
+        let sum = row_max[i] + log_sum;
+        let log_part = sum - row_max[i];
+        let tail = (row_max[i] - (sum - log_part)) + (log_sum - log_part);
+        let row = view_at(params.rows, ids.batch, query, ids.head);
+        lse[row] = select(sum, negative_infinity(), empty);
+        lse_tail[row] = select(tail, 0.0, empty);
       }
     }
   }

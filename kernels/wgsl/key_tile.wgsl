@@ -8,13 +8,16 @@ fn key_group(g: u32) -> u32 {
   return ty + THREADS_Y * g;
 }
 
-// tile[key][·] += weights[query][key] · right[query − first][·] for the ROW_CHUNK queries from `first` on.
-fn multiply_turned_weights(tile: ptr<function, KeyTile>, first: u32) {
+// tile[key][·] += weights[query][key] · right[query][·] for the queries of the tile's n-th step of ROW_CHUNK.
+fn multiply_turned_weights(tile: ptr<function, KeyTile>, step: u32) {
+  let x = tx % THREADS_X;
+  let y = ty % THREADS_Y;
+  let first = (step % (BLOCK_QUERIES / ROW_CHUNK)) * ROW_CHUNK;
   for (var n = 0u; n < ROW_CHUNK; n++) {
     for (var g = 0u; g < KEY_GROUPS; g++) {
-      let weights = left[(first + n) * WEIGHTS_STRIDE + key_group(g)];
+      let weights = left[(first + n) * WEIGHTS_STRIDE + y + THREADS_Y * g];
       for (var j = 0u; j < COLUMNS; j++) {
-        let row = right[n * RIGHT_WIDTH + column(j)];
+        let row = right[n * RIGHT_WIDTH + x + THREADS_X * j];
         let at = 4u * g * COLUMNS + j;
         (*tile)[at] = fma(vec4f(weights.x), row, (*tile)[at]);
         (*tile)[at + COLUMNS] = fma(vec4f(weights.y), row, (*tile)[at + COLUMNS]);
@@ -25,14 +28,14 @@ fn multiply_turned_weights(tile: ptr<function, KeyTile>, first: u32) {
   }
 }
 
-// The same pair by pair, leaving out what is not seen. `query_0` and `key_0` are the tile's first.
-fn multiply_seen_turned_weights(
-    tile: ptr<function, KeyTile>, ids: HeadIds, query_0: u32, key_0: u32, first: u32) {
+// The same pair by pair, leaving out what is not seen. The tile starts at (query_0, key_0).
+fn multiply_seen_turned_weights(tile: ptr<function, KeyTile>, ids: HeadIds, query_0: u32, key_0: u32, step: u32) {
   for (var n = 0u; n < ROW_CHUNK; n++) {
+    let query = step * ROW_CHUNK + n;
     for (var g = 0u; g < KEY_GROUPS; g++) {
       for (var c = 0u; c < 4u; c++) {
-        if (sees(ids, query_0 + first + n, key_0 + 4u * key_group(g) + c)) {
-          let weight = left[(first + n) * WEIGHTS_STRIDE + key_group(g)][c];
+        if (sees(ids, query_0 + query, key_0 + 4u * key_group(g) + c)) {
+          let weight = left[query * WEIGHTS_STRIDE + key_group(g)][c];
           for (var j = 0u; j < COLUMNS; j++) {
             (*tile)[(4u * g + c) * COLUMNS + j] += weight * right[n * RIGHT_WIDTH + column(j)];
           }

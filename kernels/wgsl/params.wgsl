@@ -17,7 +17,7 @@ struct Params {
   v: View,            // [B,Nk,Hkv,Dv]; dV lies like v
   output: View,       // [B,Nq,Hq,Dv]; dO lies like the output
   rows: View,         // [B,Hq,Nq] (LSE, dLSE): row stride 1
-  statistics: View,   // the same, in vec2s
+  statistics: View,   // the same, in vec4s
   mask: View,         // [B|1,Hq|1,Nq|1,Nk|1], strides 0 where broadcast; its key stride is mask_key
   mask_key: u32,
   batch_first: u32,   // first of the window's batches, query heads, queries and keys within the problem

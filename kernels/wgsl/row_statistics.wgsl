@@ -1,12 +1,13 @@
-// First step of the backward pass: for each query, LSE and D = rowsum(dO∘O) − dLSE side by side, so that the kernels
-// after it read them from one buffer. A row that sees no key (LSE = −∞) gets LSE = LARGEST: exp(S − LARGEST) = 0.
+// First step of the backward pass: for each query, LSE, its tail and D = rowsum(dO∘O) − dLSE side by side, so that the
+// kernels after it read them from one buffer. A row that sees no key (LSE = −∞) gets LSE = LARGEST: exp(S − LARGEST) = 0.
 //
 // One thread a row, adding in the same order as multiply_scores adds dO·Vᵀ: for a query that sees a single key O = V,
 // and dS = P∘(dO·Vᵀ − D) is then exactly the zero it should be.
 
 @group(0) @binding(9) var<storage, read> lse: array<f32>;                       // [B,Hq,Nq]
-@group(0) @binding(10) var<storage, read> d_lse: array<f32>;                    // the same; read if HAS_LSE_GRADIENT
-@group(0) @binding(11) var<storage, read_write> row_statistics: array<vec2f>;   // the same
+@group(0) @binding(10) var<storage, read> lse_tail: array<f32>;                 // the same
+@group(0) @binding(11) var<storage, read> d_lse: array<f32>;                    // the same; read if HAS_LSE_GRADIENT
+@group(0) @binding(12) var<storage, read_write> row_statistics: array<vec4f>;   // the same: LSE, tail, D, 0
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -36,5 +37,5 @@ fn main(
   }
   let value = lse[row];
   let at_statistics = view_at(params.statistics, batch, query, head);
-  row_statistics[at_statistics] = vec2f(select(value, LARGEST, value < NOT_SEEN), sum);
+  row_statistics[at_statistics] = vec4f(select(value, LARGEST, value < NOT_SEEN), lse_tail[row], sum, 0.0);
 }

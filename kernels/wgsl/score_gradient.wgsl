@@ -1,32 +1,21 @@
 // What dQ and dK, dV share: the weights P and the score gradients dS of one tile, made again from q, k, the saved LSE
 // and dO. With D = rowsum(dO∘O) − dLSE: P = exp(S − LSE), dS = P∘(keep∘dO·Vᵀ − D)  (Dao, 2023, algorithm 2).
 
-// [B,Hq,Nq] of (LSE, D). Rows that see no key have LSE = LARGEST here, so that P = 0.
-@group(0) @binding(9) var<storage, read> row_statistics: array<vec2f>;
+// [B,Hq,Nq] of (LSE, tail of LSE, D, 0). Rows that see no key have LSE = LARGEST here, so that P = 0.
+@group(0) @binding(9) var<storage, read> row_statistics: array<vec4f>;
 
 fn d_output_vec4(ids: HeadIds, query: u32, d4: u32) -> vec4f {
-  if (query >= params.queries || d4 >= VALUE_VEC4) {
+  if (VALUE_VEC4 % CHUNK != 0u && d4 >= VALUE_VEC4) {
     return vec4f();
   }
-  return load_d_output(view_at(params.output, ids.batch, query, ids.head), d4);
+  return load_d_output(view_at(params.output, ids.batch, min(query, params.queries - 1u), ids.head), d4);
 }
 
-fn statistics_of(ids: HeadIds, query: u32) -> vec2f {
+fn statistics_of(ids: HeadIds, query: u32) -> vec4f {
   if (query >= params.queries) {
-    return vec2f(LARGEST, 0.0);
+    return vec4f(LARGEST, 0.0, 0.0, 0.0);
   }
   return row_statistics[view_at(params.statistics, ids.batch, query, ids.head)];
-}
-
-// dO·Vᵀ of the tile at (query_0, key_0).
-fn make_d_weights(d_weights: ptr<function, Scores>, ids: HeadIds, query_0: u32, key_0: u32) {
-  for (var d4 = 0u; d4 < VALUE_VEC4; d4 += VALUE_CHUNK) {
-    workgroupBarrier();
-    stage_d_output_rows(ids, query_0, d4);
-    stage_turned_values(ids, key_0, d4);
-    workgroupBarrier();
-    multiply_scores(d_weights, VALUE_CHUNK);
-  }
 }
 
 // scores becomes P (with the dropout factors), d_weights, given as dO·Vᵀ, becomes dS without softmaxScale.
@@ -37,8 +26,8 @@ fn softmax_gradient(
     let query = query_0 + query_row(i);
     let statistics = statistics_of(ids, query);
     let factors = factors_of(ids, query, key_0 + 4u * tx);
-    var weights = exp_or_nan((*scores)[i] * params.scale - statistics.x);
-    var gradient = weights * ((*d_weights)[i] * factors - statistics.y);
+    var weights = exp_or_nan((*scores)[i] * params.scale - statistics.x - statistics.y);
+    var gradient = weights * ((*d_weights)[i] * factors - statistics.z);
     if (partial) {
       for (var c = 0u; c < 4u; c++) {
         if (!sees(ids, query, key_0 + 4u * tx + c)) {
@@ -53,8 +42,22 @@ fn softmax_gradient(
 }
 
 fn stage_d_output_rows(ids: HeadIds, query_0: u32, d4: u32) {
-  for (var n = thread; n < BLOCK_QUERIES * VALUE_CHUNK; n += THREADS) {
-    let place = tile_place(n, VALUE_CHUNK);
-    left[place.x * LEFT_STRIDE + place.y] = d_output_vec4(ids, query_0 + place.x, d4 + place.y);
+  for (var n = 0u; n < LEFT_TRIPS; n++) {
+    let row = nth(n) / CHUNK;
+    let part = nth(n) % CHUNK;
+    if (LEFT_EXACT || row < BLOCK_QUERIES) {
+      left[row * LEFT_STRIDE + part] = d_output_vec4(ids, query_0 + row, d4 + part);
+    }
+  }
+}
+
+// dO·Vᵀ of the tile at (query_0, key_0).
+fn make_d_weights(d_weights: ptr<function, Scores>, ids: HeadIds, query_0: u32, key_0: u32) {
+  for (var d4 = 0u; d4 < VALUE_VEC4; d4 += CHUNK) {
+    workgroupBarrier();
+    stage_d_output_rows(ids, query_0, d4);
+    stage_turned_values(ids, key_0, d4);
+    workgroupBarrier();
+    multiply_scores(d_weights);
   }
 }

@@ -27,22 +27,13 @@ fn query_row(i: u32) -> u32 {
   return ty + THREADS_Y * i;
 }
 
-// The n-th element of a tile that is `width` vec4s wide, as (row, vec4).
-fn tile_place(n: u32, width: u32) -> vec2u {
-  return vec2u(n / width, n % width);
-}
-
 // K and V are turned on the way into `right` in blocks of four keys by four elements. Eight neighbouring threads take
 // four keys × two vec4s: whole 32-byte sectors of global memory in, eight different banks out.
-// Gives (first key, vec4) of the n-th block; with an odd width some lie past the end.
+// Gives (first key, vec4) of the n-th block; with an odd CHUNK some lie past the end.
 fn turned_block(n: u32) -> vec2u {
   let keys = (n & 3u) + 4u * ((n >> 3u) % (BLOCK_KEYS / 16u));
   let d4 = ((n >> 2u) & 1u) + 2u * ((n >> 3u) / (BLOCK_KEYS / 16u));
   return vec2u(4u * keys, d4);
-}
-
-fn turned_blocks(width: u32) -> u32 {
-  return (BLOCK_KEYS / 4u) * ((width + 1u) & ~1u);
 }
 
 fn store_turned(block: vec2u, a: vec4f, b: vec4f, c: vec4f, d: vec4f) {
@@ -53,16 +44,21 @@ fn store_turned(block: vec2u, a: vec4f, b: vec4f, c: vec4f, d: vec4f) {
   right[at + 3u * TURNED_STRIDE] = vec4f(a.w, b.w, c.w, d.w);
 }
 
-// scores[query][key] += left[query][·] · right[·][key] over `width` vec4s of the head size.
-fn multiply_scores(scores: ptr<function, Scores>, width: u32) {
-  for (var d4 = 0u; d4 < width; d4++) {
-    let at = 4u * d4 * TURNED_STRIDE + tx;
-    let right_0 = right[at];
-    let right_1 = right[at + TURNED_STRIDE];
-    let right_2 = right[at + 2u * TURNED_STRIDE];
-    let right_3 = right[at + 3u * TURNED_STRIDE];
+// scores[query][key] += left[query][·] · right[·][key] over CHUNK vec4s of the head size.
+//
+// The index arithmetic of the three products (here, query_tile, key_tile) is written so that a compiler can see that
+// it stays inside the tiles: loops from 0 to a constant, `%` by a constant. Tint then leaves out the clamp that WebGPU
+// demands before every other access to workgroup memory.
+fn multiply_scores(scores: ptr<function, Scores>) {
+  let x = tx % THREADS_X;
+  let y = ty % THREADS_Y;
+  for (var d4 = 0u; d4 < CHUNK; d4++) {
+    let right_0 = right[4u * d4 * TURNED_STRIDE + x];
+    let right_1 = right[(4u * d4 + 1u) * TURNED_STRIDE + x];
+    let right_2 = right[(4u * d4 + 2u) * TURNED_STRIDE + x];
+    let right_3 = right[(4u * d4 + 3u) * TURNED_STRIDE + x];
     for (var i = 0u; i < ROWS; i++) {
-      let a = left[query_row(i) * LEFT_STRIDE + d4];
+      let a = left[(y + THREADS_Y * i) * LEFT_STRIDE + d4];
       var sum = (*scores)[i];
       sum = fma(vec4f(a.x), right_0, sum);
       sum = fma(vec4f(a.y), right_1, sum);

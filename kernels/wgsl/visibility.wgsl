@@ -17,12 +17,11 @@ fn head_ids(batch: u32, head: u32) -> HeadIds {
 }
 
 fn sees(ids: HeadIds, query: u32, key: u32) -> bool {
-  var seen = key < params.keys;
+  var seen = key < params.keys && query < params.queries;
   if (CAUSAL) {
     seen = seen && i32(params.key_first + key) <= i32(params.query_first + query) + params.causal_offset;
   }
   if (MASK) {
-    // Queries past the end only fill up the last tile; what they read does not matter but must lie in the mask.
     let row = min(query, params.queries - 1u);
     let at = view_at(params.mask, ids.batch, row, ids.head) + min(key, params.keys - 1u) * params.mask_key;
     seen = seen && mask[at] != 0;
@@ -48,9 +47,10 @@ fn query_begin(key: u32) -> u32 {
   return u32(clamp(begin, 0, i32(params.queries)));
 }
 
-// True when some query from first_query on may not see some key below end_key: such a tile is tested pair by pair.
-fn is_partial(first_query: u32, end_key: u32) -> bool {
-  return MASK || end_key > params.keys || (CAUSAL && key_end(first_query) < end_key);
+// True when not every query of the tile at (query_0, key_0) sees every key: such a tile is tested pair by pair.
+fn is_partial(query_0: u32, key_0: u32) -> bool {
+  return MASK || query_0 + BLOCK_QUERIES > params.queries || key_0 + BLOCK_KEYS > params.keys ||
+      (CAUSAL && key_end(query_0) < key_0 + BLOCK_KEYS);
 }
 
 // Dropout factors of a query and of the four keys from `key` on.

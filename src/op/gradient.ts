@@ -22,7 +22,7 @@ const DIFFERENTIABLE: readonly string[] = ['q', 'k', 'v'];
 function computeGradients(
     wanted: readonly WantedGradient[], dOutput: Tensor|null, dLse: Tensor|null, saved: readonly Tensor[],
     attrs: AttentionAttrs): Tensor[] {
-  const names: GradInputName[] = [...attrs.inputNames, 'output', 'lse', 'dOutput'];
+  const names: GradInputName[] = [...attrs.inputNames, 'output', 'lse', 'lseTail', 'dOutput'];
   const output = saved[attrs.inputNames.length];
   const inputs = [...saved, dOutput ?? zerosLike(output)];
   if (dLse !== null) {
@@ -45,7 +45,7 @@ function gradientMap(
 const forwardGradient: GradConfig = {
   kernelName: FLASH_ATTENTION,
   saveAllInputs: true,
-  outputsToSave: [true, true],
+  outputsToSave: [true, true, true],
   // tfjs asks for one input's gradient at a time and does not say which it will ask for, so here each is computed
   // by itself. Calls through `flashAttention` take the joint way that `shareGradientWork` puts on the tape.
   gradFunc: (dys: Tensor|Tensor[], saved: Tensor[], attrs: NamedAttrMap) => {

@@ -10,8 +10,13 @@ export const FLASH_ATTENTION_GRAD = 'FlashAttentionGrad';
 
 /** Inputs of the forward kernel, in order; those after `v` may be absent. */
 export type AttentionInputName = 'q'|'k'|'v'|'mask';
+/**
+ * Outputs of the forward kernel. `lseTail` [B,Hq,Nq] is what rounding to float32 took from the LSE: the backward pass
+ * computes exp(S − LSE), which is as wrong as the LSE is, and a large LSE has few digits after the point.
+ */
+export type OutputName = 'output'|'lse'|'lseTail';
 /** Inputs of the gradient kernel: the forward kernel's, its outputs, and the gradients of those. */
-export type GradInputName = AttentionInputName|'output'|'lse'|'dOutput'|'dLse';
+export type GradInputName = AttentionInputName|OutputName|'dOutput'|'dLse';
 /** Inputs that have a gradient. */
 export type WantedGradient = 'q'|'k'|'v';
 

@@ -17,6 +17,7 @@ export interface SavedForward {
   readonly mask?: Uint8Array;
   readonly output: View;
   readonly lse: Float32Array;
+  readonly lseTail: Float32Array;
 }
 
 /**
@@ -28,7 +29,7 @@ export interface SavedForward {
 export function attentionBackward(
     problem: Problem, saved: SavedForward, dOutput: View, dLse: Float32Array|undefined, gradients: Gradients) {
   const {batch, queryHeads, keyHeads, queryLength, keyLength, headSize, valueSize, softmaxScale} = problem;
-  const {q, k, v, lse} = saved;
+  const {q, k, v, lse, lseTail} = saved;
   const group = queryHeads / keyHeads;
   const visibility = new Visibility(problem, saved.mask);
   const dropout = new Dropout(problem);
@@ -70,7 +71,7 @@ export function attentionBackward(
               multiplyTransposed(dOTile, rows, vTile, columns, valueSize, 1, dWeights);
             }
             for (let r = 0; r < rows; r++) {
-              const rowLse = lse[rowStart + i0 + r];
+              const rowLse = lse[rowStart + i0 + r] + lseTail[rowStart + i0 + r];
               const count = rowLse === -Infinity ? 0 : visibility.list(b, h, i0 + r, j0, columns, seen);
               if (count === 0) {
                 continue;

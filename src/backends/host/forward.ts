@@ -6,10 +6,11 @@ import type {View} from './tiles.js';
 /**
  * Attention with the online softmax of FlashAttention-2 (Dao, 2023, algorithm 1), float64 inside: for each tile of
  * queries, walk the tiles of keys with a running maximum, denominator and unnormalised output.
- * Writes every element of `output` and of `lse` [B,Hq,Nq].
+ * Writes every element of `output` and of `lse` and `lseTail` [B,Hq,Nq].
  */
 export function attentionForward(
-    problem: Problem, q: View, k: View, v: View, mask: Uint8Array|undefined, output: View, lse: Float32Array) {
+    problem: Problem, q: View, k: View, v: View, mask: Uint8Array|undefined, output: View, lse: Float32Array,
+    lseTail: Float32Array) {
   const {batch, queryHeads, keyHeads, queryLength, valueSize, softmaxScale} = problem;
   const group = queryHeads / keyHeads;
   const visibility = new Visibility(problem, mask);
@@ -82,7 +83,10 @@ export function attentionForward(
           for (let d = 0; d < valueSize; d++) {
             output.data[to + d] = empty ? 0 : accumulator[r * valueSize + d] / rowSum[r];
           }
-          lse[(b * queryHeads + h) * queryLength + i0 + r] = empty ? -Infinity : rowMax[r] + Math.log(rowSum[r]);
+          const row = (b * queryHeads + h) * queryLength + i0 + r;
+          const exactLse = empty ? -Infinity : rowMax[r] + Math.log(rowSum[r]);
+          lse[row] = exactLse;
+          lseTail[row] = empty ? 0 : exactLse - lse[row];
         }
       }
     }

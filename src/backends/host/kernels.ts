@@ -49,10 +49,14 @@ function forwardKernel(inputs: unknown, attrs: NamedAttrMap, backend: HostBacken
   const {tensors, problem} = kernelCall(inputs, attrs as unknown as AttentionAttrs);
   const output = empty(problem, 'output');
   const lse = new Float32Array(util.sizeFromShape(lseShape(problem)));
+  const lseTail = new Float32Array(lse.length);
   attentionForward(
       problem, view(problem, 'q', read(backend, tensors.q)), view(problem, 'k', read(backend, tensors.k)),
-      view(problem, 'v', read(backend, tensors.v)), readMask(backend, tensors.mask), output, lse);
-  return [write(backend, output.data, outputShape(problem)), write(backend, lse, lseShape(problem))];
+      view(problem, 'v', read(backend, tensors.v)), readMask(backend, tensors.mask), output, lse, lseTail);
+  return [
+    write(backend, output.data, outputShape(problem)), write(backend, lse, lseShape(problem)),
+    write(backend, lseTail, lseShape(problem)),
+  ];
 }
 
 function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: HostBackend): TensorInfo[] {
@@ -69,6 +73,7 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: HostBackend):
     mask: readMask(backend, tensors.mask),
     output: view(problem, 'output', read(backend, tensors.output!)),
     lse: read(backend, tensors.lse!),
+    lseTail: read(backend, tensors.lseTail!),
   };
   const dLse = tensors.dLse && read(backend, tensors.dLse);
   attentionBackward(problem, saved, view(problem, 'output', read(backend, tensors.dOutput!)), dLse, gradients);

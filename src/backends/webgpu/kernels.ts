@@ -70,10 +70,14 @@ function forwardKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): 
   const {tensors: {q, k, v, mask}, problem} = kernelCall(inputs, attrs as unknown as AttentionAttrs);
   checkDevice(backend.device);
   if (isEmpty(problem)) {
-    return [filledTensor(backend, outputShape(problem), 0), filledTensor(backend, lseShape(problem), -Infinity)];
+    return [
+      filledTensor(backend, outputShape(problem), 0), filledTensor(backend, lseShape(problem), -Infinity),
+      filledTensor(backend, lseShape(problem), 0),
+    ];
   }
   const output = newTensor(backend, 'the output', outputShape(problem));
   const lse = newTensor(backend, 'the LSE', lseShape(problem));
+  const lseTail = newTensor(backend, 'the tail of the LSE', lseShape(problem));
   run(backend, 'forward', problem, {}, [
     {binding: SLOT.q, tensor: q, operand: 'q'},
     {binding: SLOT.k, tensor: k, operand: 'k'},
@@ -81,8 +85,9 @@ function forwardKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): 
     {binding: SLOT.mask, ...optional(mask, 'mask', q, 'q')},
     {binding: SLOT.result0, tensor: output, operand: 'output'},
     {binding: 9, tensor: lse, operand: 'rows'},
+    {binding: 10, tensor: lseTail, operand: 'rows'},
   ]);
-  return [output, lse];
+  return [output, lse, lseTail];
 }
 
 /** A binding that a shader declares and does not read still needs a buffer: any that is bound for reading anyway. */
@@ -97,7 +102,7 @@ const GRADIENT_SHAPE: Record<WantedGradient, (p: Problem) => number[]> = {q: que
 function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): TensorInfo[] {
   const {wanted} = attrs as unknown as GradAttrs;
   const {tensors, problem} = kernelCall(inputs, attrs as unknown as GradAttrs);
-  const {q, k, v, mask, output, lse, dOutput, dLse} = tensors;
+  const {q, k, v, mask, output, lse, lseTail, dOutput, dLse} = tensors;
   checkDevice(backend.device);
   if (isEmpty(problem)) {
     return wanted.map(name => filledTensor(backend, GRADIENT_SHAPE[name](problem), 0));
@@ -107,13 +112,14 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
     results[name] = newTensor(backend, `the gradient of ${name}`, GRADIENT_SHAPE[name](problem));
   }
   const [batch, heads, queries] = lseShape(problem);
-  const statistics = newTensor(backend, 'the row statistics', [batch, heads, queries, 2]);
+  const statistics = newTensor(backend, 'the row statistics', [batch, heads, queries, 4]);
   run(backend, 'row_statistics', problem, {hasLseGradient: dLse !== undefined}, [
     {binding: SLOT.savedOutput, tensor: output!, operand: 'output'},
     {binding: SLOT.dOutput, tensor: dOutput!, operand: 'output'},
     {binding: 9, tensor: lse!, operand: 'rows'},
-    {binding: 10, tensor: dLse ?? lse!, operand: 'rows'},
-    {binding: 11, tensor: statistics, operand: 'statistics'},
+    {binding: 10, tensor: lseTail!, operand: 'rows'},
+    {binding: 11, tensor: dLse ?? lse!, operand: 'rows'},
+    {binding: 12, tensor: statistics, operand: 'statistics'},
   ]);
   const common: Binding[] = [
     {binding: SLOT.q, tensor: q, operand: 'q'},

@@ -28,9 +28,8 @@ export interface Blocking {
   readonly threadsY: number;
   /** Queries of one thread. */
   readonly rows: number;
-  /** vec4s of D and of Dv that are in workgroup memory at a time while scores are made. */
-  readonly headChunk: number;
-  readonly valueChunk: number;
+  /** vec4s of D (of Dv, for dO·Vᵀ) that are in workgroup memory at a time while scores are made. */
+  readonly chunk: number;
   /** Rows of the right operand that are in workgroup memory at a time while results are made. */
   readonly rowChunk: number;
 }
@@ -64,6 +63,14 @@ export interface Derived {
   readonly rightWidth: number;
   readonly leftLength: number;
   readonly rightLength: number;
+  /** Loads of one thread for a step of the left operand, of the turned right one (in blocks), of the right one. */
+  readonly leftTrips: number;
+  readonly turnedTrips: number;
+  readonly rightTrips: number;
+  /** Whether those loads come out even, so that none needs a test. */
+  readonly leftExact: boolean;
+  readonly turnedExact: boolean;
+  readonly rightExact: boolean;
 }
 
 /** Threads of the one-pass row_statistics kernel, one to a row. */
@@ -72,7 +79,7 @@ const ROW_STATISTICS_THREADS = 64;
 const vec4s = (size: number) => Math.ceil(size / 4);
 
 export function derive(plan: Plan): Derived {
-  const {threadsX, threadsY, rows, headChunk, valueChunk, rowChunk} = plan;
+  const {threadsX, threadsY, rows, chunk, rowChunk} = plan;
   const threads = threadsX * threadsY;
   const blockQueries = threadsY * rows;
   const blockKeys = threadsX * 4;
@@ -80,15 +87,25 @@ export function derive(plan: Plan): Derived {
   const valueVec4 = vec4s(plan.valueSize);
   const columns = Math.ceil(Math.max(headVec4, valueVec4) / threadsX);
   // Odd strides: rows that are read together lie in different banks.
-  const leftStride = Math.max(headChunk, valueChunk) | 1;
+  const leftStride = chunk | 1;
   const weightsStride = threadsX + 1;
   const turnedStride = threadsX + 1;
   const rightWidth = threadsX * columns;
+  const leftLoads = blockQueries * chunk;
+  // turned_block takes two vec4s of the chunk at a time.
+  const turnedBlocks = blockKeys / 4 * (chunk + chunk % 2);
+  const rightLoads = rowChunk * rightWidth;
   return {
-    threads, blockQueries, blockKeys, headVec4, valueVec4, columns, keyGroups: threadsX / threadsY,
+    threads, blockQueries, blockKeys, headVec4, valueVec4, columns, keyGroups: Math.floor(threadsX / threadsY),
     leftStride, weightsStride, turnedStride, rightWidth,
     leftLength: blockQueries * Math.max(leftStride, weightsStride),
-    rightLength: Math.max(4 * Math.max(headChunk, valueChunk) * turnedStride, rowChunk * rightWidth),
+    rightLength: Math.max(4 * chunk * turnedStride, rowChunk * rightWidth),
+    leftTrips: Math.ceil(leftLoads / threads),
+    turnedTrips: Math.ceil(turnedBlocks / threads),
+    rightTrips: Math.ceil(rightLoads / threads),
+    leftExact: leftLoads % threads === 0,
+    turnedExact: chunk % 2 === 0 && turnedBlocks % threads === 0,
+    rightExact: rightLoads % threads === 0,
   };
 }
 
@@ -110,30 +127,34 @@ export function workgroupBytes(plan: Plan): number {
 }
 
 /**
- * [threadsX, threadsY, rows] in order of preference. Registers decide: a thread keeps `rows` score vec4s (twice that
- * in the backward kernels) and its share of the results. With 8 rows a vec4 that is read from workgroup memory
- * serves 8·4/(8+4)·… fused multiply-adds, with 4 rows fewer; wide heads leave no registers for 8.
+ * [threadsX, threadsY, rows] in order of preference. Measured on an H200 through Dawn, 2026-11-23, N = 4096, among 17
+ * blockings (benchmarks/NOTES.md): 256 threads with 4 rows each keep few enough registers for full occupancy and are
+ * within 7% of the best everywhere but forward at D = 128, where the 8 score columns of `threadsX` 8 leave more of the
+ * work to the products with V (26.1 against 18.8 TFLOP/s). What follows the first is for devices with less.
  */
 function blockings(kernel: KernelName, width: number): Array<[number, number, number]> {
-  if (kernel === 'backward_dkv') {
-    return width <= 64 ? [[16, 8, 8], [16, 8, 4], [16, 8, 2]] : [[16, 16, 4], [16, 16, 2], [16, 8, 2]];
+  switch (kernel) {
+    case 'backward_dkv':
+      return [[16, 16, 4], [16, 16, 2], [16, 8, 2]];
+    case 'backward_dq':
+      return [[16, 16, 4], [16, 16, 2], [16, 8, 4]];
+    default:
+      return width > 64 && width <= 128 ? [[8, 16, 4]] : [[16, 16, 4], [16, 8, 4]];
   }
-  return width <= 128 ? [[16, 8, 8], [16, 8, 4]] : [[16, 16, 4], [16, 8, 4]];
 }
 
+/** Most vec4s of the head size in workgroup memory at a time: 8 unroll into more code than pays (NOTES.md). */
+const LARGEST_CHUNK = 4;
+
 /**
- * vec4s per step over a head of `width` vec4s, at most `most`: the fewest padded vec4s, counting each step's two
- * barriers as one vec4 more.
+ * vec4s per step over heads of `widths` vec4s, at most `most`: the fewest padded vec4s in all, counting each step's
+ * two barriers as one vec4 more.
  */
-export function chunkOf(width: number, most: number): number {
+export function chunkOf(widths: readonly number[], most: number): number {
+  const cost = (chunk: number) => widths.reduce((sum, width) => sum + Math.ceil(width / chunk) * (chunk + 1), 0);
   let best = 1;
-  let least = Infinity;
-  for (let chunk = Math.min(most, width); chunk >= 1; chunk--) {
-    const cost = Math.ceil(width / chunk) * (chunk + 1);
-    if (cost < least) {
-      least = cost;
-      best = chunk;
-    }
+  for (let chunk = 2; chunk <= Math.min(most, Math.max(...widths)); chunk++) {
+    best = cost(chunk) <= cost(best) ? chunk : best;
   }
   return best;
 }
@@ -165,19 +186,16 @@ export function makePlan(
     // No tiles: the blocking only carries the number of threads. Masks make no difference to it.
     return {
       ...common, causal: false, mask: false, dropout: false,
-      threadsX: ROW_STATISTICS_THREADS, threadsY: 1, rows: 1, headChunk: 1, valueChunk: 1, rowChunk: 1,
+      threadsX: ROW_STATISTICS_THREADS, threadsY: 1, rows: 1, chunk: 1, rowChunk: 1,
     };
   }
-  const headVec4 = vec4s(headSize);
-  const valueVec4 = vec4s(valueSize);
+  const widths = kernel === 'forward' ? [vec4s(headSize)] : [vec4s(headSize), vec4s(valueSize)];
   for (const [threadsX, threadsY, rows] of blockings(kernel, Math.max(headSize, valueSize))) {
-    for (const most of [8, 4, 2, 1]) {
-      const headChunk = chunkOf(headVec4, most);
-      const valueChunk = chunkOf(valueVec4, most);
-      const stepless: Plan = {...common, threadsX, threadsY, rows, headChunk, valueChunk, rowChunk: 4};
-      // As many rows a step as fit into what the scores need anyway.
+    for (let most = LARGEST_CHUNK; most >= 1; most /= 2) {
+      const stepless: Plan = {...common, threadsX, threadsY, rows, chunk: chunkOf(widths, most), rowChunk: 4};
+      // As many rows a step as fit into what the scores need anyway, or into 4 KB.
       const {rightLength, rightWidth} = derive(stepless);
-      const rowChunk = [32, 16, 8].find(n => n * rightWidth <= rightLength) ?? 4;
+      const rowChunk = [32, 16, 8].find(n => n * rightWidth <= Math.max(rightLength, 256)) ?? 4;
       const plan: Plan = {...stepless, rowChunk};
       if (fits(plan, limits)) {
         return plan;

@@ -58,7 +58,7 @@ export function operand(problem: Problem, name: OperandName): Operand {
     case 'statistics': {
       const [, heads, length] = lseShape(problem);
       const strides = {batch: heads * length, head: length, row: 1};
-      return {...perQuery, strides, size: 1, bytes: name === 'rows' ? 4 : 8};
+      return {...perQuery, strides, size: 1, bytes: name === 'rows' ? 4 : 16};
     }
     case 'mask': {
       const [batch, head, row, key] = maskStrides(problem);
