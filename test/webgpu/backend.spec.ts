@@ -130,6 +130,51 @@ describe('the WGSL kernels inside tfjs', () => {
     tf.dispose([x, moved]);
   });
 
+  it('say so at the next call when memory ran out, and go on after that', async () => {
+    const device = deviceOf();
+    const x = tf.ones<tf.Rank.R4>([1, 4, 1, 4]);
+    const pop = device.popErrorScope.bind(device);
+    attend(x).dispose(); // compiles the kernel, outside of what follows
+    const say = spyOn(console, 'error');
+    // No memory in this machine is small enough to run out of: what WebGPU would answer stands in for it.
+    device.popErrorScope = async () => {
+      await pop();
+      return {message: 'simulated'} as GPUError;
+    };
+    const failed = attend(x);
+    device.popErrorScope = pop;
+    await failed.data();
+    expect(say).toHaveBeenCalledWith(jasmine.stringMatching(/no memory for 64 bytes of results \(simulated\)/));
+    const before = tf.memory().numTensors;
+    expect(() => attend(x)).toThrowError(/no memory for .* use a smaller batch or length/);
+    expect(tf.memory().numTensors).toBe(before);
+    const after = attend(x);
+    expect(await after.data()).toEqual(new Float32Array(16).fill(1));
+    tf.dispose([x, failed, after]);
+  });
+
+  it('say so when the device refuses to compile a kernel', async () => {
+    const adapter = (await navigator.gpu.requestAdapter())!;
+    const refusing = await adapter.requestDevice();
+    const createShaderModule = refusing.createShaderModule.bind(refusing);
+    refusing.createShaderModule = descriptor =>
+        createShaderModule({...descriptor, code: descriptor.code.replace('fn main(', 'fn main(oops')});
+    tf.registerBackend('refusing-webgpu', () => new WebGPUBackend(refusing, adapter.info));
+    tf.copyRegisteredKernels('webgpu', 'refusing-webgpu');
+    await tf.setBackend('refusing-webgpu');
+    const say = spyOn(console, 'error');
+    const x = tf.ones<tf.Rank.R4>([1, 4, 1, 4]);
+    attend(x);
+    await refusing.queue.onSubmittedWorkDone();
+    for (let n = 0; n < 50 && say.calls.count() === 0; n++) {
+      await new Promise(resolve => setTimeout(resolve, 20));
+    }
+    expect(say.calls.mostRecent().args[0]).toMatch(/forward kernel does not compile[^]*\n\d+:\d+ [^]*fn main\(oops/);
+    expect(() => attend(x)).toThrowError(/forward kernel does not compile on this WebGPU device \(\d+:\d+ /);
+    await tf.setBackend('webgpu');
+    tf.removeBackend('refusing-webgpu');
+  });
+
   it('say so when the device is lost, and work again on a new one', async () => {
     const adapter = (await navigator.gpu.requestAdapter())!;
     const doomed = await adapter.requestDevice();

@@ -2,10 +2,14 @@ import {planKey} from './plan.js';
 import type {DeviceLimits, Plan} from './plan.js';
 import {specialise} from './specialise.js';
 
-/** What is remembered about a device: its compiled pipelines, and that it was lost. */
+/** What is remembered about a device: its compiled pipelines, and what has gone wrong on it. */
 interface DeviceState {
   readonly pipelines: Map<string, GPUComputePipeline>;
   lost?: GPUDeviceLostInfo;
+  /** A kernel that this device refused to compile: every result of it is undefined. */
+  broken?: string;
+  /** An allocation that failed since the last call. */
+  outOfMemory?: string;
 }
 
 const states = new WeakMap<GPUDevice, DeviceState>();
@@ -23,14 +27,26 @@ function stateOf(device: GPUDevice): DeviceState {
   return state;
 }
 
-/** @throws when the device is known to be lost: nothing that is recorded on it will run. */
+/**
+ * WebGPU reports most failures after the call that caused them has returned. They are put on the console when they
+ * arrive, and thrown by the next call on the device.
+ * @throws when the device is lost, refused a kernel, or ran out of memory since the last call.
+ */
 export function checkDevice(device: GPUDevice): void {
-  const {lost} = stateOf(device);
-  if (lost) {
+  const state = stateOf(device);
+  if (state.lost) {
     throw new Error(
-        `flashAttention: the WebGPU device was lost (${lost.reason}: ${lost.message || 'no message'}); ` +
+        `flashAttention: the WebGPU device was lost (${state.lost.reason}: ${state.lost.message || 'no message'}); ` +
         'its tensors are gone. Remove the backend (tf.removeBackend(\'webgpu\')), register it again and rebuild the ' +
         'model, or continue on another backend');
+  }
+  if (state.broken) {
+    throw new Error(state.broken);
+  }
+  if (state.outOfMemory) {
+    const message = state.outOfMemory;
+    state.outOfMemory = undefined;
+    throw new Error(message);
   }
 }
 
@@ -43,29 +59,50 @@ export function checkSize(limits: DeviceLimits, name: string, bytes: number): vo
   }
 }
 
-function reportCompileErrors(module: GPUShaderModule, code: string): void {
-  void module.getCompilationInfo().then(({messages}) => {
-    const errors = messages.filter(({type}) => type === 'error');
-    if (errors.length > 0) {
-      const list = errors.map(m => `${m.lineNum}:${m.linePos} ${m.message}`).join('\n');
-      const numbered = code.split('\n').map((line, n) => `${String(n + 1).padStart(4)} ${line}`).join('\n');
-      console.error(`flashAttention: a WGSL kernel does not compile on this device\n${list}\n${numbered}`);
+/** Runs `allocate`, and remembers if the device had no memory for it. */
+export function watchMemory<T>(device: GPUDevice, bytes: number, allocate: () => T): T {
+  device.pushErrorScope('out-of-memory');
+  const result = allocate();
+  void device.popErrorScope().then(error => {
+    if (error) {
+      const message = `flashAttention: the WebGPU device had no memory for ${bytes} bytes of results ` +
+          `(${error.message}); they are undefined. Free tensors, or use a smaller batch or length`;
+      stateOf(device).outOfMemory = message;
+      console.error(message);
     }
-  });
+  }, () => undefined); // rejected when the device is lost, which `lost` reports
+  return result;
+}
+
+async function explainFailure(module: GPUShaderModule, code: string, plan: Plan, error: GPUError): Promise<string> {
+  const {messages} = await module.getCompilationInfo();
+  const list = messages.map(m => `${m.lineNum}:${m.linePos} ${m.message}`).join('\n');
+  const numbered = code.split('\n').map((line, n) => `${String(n + 1).padStart(4)} ${line}`).join('\n');
+  console.error(`flashAttention: the ${plan.kernel} kernel does not compile on this device: ${error.message}\n` +
+                `${list}\n${numbered}`);
+  return `flashAttention: the ${plan.kernel} kernel does not compile on this WebGPU device ` +
+      `(${(list || error.message).split('\n')[0]}); results are undefined. Use another backend`;
 }
 
 /** The pipeline of a plan, compiled once a device. */
 export function pipelineOf(device: GPUDevice, plan: Plan): GPUComputePipeline {
-  const {pipelines} = stateOf(device);
+  const state = stateOf(device);
   const key = planKey(plan);
-  let pipeline = pipelines.get(key);
+  let pipeline = state.pipelines.get(key);
   if (!pipeline) {
     const code = specialise(plan);
-    const module = device.createShaderModule({label: `flashAttention ${plan.kernel}`, code});
-    reportCompileErrors(module, code);
-    pipeline = device.createComputePipeline(
-        {label: `flashAttention ${plan.kernel}`, layout: 'auto', compute: {module, entryPoint: 'main'}});
-    pipelines.set(key, pipeline);
+    const label = `flashAttention ${plan.kernel}`;
+    device.pushErrorScope('internal');
+    device.pushErrorScope('validation');
+    const module = device.createShaderModule({label, code});
+    pipeline = device.createComputePipeline({label, layout: 'auto', compute: {module, entryPoint: 'main'}});
+    void Promise.all([device.popErrorScope(), device.popErrorScope()]).then(async ([validation, internal]) => {
+      const error = validation ?? internal;
+      if (error) {
+        state.broken = await explainFailure(module, code, plan, error);
+      }
+    }, () => undefined);
+    state.pipelines.set(key, pipeline);
   }
   return pipeline;
 }

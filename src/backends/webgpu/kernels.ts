@@ -8,7 +8,7 @@ import type {Problem} from '../../op/problem.js';
 
 import {bufferOf, record, uniformBuffer} from './backend.js';
 import type {Backend} from './backend.js';
-import {checkDevice, checkSize, pipelineOf} from './device.js';
+import {checkDevice, checkSize, pipelineOf, watchMemory} from './device.js';
 import {packParams} from './params.js';
 import {grid, makePlan, workgroupCount} from './plan.js';
 import type {DeviceLimits, Features, KernelName} from './plan.js';
@@ -57,9 +57,14 @@ function run(
   }
 }
 
+/** A tensor without contents, its buffer allocated. */
 function newTensor(backend: Backend, name: string, shape: number[]): TensorInfo {
-  checkSize(backend.device.limits, name, 4 * util.sizeFromShape(shape));
-  return backend.makeTensorInfo(shape, 'float32');
+  const {device} = backend;
+  const bytes = 4 * util.sizeFromShape(shape);
+  checkSize(device.limits, name, bytes);
+  const tensor = backend.makeTensorInfo(shape, 'float32');
+  watchMemory(device, bytes, () => backend.uploadToGPU(tensor.dataId));
+  return tensor;
 }
 
 function filledTensor(backend: Backend, shape: number[], value: number): TensorInfo {
