@@ -74,7 +74,8 @@ function shapes(): Shape[] {
   const list: Shape[] = [];
   for (const headSize of args.sizes.split(',').map(Number)) {
     for (const length of args.lengths.split(',').map(Number)) {
-      list.push({batch: Math.max(1, Number(args.tokens) / length), heads: Number(args.width) / headSize, length, headSize});
+      const batch = Math.max(1, Number(args.tokens) / length);
+      list.push({batch, heads: Number(args.width) / headSize, length, headSize});
     }
   }
   // The shape that the project's own targets name.
@@ -91,7 +92,7 @@ function standardRefusal({batch, heads, length}: Shape): string|undefined {
   const scoreBytes = 4 * batch * heads * length * length;
   const {device} = tf.backend() as unknown as {device?: GPUDevice};
   const largest = device ? device.limits.maxStorageBufferBindingSize : 4 * 2 ** 30;
-  return scoreBytes > largest ? `its scores take ${scoreBytes} bytes, over the limit of ${largest} a binding` : undefined;
+  return scoreBytes > largest ? `its scores take ${scoreBytes} bytes, over the ${largest} of a binding` : undefined;
 }
 
 interface Inputs {
@@ -170,7 +171,8 @@ for (const shape of shapes()) {
         for (const result of await measure(kind, attention, shape, causal, inputs)) {
           results.push(result);
           console.log(
-              `${label.padEnd(28)} ${kind.padEnd(9)} ${result.pass.padEnd(17)} ${result.medianMs.toFixed(3).padStart(9)} ms ` +
+              `${label.padEnd(28)} ${kind.padEnd(9)} ${result.pass.padEnd(17)} ` +
+              `${result.medianMs.toFixed(3).padStart(9)} ms ` +
               `±${(100 * result.spread).toFixed(0).padStart(2)}% ${result.tflops.toFixed(2).padStart(6)} TFLOP/s, ` +
               `peak ${(result.peakBytes / 2 ** 20).toFixed(1)} MiB`);
         }

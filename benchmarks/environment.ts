@@ -20,9 +20,10 @@ function gitCommit(): string {
     return process.env.BUNDLE_COMMIT;
   }
   try {
-    const git = (...args: string[]) => execFileSync('git', args, {encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore']});
-    const dirty = git('status', '--porcelain', '--untracked-files=no').trim() === '' ? '' : '-dirty';
-    return git('rev-parse', '--short', 'HEAD').trim() + dirty;
+    const git = (...args: string[]) =>
+        execFileSync('git', args, {encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore']}).trim();
+    const dirty = git('status', '--porcelain', '--untracked-files=no') === '' ? '' : '-dirty';
+    return git('rev-parse', '--short', 'HEAD') + dirty;
   } catch {
     return 'unknown';
   }

@@ -18,8 +18,6 @@ import {headsPerKey, makeWindows} from '../src/backends/webgpu/windows.js';
 import {makeProblem} from '../src/op/problem.js';
 import type {Problem} from '../src/op/problem.js';
 
-import {unrolled} from './unroll_wgsl.js';
-
 const {values: args} = parseArgs({options: {
   kernels: {type: 'string', default: 'forward,backward_dq,backward_dkv'},
   sizes: {type: 'string', default: '64,128'},
@@ -28,7 +26,6 @@ const {values: args} = parseArgs({options: {
   width: {type: 'string', default: '2048'},
   causal: {type: 'boolean', default: false},
   blockings: {type: 'string', default: ''},
-  unroll: {type: 'boolean', default: false},
   dawn: {type: 'string', default: 'allow_unsafe_apis'},
   label: {type: 'string', default: ''},
 }});
@@ -156,24 +153,25 @@ async function read(buffer: GPUBuffer, bytes: number): Promise<Float32Array> {
 
 /** Bindings of each kernel; see src/backends/webgpu/kernels.ts. */
 const BINDINGS: Record<KernelName, number[]> = {
-  forward: [1, 2, 3, 6, 8, 9],
-  row_statistics: [4, 5, 9, 10, 11],
+  forward: [1, 2, 3, 6, 8, 9, 10],
+  row_statistics: [4, 5, 9, 10, 11, 12],
   backward_dq: [1, 2, 3, 4, 6, 8, 9],
   backward_dkv: [1, 2, 3, 4, 6, 7, 8, 9],
 };
 
-async function prepare(plan: Plan, data: Data, buffers: Map<number, GPUBuffer>, code: string) {
+async function prepare(plan: Plan, data: Data, buffers: Map<number, GPUBuffer>) {
   const {problem} = data;
   const windows = makeWindows(plan.kernel, problem, device.limits);
   if (windows.length !== 1) {
     throw new Error('the problem does not fit one window');
   }
-  const module = device.createShaderModule({code});
+  const module = device.createShaderModule({code: specialise(plan)});
   const start = performance.now();
   const pipeline = await device.createComputePipelineAsync({layout: 'auto', compute: {module, entryPoint: 'main'}});
   const compileMs = performance.now() - start;
   const contents = packParams(plan.kernel, problem, windows[0], device.limits);
-  const uniforms = device.createBuffer({size: contents.byteLength, usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST});
+  const usage = GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST;
+  const uniforms = device.createBuffer({size: contents.byteLength, usage});
   device.queue.writeBuffer(uniforms, 0, contents);
   const entries = [{binding: 0, resource: {buffer: uniforms}}, ...BINDINGS[plan.kernel].map(binding => ({
     // An absent mask is bound to q, as the backend does.
@@ -217,23 +215,25 @@ for (const headSize of args.sizes.split(',').map(Number)) {
   const empty = (length: number) => bufferWith(new Float32Array(length));
   const output = empty(elements);
   const lse = empty(rows);
-  const statistics = empty(2 * rows);
+  const lseTail = empty(rows);
+  const statistics = empty(4 * rows);
   // The backward kernels start from a real forward pass.
-  const forwardBuffers = new Map([...buffers, [6, output], [9, lse]] as const);
-  const own = makePlan('forward', problem, device.limits);
-  const forward = await prepare(own, data, forwardBuffers, specialise(own));
+  const forwardBuffers = new Map([...buffers, [6, output], [9, lse], [10, lseTail]] as const);
+  const forward = await prepare(makePlan('forward', problem, device.limits), data, forwardBuffers);
   await timePass(forward.dispatch, 1);
   const statisticsPlan = makePlan('row_statistics', problem, device.limits);
   const rowStatistics = await prepare(
-      statisticsPlan, data, new Map([...buffers, [5, output], [9, lse], [10, lse], [11, statistics]] as const),
-      specialise(statisticsPlan));
+      statisticsPlan, data,
+      new Map([...buffers, [5, output], [9, lse], [10, lseTail], [11, lse], [12, statistics]] as const));
   await timePass(rowStatistics.dispatch, 1);
   console.log(`D=${headSize} row_statistics ${(await time(rowStatistics.dispatch)).ms.toFixed(3)} ms`);
 
   const results = [empty(elements), empty(elements)];
   for (const kernel of args.kernels.split(',') as KernelName[]) {
-    const bound = kernel === 'forward' ? new Map([...buffers, [6, results[0]], [9, lse]] as const) :
-                                         new Map([...buffers, [6, results[0]], [7, results[1]], [9, statistics]] as const);
+    const own: Array<[number, GPUBuffer]> = kernel === 'forward' ?
+        [[6, results[0]], [9, lse], [10, lseTail]] :
+        [[6, results[0]], [7, results[1]], [9, statistics]];
+    const bound = new Map([...buffers, ...own]);
     let expected: Float32Array|undefined;
     for (const plan of candidates(kernel, problem)) {
       const name = `${plan.threadsX}x${plan.threadsY}x${plan.rows}:${plan.chunk}:${plan.rowChunk}`;
@@ -244,8 +244,7 @@ for (const headSize of args.sizes.split(',').map(Number)) {
         continue;
       }
       try {
-        const code = specialise(plan);
-        const ready = await prepare(plan, data, bound, args.unroll ? unrolled(code) : code);
+        const ready = await prepare(plan, data, bound);
         const {ms, spread} = await time(ready.dispatch);
         const checked = await read(results[0], Math.min(elements * 4, 2 ** 24));
         expected ??= checked;
@@ -254,14 +253,15 @@ for (const headSize of args.sizes.split(',').map(Number)) {
             (args.causal ? 2 : 1);
         console.log(
             `D=${headSize} ${kernel.padEnd(13)} ${name.padEnd(14)} ${String(bytes).padStart(6)} B ` +
-            `${ms.toFixed(3).padStart(9)} ms ±${(100 * spread).toFixed(0)}% ${(flops / ms / 1e9).toFixed(2).padStart(6)} TFLOP/s ` +
+            `${ms.toFixed(3).padStart(9)} ms ±${(100 * spread).toFixed(0)}% ` +
+            `${(flops / ms / 1e9).toFixed(2).padStart(6)} TFLOP/s ` +
             `compile ${ready.compileMs.toFixed(0)} ms, differs ${difference.toExponential(1)}`);
       } catch (error) {
         console.log(`D=${headSize} ${kernel} ${name}: ${(error as Error).message.slice(0, 200)}`);
       }
     }
   }
-  for (const buffer of [...buffers.values(), output, lse, statistics, ...results]) {
+  for (const buffer of [...buffers.values(), output, lse, lseTail, statistics, ...results]) {
     buffer.destroy();
   }
 }

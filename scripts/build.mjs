@@ -1,5 +1,5 @@
-// Writes dist/esm (ES modules with .d.ts, by tsc) and dist/cjs (the same modules for require(), by esbuild). There are no
-// source maps: the output is readable as it is, and the sources are not in the package.
+// Writes dist/esm (ES modules with .d.ts, by tsc) and dist/cjs (the same modules for require(), by esbuild). No source
+// maps: the output is readable as it is, and the sources are not in the package.
 import {spawnSync} from 'node:child_process';
 import {mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {dirname, join} from 'node:path';
@@ -32,7 +32,8 @@ for (const name of readdirSync('dist/esm', {recursive: true})) {
     write(join('dist/cjs', name), readFileSync(path, 'utf8'));
   } else if (name.endsWith('.js')) {
     // import() stays import(): the optional peer `webgpu` is an ES module, which require() in Node 20 refuses.
-    const {code} = transformSync(readFileSync(path, 'utf8'), {format: 'cjs', platform: 'node', target: 'node20'});
+    const {code} = transformSync(
+        readFileSync(path, 'utf8'), {sourcefile: name, format: 'cjs', platform: 'node', target: 'node20'});
     write(join('dist/cjs', name), code);
   }
 }

@@ -39,7 +39,8 @@ describe('ways to reach the op', () => {
   });
 
   it('refuses what is not tfjs or cannot be extended', () => {
-    expect(() => extend(undefined as unknown as object)).toThrowError(/expected the tfjs object for tf, received undefined/);
+    expect(() => extend(undefined as unknown as object))
+        .toThrowError(/expected the tfjs object for tf, received undefined/);
     expect(() => extend({})).toThrowError(/expected the tfjs object for tf, received object/);
     expect(() => extend(tfWithAttention)).toThrowError(/received an ES module namespace; use `import \* as tf/);
   });

@@ -1,4 +1,6 @@
-import {chunkOf, derive, grid, makePlan, planKey, workgroupBytes, workgroupMemory} from '../../src/backends/webgpu/plan.js';
+import {
+  chunkOf, derive, grid, makePlan, planKey, workgroupBytes, workgroupMemory,
+} from '../../src/backends/webgpu/plan.js';
 import type {DeviceLimits, KernelName} from '../../src/backends/webgpu/plan.js';
 import {header, specialise} from '../../src/backends/webgpu/specialise.js';
 import {makeProblem} from '../../src/op/problem.js';
@@ -14,7 +16,8 @@ const GUARANTEED: DeviceLimits = {
   maxBufferSize: 256 * 2 ** 20,
   minStorageBufferOffsetAlignment: 256,
 };
-const LARGE: DeviceLimits = {...GUARANTEED, maxComputeWorkgroupStorageSize: 49152, maxComputeInvocationsPerWorkgroup: 1024};
+const LARGE: DeviceLimits =
+    {...GUARANTEED, maxComputeWorkgroupStorageSize: 49152, maxComputeInvocationsPerWorkgroup: 1024};
 const COMPATIBILITY: DeviceLimits =
     {...GUARANTEED, maxComputeInvocationsPerWorkgroup: 128, maxComputeWorkgroupSizeX: 128};
 
@@ -64,15 +67,15 @@ describe('the plan', () => {
         for (const valueSize of [1, size, 256]) {
           for (const kernel of KERNELS) {
             const plan = makePlan(kernel, problem(size, valueSize), limits);
-            const {threads, columns, keyGroups, headVec4, valueVec4, rightWidth, rightLength, leftLength, blockQueries} =
-                derive(plan);
+            const derived = derive(plan);
+            const {threads, columns, keyGroups, headVec4, valueVec4, rightWidth, rightLength, leftLength} = derived;
             expect(workgroupBytes(plan)).toBeLessThanOrEqual(limits.maxComputeWorkgroupStorageSize);
             expect(threads).toBeLessThanOrEqual(limits.maxComputeInvocationsPerWorkgroup);
             expect(columns * plan.threadsX).toBeGreaterThanOrEqual(Math.max(headVec4, valueVec4));
             // What the kernels count on: whole key groups, whole steps, tiles that hold what is put into them.
             expect(Number.isInteger(keyGroups)).toBeTrue();
             expect((4 * plan.threadsX) % plan.rowChunk).toBe(0);
-            expect(blockQueries % plan.rowChunk).toBe(0);
+            expect(derived.blockQueries % plan.rowChunk).toBe(0);
             expect(plan.rowChunk % 4).toBe(0);
             expect(rightLength).toBeGreaterThanOrEqual(plan.rowChunk * rightWidth);
             if (kernel === 'forward') {
@@ -124,7 +127,8 @@ describe('the plan', () => {
 });
 
 describe('chunkOf', () => {
-  const expected: Array<[number, number, number]> = [[16, 8, 8], [10, 8, 5], [18, 8, 6], [1, 8, 1], [16, 4, 4], [9, 4, 3]];
+  const expected: Array<[number, number, number]> =
+      [[16, 8, 8], [10, 8, 5], [18, 8, 6], [1, 8, 1], [16, 4, 4], [9, 4, 3]];
   for (const [width, most, chunk] of expected) {
     it(`cuts ${width} vec4s into steps of ${chunk}, at most ${most}`, () => {
       expect(chunkOf([width], most)).toBe(chunk);

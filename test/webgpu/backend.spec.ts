@@ -55,12 +55,13 @@ describe('the WGSL kernels inside tfjs', () => {
     await step();
     await step();
     const manager = webgpuBackend().bufferManager;
-    const before = {tensors: tf.memory().numTensors, bytes: manager.numBytesAllocated, used: manager.getNumUsedBuffers()};
+    const state = () =>
+        ({tensors: tf.memory().numTensors, bytes: manager.numBytesAllocated, used: manager.getNumUsedBuffers()});
+    const before = state();
     for (let n = 0; n < 10; n++) {
       await step();
     }
-    expect({tensors: tf.memory().numTensors, bytes: manager.numBytesAllocated, used: manager.getNumUsedBuffers()})
-        .toEqual(before);
+    expect(state()).toEqual(before);
     x.dispose();
   }, SLOW_MS);
 

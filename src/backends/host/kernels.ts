@@ -3,7 +3,9 @@ import type {DataType, KernelBackend, KernelConfig, NamedAttrMap, TensorInfo} fr
 
 import {FLASH_ATTENTION, FLASH_ATTENTION_GRAD, kernelCall} from '../../op/kernels.js';
 import type {AttentionAttrs, GradAttrs, WantedGradient} from '../../op/kernels.js';
-import {keyShape, keyStrides, lseShape, outputShape, outputStrides, queryShape, queryStrides, valueShape, valueStrides} from '../../op/problem.js';
+import {
+  keyShape, keyStrides, lseShape, outputShape, outputStrides, queryShape, queryStrides, valueShape, valueStrides,
+} from '../../op/problem.js';
 import type {Problem, Strides} from '../../op/problem.js';
 
 import {attentionBackward} from './backward.js';

@@ -54,7 +54,8 @@ export function checkDevice(device: GPUDevice): void {
 export function checkSize(limits: DeviceLimits, name: string, bytes: number): void {
   if (bytes > limits.maxBufferSize) {
     throw new Error(
-        `flashAttention: ${name} takes ${bytes} bytes, over the WebGPU limit maxBufferSize (${limits.maxBufferSize}); ` +
+        `flashAttention: ${name} takes ${bytes} bytes, over the WebGPU limit maxBufferSize ` +
+        `(${limits.maxBufferSize}); ` +
         'split the batch or the heads over several calls');
   }
 }

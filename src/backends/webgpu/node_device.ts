@@ -21,6 +21,7 @@ export interface NodeAdapter {
 }
 
 const DAWN_FLAGS = ['enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia'];
+const EMULATIONS = /swiftshader|llvmpipe|lavapipe/i;
 const BACKEND_PRIORITY = 3; // as tfjs-backend-webgpu itself
 
 /** What the npm package `webgpu` exports. */
@@ -76,7 +77,7 @@ export async function findNodeAdapter(options: NodeWebGPUOptions = {}): Promise<
     const {info} = adapter;
     return {
       adapter,
-      hardware: !info.isFallbackAdapter && !/swiftshader|llvmpipe|lavapipe/i.test(`${info.architecture} ${info.description}`),
+      hardware: !info.isFallbackAdapter && !EMULATIONS.test(`${info.architecture} ${info.description}`),
       description: [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(' '),
     };
   } catch (error) {

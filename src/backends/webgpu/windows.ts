@@ -128,13 +128,16 @@ export function makeWindows(kernel: KernelName, problem: Problem, limits: Device
                                                  halve(window, 'keyFirst', 'keys', 4);
     // With heads innermost a range of heads touches nearly all bytes of its rows: cutting heads gains nothing.
     const headsApart = tooLarge.strides.head > tooLarge.strides.row;
-    const parts = halve(window, 'batchFirst', 'batches', 1) ??
-        (headsApart ? halve(window, 'headFirst', 'heads', group) ?? halve(window, 'headFirst', 'heads', 1) : undefined) ??
-        byRows ?? (tooLarge.keyStride > 0 ? halve(window, 'keyFirst', 'keys', 4) : undefined);
+    const byHeads = headsApart ?
+        halve(window, 'headFirst', 'heads', group) ?? halve(window, 'headFirst', 'heads', 1) :
+        undefined;
+    const parts = halve(window, 'batchFirst', 'batches', 1) ?? byHeads ?? byRows ??
+        (tooLarge.keyStride > 0 ? halve(window, 'keyFirst', 'keys', 4) : undefined);
     if (!parts) {
       throw new Error(
           `flashAttention: ${tooLarge.name} does not fit the WebGPU limit maxStorageBufferBindingSize ` +
-          `(${limits.maxStorageBufferBindingSize} bytes) even one row at a time; use the layout 'bhnd' or fewer heads`);
+          `(${limits.maxStorageBufferBindingSize} bytes) even one row at a time; ` +
+          'use the layout \'bhnd\' or fewer heads');
     }
     return parts.flatMap(cut);
   };

@@ -1,0 +1,99 @@
+// npm run bundle: everything that the benchmarks, the case table and the main job need on a Linux x64 machine without a
+// network, in build/tfjs-flash-attention-bundle.tar.xz: Node itself, Dawn, the Vulkan loader if it is found here, the
+// text, and the programs as single files. There: tar xf …, then ./run bench | verify | train | lab [options]
+import {execFileSync} from 'node:child_process';
+import {chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync} from 'node:fs';
+import {join} from 'node:path';
+import {fileURLToPath} from 'node:url';
+
+import {build} from 'esbuild';
+
+import {embedWgsl} from './embed_wgsl.mjs';
+
+process.chdir(fileURLToPath(new URL('..', import.meta.url)));
+
+const FOLDER = 'build/bundle';
+const ARCHIVE = 'build/tfjs-flash-attention-bundle.tar.xz';
+const LIMIT = 60 * 2 ** 20;
+
+const PROGRAMS = {
+  bench: 'benchmarks/attention.ts',
+  lab: 'benchmarks/kernel_lab.ts',
+  train: 'examples/train_gpt/main.ts',
+  verify: 'test/verify_device.ts',
+};
+
+if (process.platform !== 'linux' || process.arch !== 'x64') {
+  console.error('npm run bundle: the bundle is for Linux on x64 and carries this machine\'s Node; run it there');
+  process.exit(2);
+}
+
+embedWgsl();
+rmSync(FOLDER, {recursive: true, force: true});
+mkdirSync(join(FOLDER, 'lib'), {recursive: true});
+
+await build({
+  entryPoints: PROGRAMS,
+  outdir: join(FOLDER, 'app'),
+  outExtension: {'.js': '.mjs'},
+  bundle: true, platform: 'node', format: 'esm', target: 'node20', external: ['webgpu'], logLevel: 'warning',
+  // One copy of each tfjs package: their "module" builds differ from what require() among them finds.
+  mainFields: ['main'],
+  banner: {js: 'import {createRequire as makeRequire} from \'node:module\'; import {fileURLToPath as toPath} from ' +
+    '\'node:url\'; const require = makeRequire(import.meta.url); const __filename = toPath(import.meta.url); ' +
+    'const __dirname = toPath(new URL(\'.\', import.meta.url));'},
+});
+
+const copy = (from, to) => cpSync(from, join(FOLDER, to), {recursive: true, dereference: true});
+
+copy(process.execPath, 'node');
+copy('node_modules/webgpu/package.json', 'node_modules/webgpu/package.json');
+copy('node_modules/webgpu/index.js', 'node_modules/webgpu/index.js');
+copy('node_modules/webgpu/LICENSE.md', 'node_modules/webgpu/LICENSE.md');
+copy('node_modules/webgpu/dist/linux-x64', 'node_modules/webgpu/dist/linux-x64');
+for (const name of ['tfjs-backend-wasm.wasm', 'tfjs-backend-wasm-simd.wasm', 'tfjs-backend-wasm-threaded-simd.wasm']) {
+  copy(`node_modules/@tensorflow/tfjs-backend-wasm/dist/${name}`, `app/${name}`);
+}
+copy('examples/data', 'data');
+copy('LICENSE', 'LICENSE');
+for (const binary of ['node', 'node_modules/webgpu/dist/linux-x64/dawn.node']) {
+  chmodSync(join(FOLDER, binary), 0o755);
+  execFileSync('strip', [join(FOLDER, binary)]);
+}
+const loader = ['/usr/lib/x86_64-linux-gnu/libvulkan.so.1', '/usr/lib64/libvulkan.so.1', '/usr/lib/libvulkan.so.1']
+    .find(existsSync);
+if (loader) {
+  copy(loader, 'lib/libvulkan.so.1');
+} else {
+  console.log('no Vulkan loader here: the other machine needs libvulkan.so.1');
+}
+
+const git = (...args) => execFileSync('git', args, {encoding: 'utf8'}).trim();
+const commit = git('rev-parse', '--short', 'HEAD') +
+    (git('status', '--porcelain', '--untracked-files=no') ? '-dirty' : '');
+const {version} = JSON.parse(readFileSync('node_modules/webgpu/package.json', 'utf8'));
+writeFileSync(join(FOLDER, 'run'), `#!/bin/sh
+# ./run bench | verify | train | lab [options]
+here=$(cd "$(dirname "$0")" && pwd)
+program=$1
+shift
+if [ ! -f "$here/app/$program.mjs" ]; then
+  echo "usage: ./run ${Object.keys(PROGRAMS).sort().join(' | ')} [options]" >&2
+  exit 2
+fi
+export BUNDLE_COMMIT=${commit} BUNDLE_WEBGPU=${version} BUNDLE_DATA="$here/data"
+# The machine's own Vulkan loader, where it has one, knows its drivers best.
+if ! ldconfig -p 2>/dev/null | grep -q libvulkan.so.1; then
+  export LD_LIBRARY_PATH="$here/lib\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+fi
+exec "$here/node" "$here/app/$program.mjs" "$@"
+`);
+chmodSync(join(FOLDER, 'run'), 0o755);
+
+execFileSync('tar', ['cJf', ARCHIVE, '-C', FOLDER, '.'], {env: {...process.env, XZ_OPT: '-T0 -6'}});
+const {size} = statSync(ARCHIVE);
+console.log(`${ARCHIVE}: ${(size / 2 ** 20).toFixed(1)} MiB, commit ${commit}`);
+if (size > LIMIT) {
+  console.error(`over the ${LIMIT / 2 ** 20} MiB that it may have`);
+  process.exit(1);
+}

@@ -1,0 +1,54 @@
+// Runs one group of specs in Node: node --import tsx scripts/run_jasmine.mjs <group> [--filter=<text>] [--seed=<n>]
+// Fails where no spec is found, where some are focused (fit, fdescribe), and on errors that nobody caught.
+import {mkdirSync, writeFileSync} from 'node:fs';
+import {setTimeout} from 'node:timers/promises';
+import {fileURLToPath} from 'node:url';
+
+import Jasmine from 'jasmine';
+
+const GROUPS = {
+  unit: {spec_files: ['test/unit/**/*.spec.ts']},
+  webgpu: {helpers: ['test/support/node_webgpu.ts'], spec_files: ['test/webgpu/**/*.spec.ts']},
+};
+
+const [group, ...options] = process.argv.slice(2);
+const option = name => options.find(text => text.startsWith(`--${name}=`))?.slice(name.length + 3);
+
+const counts = {passed: 0, failed: 0, pending: 0};
+const times = [];
+
+const counter = {
+  specDone({fullName, status, duration}) {
+    if (status in counts) {
+      counts[status]++;
+    }
+    times.push({fullName, duration});
+  },
+  jasmineDone({overallStatus}) {
+    if (overallStatus !== 'passed' && counts.failed === 0) {
+      counts.failed = 1; // outside any spec: none found, some focused, an error while loading or in afterAll
+    }
+    console.log('Slowest:');
+    for (const {fullName, duration} of times.sort((a, b) => b.duration - a.duration).slice(0, 3)) {
+      console.log(`  ${(duration / 1000).toFixed(1)} s  ${fullName}`);
+    }
+    mkdirSync('build', {recursive: true});
+    writeFileSync(`build/${group}_counts.json`, JSON.stringify(counts));
+  },
+};
+
+const jasmine = new Jasmine({projectBaseDir: fileURLToPath(new URL('..', import.meta.url))});
+await jasmine.loadConfig({
+  ...GROUPS[group],
+  spec_dir: '.',
+  env: {random: true, seed: option('seed'), failSpecWithNoExpectations: true, detectLateRejectionHandling: true},
+  reporters: [counter],
+  defaultReporter: {
+    randomSeedReproductionCmd: seed => `node --import tsx scripts/run_jasmine.mjs ${group} --seed=${seed}`,
+  },
+});
+jasmine.jasmine.DEFAULT_TIMEOUT_INTERVAL = 120_000;
+jasmine.exitOnCompletion = false;
+const {overallStatus} = await jasmine.execute(undefined, option('filter'));
+await setTimeout(200); // an error that comes after the last spec ends the process here
+process.exit(overallStatus === 'passed' ? 0 : 1); // Dawn keeps Node alive

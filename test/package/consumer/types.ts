@@ -1,0 +1,43 @@
+// A user's TypeScript. Compiled, not run.
+import * as tfjs from '@tensorflow/tfjs';
+import {extend, flashAttention, flashAttentionWithLse} from 'tfjs-flash-attention';
+import type {FlashAttentionOptions} from 'tfjs-flash-attention';
+import {FlashAttentionMask, FlashMultiHeadAttention} from 'tfjs-flash-attention/layers';
+import type {FlashMultiHeadAttentionArgs} from 'tfjs-flash-attention/layers';
+import {findNodeAdapter} from 'tfjs-flash-attention/node';
+import * as tf from 'tfjs-flash-attention/tf';
+
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
+
+/** Gives a function that accepts values of exactly this type. `any` is not among them. */
+function exactly<Expected>() {
+  return function<Actual>(value: Same<Expected, Actual> extends true ? Actual : never): void {
+    void value;
+  };
+}
+
+const options: FlashAttentionOptions = {causal: true, layout: 'bhnd', dropoutP: 0.1, seed: 1};
+const q = tfjs.zeros<tfjs.Rank.R4>([1, 8, 2, 4]);
+
+exactly<tfjs.Tensor4D>()(flashAttention(q, q, q, options));
+exactly<tfjs.Tensor4D>()(tf.flashAttention(q, q, q));
+exactly<tfjs.Tensor<tfjs.Rank.R4>>()(q.flashAttention(q, q, {causal: true}));
+exactly<tfjs.Tensor3D>()(flashAttentionWithLse(q, q, q).lse);
+exactly<typeof flashAttention>()(extend({Tensor: tfjs.Tensor}).flashAttention);
+exactly<number>()(new FlashAttentionMask({}).id);
+
+// @ts-expect-error: no such option
+flashAttention(q, q, q, {casual: true});
+// @ts-expect-error: no such layout
+q.flashAttention(q, q, {layout: 'nbhd'});
+
+const args: FlashMultiHeadAttentionArgs = {numHeads: 2, keyDim: 4};
+export const layer: tfjs.layers.Layer = new FlashMultiHeadAttention(args);
+// @ts-expect-error: keyDim is missing
+new FlashMultiHeadAttention({numHeads: 2});
+
+export async function hasHardware(): Promise<boolean> {
+  const {adapter, hardware} = await findNodeAdapter({powerPreference: 'low-power'});
+  exactly<GPUAdapter|undefined>()(adapter);
+  return hardware;
+}
