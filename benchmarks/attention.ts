@@ -13,33 +13,12 @@ import '../src/index.js';
 
 import {causalMask, flash, standardAttention} from './attention_kinds.js';
 import type {Attention, Kind} from './attention_kinds.js';
+import type {Result, ResultsFile, Skipped} from './attention_results.js';
 import {describeEnvironment, slug} from './environment.js';
 import {peakBytes, time} from './timing.js';
-import type {Timing} from './timing.js';
 import {gradientError, outputError} from './verify.js';
 
-/** One measured line of the results file. */
-interface Result extends Timing {
-  kind: Kind;
-  pass: 'forward'|'forward+backward';
-  batch: number;
-  heads: number;
-  length: number;
-  headSize: number;
-  causal: boolean;
-  /** 4·B·H·N²·D forward, 2.5 times that more for backward, halved under causal masking; per second. */
-  tflops: number;
-  /** Every input read once and every output written once. */
-  leastBytes: number;
-  peakBytes: number;
-}
-
-interface Shape {
-  batch: number;
-  heads: number;
-  length: number;
-  headSize: number;
-}
+type Shape = Pick<Result, 'batch'|'heads'|'length'|'headSize'|'targetShape'>;
 
 const {values: args} = parseArgs({options: {
   backend: {type: 'string', default: 'webgpu'},
@@ -49,7 +28,8 @@ const {values: args} = parseArgs({options: {
   width: {type: 'string', default: '2048'},
   causal: {type: 'string', default: 'both'},
   out: {type: 'string', default: 'benchmarks/results'},
-  seconds: {type: 'string', default: '0'},
+  seconds: {type: 'string', default: '0'}, // stop starting new shapes after this long; 0 is no limit
+  only: {type: 'boolean', default: false}, // the given lengths and sizes, without the shape of the targets
 }});
 
 /** Relative errors above these mean that what is timed is not attention. Float32 at these lengths stays far below. */
@@ -75,11 +55,13 @@ function shapes(): Shape[] {
   for (const headSize of args.sizes.split(',').map(Number)) {
     for (const length of args.lengths.split(',').map(Number)) {
       const batch = Math.max(1, Number(args.tokens) / length);
-      list.push({batch, heads: Number(args.width) / headSize, length, headSize});
+      list.push({batch, heads: Number(args.width) / headSize, length, headSize, targetShape: false});
     }
   }
   // The shape that the project's own targets name.
-  list.push({batch: 4, heads: 16, length: 2048, headSize: 64});
+  if (!args.only) {
+    list.push({batch: 4, heads: 16, length: 2048, headSize: 64, targetShape: true});
+  }
   return list;
 }
 
@@ -102,10 +84,16 @@ interface Inputs {
   dO: tf.Tensor4D;
 }
 
+/** Numbers in [−1.7, 1.7], spread on the device: tfjs draws random tensors on the host, seconds for each of these. */
 function makeInputs(shape: Shape, seed: number): Inputs {
   const {batch, heads, length, headSize} = shape;
-  const draw = (n: number) =>
-      tf.randomUniform<tf.Rank.R4>([batch, heads, length, headSize], -1.7, 1.7, 'float32', 10 * seed + n);
+  const draw = (n: number) => tf.tidy(() => {
+    const place = (count: number, period: number) => tf.mod(tf.mul(tf.range(0, count), period), 2 * Math.PI);
+    const rows = tf.reshape(place(batch * heads * length, 12.9898 + seed), [-1, 1]);
+    const columns = tf.reshape(place(headSize, 78.233 + n), [1, -1]);
+    const noise = tf.sin(tf.mul(tf.sin(tf.add(rows, columns)), 4375.5453 + 10 * seed + n));
+    return tf.reshape(tf.mul(noise, 1.7), [batch, heads, length, headSize]) as tf.Tensor4D;
+  });
   return {q: draw(1), k: draw(2), v: draw(3), dO: draw(4)};
 }
 
@@ -140,7 +128,7 @@ const adapter = await useBackend();
 const environment = describeEnvironment(adapter);
 console.log(`${environment.device}, backend ${environment.backend}, commit ${environment.commit}`);
 const results: Result[] = [];
-const skipped: Array<Shape&{kind: Kind, causal: boolean, why: string}> = [];
+const skipped: Skipped[] = [];
 const started = performance.now();
 for (const shape of shapes()) {
   const sets = Math.min(8, Math.max(2, Math.ceil(CACHE_BYTES / (4 * bytesOf(shape)))));
@@ -187,5 +175,6 @@ for (const shape of shapes()) {
 }
 mkdirSync(args.out, {recursive: true});
 const file = join(args.out, `attention-${slug(environment.device)}.json`);
-writeFileSync(file, `${JSON.stringify({environment, results, skipped}, null, 1)}\n`);
+const contents: ResultsFile = {environment, results, skipped};
+writeFileSync(file, `${JSON.stringify(contents, null, 1)}\n`);
 console.log(`written: ${file}`);

@@ -1,0 +1,31 @@
+import type {Kind} from './attention_kinds.js';
+import type {Environment} from './environment.js';
+import type {Timing} from './timing.js';
+
+/** One measured line of benchmarks/results/attention-*.json. */
+export interface Result extends Timing {
+  kind: Kind;
+  pass: 'forward'|'forward+backward';
+  batch: number;
+  heads: number;
+  length: number;
+  headSize: number;
+  causal: boolean;
+  /** The shape that the project's targets name, beside the sweep over lengths. */
+  targetShape: boolean;
+  /** 4·B·H·N²·D forward, 2.5 times that more for backward, halved under causal masking; per second. */
+  tflops: number;
+  /** Every input read once and every output written once. */
+  leastBytes: number;
+  peakBytes: number;
+}
+
+export interface Skipped extends Pick<Result, 'kind'|'batch'|'heads'|'length'|'headSize'|'causal'> {
+  why: string;
+}
+
+export interface ResultsFile {
+  environment: Environment;
+  results: Result[];
+  skipped: Skipped[];
+}
