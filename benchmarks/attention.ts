@@ -18,7 +18,7 @@ import {describeEnvironment, slug} from './environment.js';
 import {peakBytes, time} from './timing.js';
 import {gradientError, outputError} from './verify.js';
 
-type Shape = Pick<Result, 'batch'|'heads'|'length'|'headSize'|'targetShape'>;
+type Shape = Pick<Result, 'batch'|'heads'|'length'|'headSize'|'series'>;
 
 const {values: args} = parseArgs({options: {
   backend: {type: 'string', default: 'webgpu'},
@@ -29,7 +29,7 @@ const {values: args} = parseArgs({options: {
   causal: {type: 'string', default: 'both'},
   out: {type: 'string', default: 'benchmarks/results'},
   seconds: {type: 'string', default: '0'}, // stop starting new shapes after this long; 0 is no limit
-  only: {type: 'boolean', default: false}, // the given lengths and sizes, without the shape of the targets
+  only: {type: 'boolean', default: false}, // the sweep alone
 }});
 
 /** Relative errors above these mean that what is timed is not attention. Float32 at these lengths stays far below. */
@@ -55,12 +55,14 @@ function shapes(): Shape[] {
   for (const headSize of args.sizes.split(',').map(Number)) {
     for (const length of args.lengths.split(',').map(Number)) {
       const batch = Math.max(1, Number(args.tokens) / length);
-      list.push({batch, heads: Number(args.width) / headSize, length, headSize, targetShape: false});
+      list.push({batch, heads: Number(args.width) / headSize, length, headSize, series: 'sweep'});
     }
   }
-  // The shape that the project's own targets name.
   if (!args.only) {
-    list.push({batch: 4, heads: 16, length: 2048, headSize: 64, targetShape: true});
+    list.unshift(
+        {batch: 4, heads: 16, length: 2048, headSize: 64, series: 'target'},
+        ...[16384, 32768, 65536].map(
+            length => ({batch: 1, heads: 1, length, headSize: 64, series: 'one head'} as const)));
   }
   return list;
 }

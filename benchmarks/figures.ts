@@ -2,7 +2,7 @@
  * npm run figures: writes the tables and plots of the README from benchmarks/results/*.json. `--check` only says
  * whether the README is what it would write, for the tests.
  */
-import {readdirSync, readFileSync, writeFileSync} from 'node:fs';
+import {existsSync, readdirSync, readFileSync, writeFileSync} from 'node:fs';
 import {basename, join} from 'node:path';
 import {parseArgs} from 'node:util';
 
@@ -86,7 +86,7 @@ async function section(file: string, svgs: Map<string, string>): Promise<string>
   const {environment, results} = JSON.parse(readFileSync(join(RESULTS, file), 'utf8')) as ResultsFile;
   const name = basename(file, '.json');
   // Plots show one line a kind: the sweep over lengths at one number of tokens, not causal.
-  const sweep = results.filter(r => !r.causal && !r.targetShape);
+  const sweep = results.filter(r => !r.causal && r.series === 'sweep');
   const step = sweep.filter(r => r.pass === 'forward+backward');
   svgs.set(`${name}-speed.svg`, await plot(points(step, r => r.tflops), 'TFLOP/s, forward + backward', false));
   svgs.set(`${name}-memory.svg`, await plot(points(step, r => r.peakBytes / 2 ** 20), 'peak memory (MiB)', true));
@@ -100,7 +100,7 @@ async function section(file: string, svgs: Map<string, string>): Promise<string>
   ].join('\n');
 }
 
-const files = readdirSync(RESULTS).filter(name => /^attention-.*\.json$/.test(name)).sort();
+const files = (existsSync(RESULTS) ? readdirSync(RESULTS) : []).filter(name => /^attention-.*\.json$/.test(name)).sort();
 const svgs = new Map<string, string>();
 const sections: string[] = [];
 for (const file of files) {

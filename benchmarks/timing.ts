@@ -28,7 +28,7 @@ async function finish(tensor: tf.Tensor): Promise<void> {
  * Runs are queued one after the other and waited for once a batch, as a training loop does.
  */
 export async function time(run: (n: number) => tf.Tensor|tf.Tensor[], options: TimingOptions = {}): Promise<Timing> {
-  const {warmUpMs = 300, batchMs = 200, batches = 5} = options;
+  const {warmUpMs = 300, batchMs = 100, batches = 5} = options;
   let n = 0;
   const batch = async (runs: number): Promise<number> => {
     const start = performance.now();

@@ -19,6 +19,7 @@ const LIMIT = 60 * 2 ** 20;
 const PROGRAMS = {
   bench: 'benchmarks/attention.ts',
   lab: 'benchmarks/kernel_lab.ts',
+  probe_webgpu: 'examples/train_gpt/probe_webgpu.ts', // what train starts to look for a GPU
   train: 'examples/train_gpt/main.ts',
   verify: 'test/verify_device.ts',
 };
@@ -81,7 +82,7 @@ if [ ! -f "$here/app/$program.mjs" ]; then
   echo "usage: ./run ${Object.keys(PROGRAMS).sort().join(' | ')} [options]" >&2
   exit 2
 fi
-export BUNDLE_COMMIT=${commit} BUNDLE_WEBGPU=${version} BUNDLE_DATA="$here/data"
+export BUNDLE_COMMIT=${commit} BUNDLE_WEBGPU=${version}
 # The machine's own Vulkan loader, where it has one, knows its drivers best.
 if ! ldconfig -p 2>/dev/null | grep -q libvulkan.so.1; then
   export LD_LIBRARY_PATH="$here/lib\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"

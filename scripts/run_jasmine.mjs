@@ -8,7 +8,10 @@ import Jasmine from 'jasmine';
 
 const GROUPS = {
   unit: {spec_files: ['test/unit/**/*.spec.ts']},
-  webgpu: {helpers: ['test/support/node_webgpu.ts'], spec_files: ['test/webgpu/**/*.spec.ts', 'test/node_webgpu/**/*.spec.ts']},
+  webgpu: {
+    helpers: ['test/support/node_webgpu.ts'],
+    spec_files: ['test/webgpu/**/*.spec.ts', 'test/node_webgpu/**/*.spec.ts'],
+  },
 };
 
 const [group, ...options] = process.argv.slice(2);

@@ -54,6 +54,10 @@ const PARTS = {
     title: 'ESLint',
     run: () => check(node(['node_modules/eslint/bin/eslint.js', '--max-warnings', '0', '.'])),
   },
+  figures: {
+    title: 'The figures in the README are those of benchmarks/results',
+    run: () => check(node(['--import', 'tsx', 'benchmarks/figures.ts', '--check'])),
+  },
   unit: {
     title: 'Unit tests in Node',
     run: () => counted('unit', ['--import', 'tsx', 'scripts/run_jasmine.mjs', 'unit']),
@@ -69,6 +73,12 @@ const PARTS = {
     device: 'webgpu',
     problem: browserProblem,
     run: () => counted('browser', ['node_modules/karma/bin/karma', 'start']),
+  },
+  page: {
+    title: 'The demo page in a headless browser (SwiftShader)',
+    device: 'webgpu',
+    problem: browserProblem,
+    run: () => counted('page', ['test/browser/demo_page.mjs']),
   },
   package: {
     title: 'The packed package, as its users install it',

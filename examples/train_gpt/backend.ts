@@ -1,0 +1,106 @@
+import {availableParallelism, cpus} from 'node:os';
+
+import * as tf from '@tensorflow/tfjs';
+
+import {speedUpWasmMatMul} from '../gpt/wasm_matmul.js';
+
+import type {BackendChoice} from './options.js';
+import {probeWebGPU} from './probe_webgpu.js';
+import {UsageError} from './usage_error.js';
+
+/** The backend that is set, in words for the report. */
+export interface ChosenBackend {
+  readonly name: string;
+  /** Whether it computes on a GPU, and so deserves the larger defaults. */
+  readonly onGpu: boolean;
+  readonly device: string;
+  /** Why WebGPU was not taken, where it would have been. */
+  readonly note?: string;
+}
+
+const cpuName = (): string => `${cpus()[0]?.model.trim() ?? 'CPU'}, ${availableParallelism()} cores`;
+
+async function set(name: string): Promise<boolean> {
+  try {
+    return await tf.setBackend(name);
+  } catch {
+    return false;
+  }
+}
+
+async function webgpu(mustBeHardware: boolean): Promise<ChosenBackend|{note: string}> {
+  const {found, hardware, description} = await probeWebGPU();
+  if (!found) {
+    return {note: description};
+  }
+  if (mustBeHardware && !hardware) {
+    return {note: `its only adapter is an emulation on the CPU (${description})`};
+  }
+  await import('../../src/node.js'); // registers the backend
+  return await set('webgpu') ? {name: 'webgpu', onGpu: hardware, device: description} :
+                               {note: `no device on ${description}`};
+}
+
+async function wasm(): Promise<ChosenBackend|undefined> {
+  try {
+    await import('@tensorflow/tfjs-backend-wasm');
+  } catch {
+    return undefined;
+  }
+  if (!await set('wasm')) {
+    return undefined;
+  }
+  speedUpWasmMatMul();
+  return {name: 'wasm', onGpu: false, device: `${cpuName()}, WebAssembly on 1 thread`};
+}
+
+async function cpu(): Promise<ChosenBackend> {
+  await set('cpu');
+  return {name: 'cpu', onGpu: false, device: `${cpuName()}, JavaScript on 1 thread`};
+}
+
+async function tensorflow(): Promise<ChosenBackend> {
+  const packageName = '@tensorflow/tfjs-node';
+  try {
+    await import(packageName);
+  } catch (error) {
+    throw new UsageError(
+        `--backend tensorflow needs the package ${packageName}, which does not load ` +
+        `(${(error as Error).message.split('\n')[0]})`);
+  }
+  if (!await set('tensorflow')) {
+    throw new UsageError('--backend tensorflow does not start');
+  }
+  return {name: 'tensorflow', onGpu: false, device: cpuName()};
+}
+
+/**
+ * Sets the backend that was asked for, or the best there is: WebGPU on a GPU, else WebAssembly, else plain JavaScript.
+ * @throws UsageError when the one that was asked for is not there.
+ */
+export async function chooseBackend(choice: BackendChoice): Promise<ChosenBackend> {
+  switch (choice) {
+    case 'webgpu': {
+      const found = await webgpu(false);
+      if (!('name' in found)) {
+        throw new UsageError(`--backend webgpu: ${found.note}`);
+      }
+      return found;
+    }
+    case 'wasm': {
+      const found = await wasm();
+      if (!found) {
+        throw new UsageError('--backend wasm: the package @tensorflow/tfjs-backend-wasm does not start');
+      }
+      return found;
+    }
+    case 'cpu':
+      return cpu();
+    case 'tensorflow':
+      return tensorflow();
+    default: {
+      const found = await webgpu(true);
+      return 'name' in found ? found : {...await wasm() ?? await cpu(), note: found.note};
+    }
+  }
+}
