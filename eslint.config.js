@@ -26,6 +26,8 @@ const FILE = '\\./[^.].*'; // in the same folder or below
 
 const importRules = [
   mayImport('src/op/**', `${FILE}|@tensorflow/tfjs-core`, 'src/op knows no backend: only itself and tfjs-core.'),
+  mayImport('src/op/*/**', `${FILE}|\\.\\./[^./].*|@tensorflow/tfjs-core`,
+      'src/op knows no backend: only itself and tfjs-core.'),
   mayImport('src/backends/*/**', `${FILE}|(\\.\\./){2}op/.*|@tensorflow/.*|webgpu`,
       'A backend imports src/op, tfjs and itself, never another backend (src/backends/register.ts wires them).'),
   mayImport('src/backends/*.ts', `${FILE}|\\.\\./op/.*|@tensorflow/tfjs-core`,

@@ -100,7 +100,8 @@ async function section(file: string, svgs: Map<string, string>): Promise<string>
   ].join('\n');
 }
 
-const files = (existsSync(RESULTS) ? readdirSync(RESULTS) : []).filter(name => /^attention-.*\.json$/.test(name)).sort();
+const files = (existsSync(RESULTS) ? readdirSync(RESULTS) : [])
+    .filter(name => /^attention-.*\.json$/.test(name)).sort();
 const svgs = new Map<string, string>();
 const sections: string[] = [];
 for (const file of files) {

@@ -11,7 +11,7 @@ import {parseArgs} from 'node:util';
 import {create, globals} from 'webgpu';
 
 import {makePlan, derive, grid, workgroupBytes, workgroupCount} from '../src/backends/webgpu/plan.js';
-import type {KernelName, Plan} from '../src/backends/webgpu/plan.js';
+import type {Plan} from '../src/backends/webgpu/plan.js';
 import {packParams} from '../src/backends/webgpu/params.js';
 import {specialise} from '../src/backends/webgpu/specialise.js';
 import {headsPerKey, makeWindows} from '../src/backends/webgpu/windows.js';
@@ -86,9 +86,9 @@ function makeData(headSize: number): Data {
   const heads = Number(args.width) / headSize;
   const batch = Math.max(1, Number(args.tokens) / length);
   const shape = [batch, length, heads, headSize];
-  const problem = makeProblem({shape}, {shape}, {shape}, {
-    layout: 'bnhd', causal: args.causal, causalAlignment: 'bottom-right', softmaxScale: 1 / Math.sqrt(headSize),
-    dropoutP: 0, seed: 0, computeType: 'float32',
+  const problem = makeProblem({q: {shape}, k: {shape}, v: {shape}}, {
+    layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: args.causal ? 0 : -1,
+    softmaxScale: 1 / Math.sqrt(headSize), softcap: 0, dropoutP: 0, seed: 0, computeType: 'float32',
   });
   const elements = batch * length * heads * headSize;
   const buffers = new Map<number, GPUBuffer>();
@@ -151,12 +151,14 @@ async function read(buffer: GPUBuffer, bytes: number): Promise<Float32Array> {
   return values;
 }
 
+type LabKernel = 'forward'|'row_statistics'|'backward_dq'|'backward_dkv';
+
 /** Bindings of each kernel; see src/backends/webgpu/kernels.ts. */
-const BINDINGS: Record<KernelName, number[]> = {
-  forward: [1, 2, 3, 6, 8, 9, 10],
+const BINDINGS: Record<LabKernel, number[]> = {
+  forward: [1, 2, 3, 6, 9, 10],
   row_statistics: [4, 5, 9, 10, 11, 12],
-  backward_dq: [1, 2, 3, 4, 6, 8, 9],
-  backward_dkv: [1, 2, 3, 4, 6, 7, 8, 9],
+  backward_dq: [1, 2, 3, 4, 6, 9],
+  backward_dkv: [1, 2, 3, 4, 6, 7, 9],
 };
 
 async function prepare(plan: Plan, data: Data, buffers: Map<number, GPUBuffer>) {
@@ -169,16 +171,17 @@ async function prepare(plan: Plan, data: Data, buffers: Map<number, GPUBuffer>) 
   const start = performance.now();
   const pipeline = await device.createComputePipelineAsync({layout: 'auto', compute: {module, entryPoint: 'main'}});
   const compileMs = performance.now() - start;
-  const contents = packParams(plan.kernel, problem, windows[0], device.limits);
+  const contents = packParams(
+      plan.kernel, problem, windows[0], device.limits, {slopes: 0, slopesBatch: 0, sinks: 0, sequences: 0},
+      {splits: 1, keys: 0}, {output: 0, rows: 0});
   const usage = GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST;
   const uniforms = device.createBuffer({size: contents.byteLength, usage});
   device.queue.writeBuffer(uniforms, 0, contents);
-  const entries = [{binding: 0, resource: {buffer: uniforms}}, ...BINDINGS[plan.kernel].map(binding => ({
-    // An absent mask is bound to q, as the backend does.
-    binding, resource: {buffer: buffers.get(binding) ?? buffers.get(1)!},
-  }))];
+  const entries = [{binding: 0, resource: {buffer: uniforms}}, ...BINDINGS[plan.kernel as LabKernel].map(
+      binding => ({binding, resource: {buffer: buffers.get(binding)!}}))];
   const bindGroup = device.createBindGroup({layout: pipeline.getBindGroupLayout(0), entries});
-  const workgroups = grid(workgroupCount(plan, windows[0], headsPerKey(problem, windows[0])), device.limits);
+  const workgroups = grid(
+      workgroupCount(plan, problem, windows[0], headsPerKey(problem, windows[0])), device.limits);
   return {
     compileMs,
     dispatch: (pass: GPUComputePassEncoder) => {
@@ -190,9 +193,9 @@ async function prepare(plan: Plan, data: Data, buffers: Map<number, GPUBuffer>) 
 }
 
 /** Multiply-adds of a kernel in units of B·Hq·Nq·Nk·D. */
-const PRODUCTS: Record<KernelName, number> = {forward: 2, row_statistics: 0, backward_dq: 3, backward_dkv: 4};
+const PRODUCTS: Record<LabKernel, number> = {forward: 2, row_statistics: 0, backward_dq: 3, backward_dkv: 4};
 
-function candidates(kernel: KernelName, problem: Problem): Plan[] {
+function candidates(kernel: LabKernel, problem: Problem): Plan[] {
   const own = makePlan(kernel, problem, device.limits, {wantKeys: true, wantValues: true});
   if (!args.blockings) {
     return [own];
@@ -229,7 +232,7 @@ for (const headSize of args.sizes.split(',').map(Number)) {
   console.log(`D=${headSize} row_statistics ${(await time(rowStatistics.dispatch)).ms.toFixed(3)} ms`);
 
   const results = [empty(elements), empty(elements)];
-  for (const kernel of args.kernels.split(',') as KernelName[]) {
+  for (const kernel of args.kernels.split(',') as LabKernel[]) {
     const own: Array<[number, GPUBuffer]> = kernel === 'forward' ?
         [[6, results[0]], [9, lse], [10, lseTail]] :
         [[6, results[0]], [7, results[1]], [9, statistics]];

@@ -4,6 +4,18 @@ import type {Rank, TensorLike} from '@tensorflow/tfjs-core';
 import {flashAttention, flashAttentionWithLse} from './op/flash_attention.js';
 import type {AttentionWithLse} from './op/flash_attention.js';
 import type {FlashAttentionOptions} from './op/options.js';
+import {alibiSlopes} from './op/variants/alibi_slopes.js';
+import {dropoutKeepMask} from './op/variants/dropout_mask.js';
+import {flashAttentionWithKvCache} from './op/variants/kv_cache_attention.js';
+import {mergeAttention} from './op/variants/merge_attention.js';
+import {
+  flashAttentionKvPacked, flashAttentionKvPackedWithLse, flashAttentionQkvPacked, flashAttentionQkvPackedWithLse,
+} from './op/variants/packed.js';
+import {padInput, unpadInput} from './op/variants/padding.js';
+import {applyRotaryEmbedding} from './op/variants/rotary.js';
+import {
+  flashAttentionVarlen, flashAttentionVarlenKvPacked, flashAttentionVarlenQkvPacked, flashAttentionVarlenWithLse,
+} from './op/variants/varlen.js';
 
 declare module '@tensorflow/tfjs-core/dist/tensor.js' {
   interface Tensor<R extends Rank = Rank> {
@@ -15,11 +27,15 @@ declare module '@tensorflow/tfjs-core/dist/tensor.js' {
   }
 }
 
+const FUNCTIONS = {
+  flashAttention, flashAttentionWithLse,
+  flashAttentionQkvPacked, flashAttentionQkvPackedWithLse, flashAttentionKvPacked, flashAttentionKvPackedWithLse,
+  flashAttentionVarlen, flashAttentionVarlenWithLse, flashAttentionVarlenQkvPacked, flashAttentionVarlenKvPacked,
+  flashAttentionWithKvCache, mergeAttention, applyRotaryEmbedding, alibiSlopes, unpadInput, padInput, dropoutKeepMask,
+};
+
 /** What `extend` adds to a `tf` object. */
-export interface FlashAttentionNamespace {
-  flashAttention: typeof flashAttention;
-  flashAttentionWithLse: typeof flashAttentionWithLse;
-}
+export type FlashAttentionNamespace = typeof FUNCTIONS;
 
 function chain(tensorClass: {prototype: Tensor}): void {
   tensorClass.prototype.flashAttention = function(this: Tensor, k, v, options) {
@@ -33,8 +49,9 @@ function chain(tensorClass: {prototype: Tensor}): void {
 chain(Tensor);
 
 /**
- * Puts `flashAttention` and `flashAttentionWithLse` on a `tf` object that the caller has (tfjs, tfjs-node) and on
- * its tensors. For CommonJS; an ES module namespace cannot be extended, there import `tfjs-flash-attention/tf`.
+ * Puts `flashAttention`, its variants and what goes with them on a `tf` object that the caller has (tfjs, tfjs-node),
+ * and `flashAttention` on its tensors. For CommonJS; an ES module namespace cannot be extended, there import
+ * `tfjs-flash-attention/tf`.
  *
  * ```js
  * const tf = require('tfjs-flash-attention').extend(require('@tensorflow/tfjs'));
@@ -53,5 +70,5 @@ export function extend<TF extends object>(tf: TF): TF&FlashAttentionNamespace {
         'use `import * as tf from \'tfjs-flash-attention/tf\'` instead');
   }
   chain(tensorClass);
-  return Object.assign(tf, {flashAttention, flashAttentionWithLse});
+  return Object.assign(tf, FUNCTIONS);
 }

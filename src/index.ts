@@ -2,6 +2,29 @@ import './backends/register.js';
 
 export {flashAttention, flashAttentionWithLse} from './op/flash_attention.js';
 export type {AttentionWithLse} from './op/flash_attention.js';
-export type {AttentionLayout, CausalAlignment, ComputeType, FlashAttentionOptions} from './op/options.js';
+export type {
+  AttentionLayout, CausalAlignment, CommonOptions, ComputeType, FlashAttentionOptions,
+} from './op/options.js';
+export {alibiSlopes} from './op/variants/alibi_slopes.js';
+export {dropoutKeepMask} from './op/variants/dropout_mask.js';
+export type {DropoutMaskShape} from './op/variants/dropout_mask.js';
+export {KvCache} from './op/variants/kv_cache.js';
+export type {KvCacheAttendOptions, KvCacheConfig} from './op/variants/kv_cache.js';
+export {flashAttentionWithKvCache} from './op/variants/kv_cache_attention.js';
+export type {KvCacheOptions} from './op/variants/kv_cache_attention.js';
+export {mergeAttention} from './op/variants/merge_attention.js';
+export type {AttentionPart, MergeOptions} from './op/variants/merge_attention.js';
+export {
+  flashAttentionKvPacked, flashAttentionKvPackedWithLse, flashAttentionQkvPacked, flashAttentionQkvPackedWithLse,
+} from './op/variants/packed.js';
+export type {PackedAttentionOptions} from './op/variants/packed.js';
+export {padInput, unpadInput} from './op/variants/padding.js';
+export type {UnpaddedInput} from './op/variants/padding.js';
+export {applyRotaryEmbedding} from './op/variants/rotary.js';
+export type {RotaryOptions} from './op/variants/rotary.js';
+export {
+  flashAttentionVarlen, flashAttentionVarlenKvPacked, flashAttentionVarlenQkvPacked, flashAttentionVarlenWithLse,
+} from './op/variants/varlen.js';
+export type {VarlenAttentionOptions, VarlenAttentionWithLse} from './op/variants/varlen.js';
 export {extend} from './extend.js';
 export type {FlashAttentionNamespace} from './extend.js';

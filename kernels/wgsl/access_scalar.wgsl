@@ -8,7 +8,6 @@
 @group(0) @binding(4) var<storage, read> d_output: array<f32>;
 @group(0) @binding(5) var<storage, read> saved_output: array<f32>;
 @group(0) @binding(6) var<storage, read_write> result_0: array<f32>;
-@group(0) @binding(7) var<storage, read_write> result_1: array<f32>;
 
 fn load_q(at: u32, d4: u32) -> vec4f {
   var value = vec4f();
@@ -58,22 +57,8 @@ fn load_result_0(at: u32, d4: u32, size: u32) -> vec4f {
   return value;
 }
 
-fn load_result_1(at: u32, d4: u32, size: u32) -> vec4f {
-  var value = vec4f();
-  for (var c = 0u; c < 4u; c++) {
-    if (4u * d4 + c < size) { value[c] = result_1[at + 4u * d4 + c]; }
-  }
-  return value;
-}
-
 fn store_result_0(at: u32, d4: u32, size: u32, value: vec4f) {
   for (var c = 0u; c < 4u; c++) {
     if (4u * d4 + c < size) { result_0[at + 4u * d4 + c] = value[c]; }
-  }
-}
-
-fn store_result_1(at: u32, d4: u32, size: u32, value: vec4f) {
-  for (var c = 0u; c < 4u; c++) {
-    if (4u * d4 + c < size) { result_1[at + 4u * d4 + c] = value[c]; }
   }
 }

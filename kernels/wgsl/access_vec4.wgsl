@@ -7,7 +7,6 @@
 @group(0) @binding(4) var<storage, read> d_output: array<vec4f>;
 @group(0) @binding(5) var<storage, read> saved_output: array<vec4f>;
 @group(0) @binding(6) var<storage, read_write> result_0: array<vec4f>;
-@group(0) @binding(7) var<storage, read_write> result_1: array<vec4f>;
 
 fn load_q(at: u32, d4: u32) -> vec4f { return q[at / 4u + d4]; }
 fn load_k(at: u32, d4: u32) -> vec4f { return k[at / 4u + d4]; }
@@ -16,6 +15,4 @@ fn load_d_output(at: u32, d4: u32) -> vec4f { return d_output[at / 4u + d4]; }
 fn load_saved_output(at: u32, d4: u32) -> vec4f { return saved_output[at / 4u + d4]; }
 
 fn load_result_0(at: u32, d4: u32, size: u32) -> vec4f { return result_0[at / 4u + d4]; }
-fn load_result_1(at: u32, d4: u32, size: u32) -> vec4f { return result_1[at / 4u + d4]; }
 fn store_result_0(at: u32, d4: u32, size: u32, value: vec4f) { result_0[at / 4u + d4] = value; }
-fn store_result_1(at: u32, d4: u32, size: u32, value: vec4f) { result_1[at / 4u + d4] = value; }

@@ -1,14 +1,15 @@
 // dV = (P∘keep)ᵀ·dO and dK = softmaxScale · dSᵀ·Q: a workgroup makes the rows of one tile of keys of one key head,
 // walking over the query heads that share it and their tiles of queries. One workgroup owns its rows, so the sum is
-// made in the same order every time. result_0 is dK, result_1 is dV; they lie like k and v.
+// made in the same order every time. result_0 is dK, result_1 is dV (which may be the same buffer: shared_result.wgsl);
+// they lie like k and v.
 
 fn stage_queries(ids: HeadIds, query_0: u32, partial: bool) {
   for (var n = 0u; n < RIGHT_TRIPS; n++) {
     let row = nth(n) / RIGHT_WIDTH;
     let d4 = nth(n) % RIGHT_WIDTH;
     if (RIGHT_EXACT || row < ROW_CHUNK) {
-      let query = min(query_0 + row, params.queries - 1u);
-      stage_right(row, d4, load_q(view_at(params.q, ids.batch, query, ids.head), head_column(d4)), partial);
+      let query = min(query_0 + row, ids.queries - 1u);
+      stage_right(row, d4, load_q(query_at(params.q, ids, query), head_column(d4)), partial);
     }
   }
 }
@@ -18,9 +19,8 @@ fn stage_output_gradients(ids: HeadIds, query_0: u32, partial: bool) {
     let row = nth(n) / RIGHT_WIDTH;
     let d4 = nth(n) % RIGHT_WIDTH;
     if (RIGHT_EXACT || row < ROW_CHUNK) {
-      let query = min(query_0 + row, params.queries - 1u);
-      let at = view_at(params.output, ids.batch, query, ids.head);
-      stage_right(row, d4, load_d_output(at, value_column(d4)), partial);
+      let query = min(query_0 + row, ids.queries - 1u);
+      stage_right(row, d4, load_d_output(query_at(params.output, ids, query), value_column(d4)), partial);
     }
   }
 }
@@ -28,8 +28,8 @@ fn stage_output_gradients(ids: HeadIds, query_0: u32, partial: bool) {
 fn add_to_result_0(tile: ptr<function, KeyTile>, ids: HeadIds, key_0: u32) {
   for (var n = 0u; n < 4u * KEY_GROUPS; n++) {
     let key = key_0 + 4u * key_group(n / 4u) + n % 4u;
-    if (key < params.keys) {
-      let at = view_at(params.k, ids.batch, key, ids.key_head);
+    if (key < ids.key_rows) {
+      let at = key_at(params.k, ids, key);
       for (var j = 0u; j < COLUMNS; j++) {
         if (column(j) < HEAD_VEC4) {
           var value = (*tile)[n * COLUMNS + j] * params.scale;
@@ -46,8 +46,8 @@ fn add_to_result_0(tile: ptr<function, KeyTile>, ids: HeadIds, key_0: u32) {
 fn add_to_result_1(tile: ptr<function, KeyTile>, ids: HeadIds, key_0: u32) {
   for (var n = 0u; n < 4u * KEY_GROUPS; n++) {
     let key = key_0 + 4u * key_group(n / 4u) + n % 4u;
-    if (key < params.keys) {
-      let at = view_at(params.v, ids.batch, key, ids.key_head);
+    if (key < ids.key_rows) {
+      let at = key_at(params.v, ids, key);
       for (var j = 0u; j < COLUMNS; j++) {
         if (column(j) < VALUE_VEC4) {
           var value = (*tile)[n * COLUMNS + j];
@@ -76,14 +76,23 @@ fn main(
   let key_head = item / tiles % key_heads;
   // Under causal masking the first keys are seen by the most queries; they come first.
   let key_0 = item % tiles * BLOCK_KEYS;
+  let of_keys = head_ids(batch, key_head * params.heads_per_key);
+  if (key_0 >= of_keys.key_rows) {
+    return;
+  }
 
   var d_keys = KeyTile();
   var d_values = KeyTile();
-  let begin = query_begin(key_0) / BLOCK_QUERIES * BLOCK_QUERIES;
+  let begin = query_begin(of_keys, key_0) / BLOCK_QUERIES * BLOCK_QUERIES;
+  let end = select(0u, query_end(of_keys, min(key_0 + BLOCK_KEYS, of_keys.keys) - 1u), key_0 < of_keys.keys);
   for (var h = 0u; h < params.heads_per_key; h++) {
-    let ids = HeadIds(batch, key_head * params.heads_per_key + h, key_head);
-    for (var query_0 = begin; query_0 < params.queries; query_0 += BLOCK_QUERIES) {
-      let partial = is_partial(query_0, key_0);
+    var ids = of_keys;
+    ids.head += h;
+    for (var query_0 = begin; query_0 < end; query_0 += BLOCK_QUERIES) {
+      if (!is_seen(ids, query_0, key_0)) {
+        continue;
+      }
+      let partial = is_partial(ids, query_0, key_0);
       var weights = Scores();
       make_scores(&weights, ids, query_0, key_0);
       var d_scores = Scores();
@@ -123,11 +132,10 @@ fn main(
     }
   }
 
-  let ids = HeadIds(batch, 0u, key_head);
   if (WANT_KEYS) {
-    add_to_result_0(&d_keys, ids, key_0);
+    add_to_result_0(&d_keys, of_keys, key_0);
   }
   if (WANT_VALUES) {
-    add_to_result_1(&d_values, ids, key_0);
+    add_to_result_1(&d_values, of_keys, key_0);
   }
 }

@@ -14,10 +14,18 @@ fn main(
   let ids = head_ids(item / tiles / params.heads, item / tiles % params.heads);
   let query_0 = (tiles - 1u - item % tiles) * BLOCK_QUERIES;
 
+  if (query_0 >= ids.query_rows) {
+    return;
+  }
+
   var accumulator = QueryTile();
-  let end = key_end(min(query_0 + BLOCK_QUERIES, params.queries) - 1u);
-  for (var key_0 = 0u; key_0 < end; key_0 += BLOCK_KEYS) {
-    let partial = is_partial(query_0, key_0);
+  let begin = key_begin(ids, query_0) / BLOCK_KEYS * BLOCK_KEYS;
+  let end = select(0u, key_end(ids, min(query_0 + BLOCK_QUERIES, ids.queries) - 1u), query_0 < ids.queries);
+  for (var key_0 = begin; key_0 < end; key_0 += BLOCK_KEYS) {
+    if (!is_seen(ids, query_0, key_0)) {
+      continue;
+    }
+    let partial = is_partial(ids, query_0, key_0);
     var scores = Scores();
     make_scores(&scores, ids, query_0, key_0);
     var d_scores = Scores();
@@ -39,8 +47,8 @@ fn main(
 
   for (var i = 0u; i < ROWS; i++) {
     let query = query_0 + query_row(i);
-    if (query < params.queries) {
-      let at = view_at(params.q, ids.batch, query, ids.head);
+    if (query < ids.query_rows) {
+      let at = query_at(params.q, ids, query);
       for (var j = 0u; j < COLUMNS; j++) {
         if (column(j) < HEAD_VEC4) {
           var value = accumulator[i * COLUMNS + j] * params.scale;

@@ -1,6 +1,7 @@
 // Forward pass: a workgroup makes the output and LSE of one tile of queries of one head, walking over the tiles of
 // keys with the online softmax of FlashAttention-2 (Dao, 2023, algorithm 1).
-// result_0 is the output [B,Nq,Hq,Dv] or [B,Hq,Nq,Dv].
+// result_0 is the output [B,Nq,Hq,Dv] or [B,Hq,Nq,Dv]. With SPLIT the keys are cut into parts, each with a workgroup and
+// results of its own; merge_splits joins them.
 
 @group(0) @binding(9) var<storage, read_write> lse: array<f32>;       // [B,Hq,Nq]
 @group(0) @binding(10) var<storage, read_write> lse_tail: array<f32>; // the same: what rounding took from the LSE
@@ -55,12 +56,16 @@ fn main(
   start_thread(index);
   let tiles = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES;
   let item = group_id.x + group_id.y * groups.x;
-  if (item >= tiles * params.heads * params.batches) {
+  let split = item / tiles / params.heads / params.batches;
+  if (split >= params.splits) {
     return;
   }
-  let ids = head_ids(item / tiles / params.heads, item / tiles % params.heads);
+  let ids = head_ids(item / tiles / params.heads % params.batches, item / tiles % params.heads);
   // Under causal masking the last queries see the most keys: start with them, so that none is left over at the end.
   let query_0 = (tiles - 1u - item % tiles) * BLOCK_QUERIES;
+  if (query_0 >= ids.query_rows) {
+    return;
+  }
 
   var row_max: Rows;   // of all scores so far, or NOT_SEEN
   var row_sum: Rows;   // this thread's share of the denominator
@@ -69,13 +74,23 @@ fn main(
     row_max[i] = NOT_SEEN;
     row_sum[i] = 0.0;
     let query = query_0 + query_row(i);
-    if (params.resume != 0u && query < params.queries) {
+    if (SINKS && params.resume == 0u && split == 0u) {
+      let sink = bitcast<f32>(table_word(params.sinks_at + params.head_first + ids.head));
+      if (!is_minus_infinity(sink)) {
+        // A sink of NaN or ∞ makes its rows NaN. WGSL's max may lose it, the sum does not.
+        let broken = any_not_finite(vec4f(sink));
+        row_max[i] = select(sink, NOT_SEEN, broken);
+        row_sum[i] = select(0.0, select(1.0, not_a_number(), broken), tx == 0u);
+      }
+    }
+    if (params.resume != 0u && query < ids.query_rows) {
       // What an earlier window of keys left: its normalised output counts as one key with the score LSE.
-      let earlier = lse[view_at(params.rows, ids.batch, query, ids.head)];
+      let row = query_at(params.rows, ids, query);
+      let earlier = lse[row];
       if (!(earlier < NOT_SEEN)) {
         row_max[i] = earlier;
-        row_sum[i] = select(0.0, 1.0 + lse_tail[view_at(params.rows, ids.batch, query, ids.head)], tx == 0u);
-        let at = view_at(params.output, ids.batch, query, ids.head);
+        row_sum[i] = select(0.0, 1.0 + lse_tail[row], tx == 0u);
+        let at = query_at(params.output, ids, query);
         for (var j = 0u; j < COLUMNS; j++) {
           if (column(j) < VALUE_VEC4) {
             accumulator[i * COLUMNS + j] = load_result_0(at, column(j), VALUE_SIZE);
@@ -85,19 +100,28 @@ fn main(
     }
   }
 
-  let end = key_end(min(query_0 + BLOCK_QUERIES, params.queries) - 1u);
-  for (var key_0 = 0u; key_0 < end; key_0 += BLOCK_KEYS) {
-    let partial = is_partial(query_0, key_0);
+  var begin = key_begin(ids, query_0) / BLOCK_KEYS * BLOCK_KEYS;
+  var end = select(0u, key_end(ids, min(query_0 + BLOCK_QUERIES, ids.queries) - 1u), query_0 < ids.queries);
+  if (SPLIT) {
+    begin = max(begin, split * params.split_keys);
+    end = min(end, (split + 1u) * params.split_keys);
+  }
+  for (var key_0 = begin; key_0 < end; key_0 += BLOCK_KEYS) {
+    if (!is_seen(ids, query_0, key_0)) {
+      continue;
+    }
+    let partial = is_partial(ids, query_0, key_0);
 
     var scores = Scores();
     make_scores(&scores, ids, query_0, key_0);
 
     var new_max: Rows;
     for (var i = 0u; i < ROWS; i++) {
-      var score = scores[i] * params.scale;
+      let query = query_0 + query_row(i);
+      var score = with_additions(cap(scores[i] * params.scale), ids, query, key_0 + 4u * tx);
       if (partial) {
         for (var c = 0u; c < 4u; c++) {
-          if (!sees(ids, query_0 + query_row(i), key_0 + 4u * tx + c)) {
+          if (!sees(ids, query, key_0 + 4u * tx + c)) {
             score[c] = NOT_SEEN;
           }
         }
@@ -138,10 +162,10 @@ fn main(
   row_totals(&row_sum);
   for (var i = 0u; i < ROWS; i++) {
     let query = query_0 + query_row(i);
-    if (query < params.queries) {
+    if (query < ids.query_rows) {
       let empty = row_sum[i] == 0.0;
       let normalise = 1.0 / row_sum[i];
-      let at = view_at(params.output, ids.batch, query, ids.head);
+      let at = query_at(params.output, ids, query) + split * params.split_output;
       for (var j = 0u; j < COLUMNS; j++) {
         if (column(j) < VALUE_VEC4) {
           let value = select(accumulator[i * COLUMNS + j] * normalise, vec4f(), empty);
@@ -155,7 +179,7 @@ fn main(
         let sum = row_max[i] + log_sum;
         let log_part = sum - row_max[i];
         let tail = (row_max[i] - (sum - log_part)) + (log_sum - log_part);
-        let row = view_at(params.rows, ids.batch, query, ids.head);
+        let row = query_at(params.rows, ids, query) + split * params.split_rows;
         lse[row] = select(sum, negative_infinity(), empty);
         lse_tail[row] = select(tail, 0.0, empty);
       }

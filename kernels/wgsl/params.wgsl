@@ -19,7 +19,13 @@ struct Params {
   rows: View,         // [B,Hq,Nq] (LSE, dLSE): row stride 1
   statistics: View,   // the same, in vec4s
   mask: View,         // [B|1,Hq|1,Nq|1,Nk|1], strides 0 where broadcast; its key stride is mask_key
+  bias: View,         // the same
+  d_bias: View,       // what backward_dbias writes; see biasGradientShape in src/op/problem
   mask_key: u32,
+  bias_key: u32,
+  d_bias_key: u32,
+  d_bias_batches: u32, // 1: backward_dbias sums over the window's batches; the same for heads
+  d_bias_heads: u32,
   batch_first: u32,   // first of the window's batches, query heads, queries and keys within the problem
   head_first: u32,
   query_first: u32,
@@ -28,22 +34,37 @@ struct Params {
   heads: u32,
   queries: u32,
   keys: u32,
+  query_length: u32,  // Nq and Nk of the problem
+  key_length: u32,
+  query_total: u32,   // rows that sequences may lie in: the lengths, or all rows where sequences lie end to end
+  key_total: u32,
   group: u32,         // Hq / Hkv
   heads_per_key: u32, // query heads of the window that share a key head: group, or fewer in a split group
-  causal_offset: i32, // key j is seen by query i when j <= i + causal_offset (positions within the problem)
+  diagonal: i32,      // causal: key j is seen by query i when j <= i + diagonal (positions within the problem)
+  bottom_right: u32,  // 1: the diagonal of a sequence is its keys less its queries; else 0
+  window_left: i32,   // key j is seen by query i when i + diagonal - left <= j <= i + diagonal + right
+  window_right: i32,
   resume: u32,        // 1: an earlier window left partial results in the outputs; add to them
   scale: f32,         // softmaxScale
+  softcap: f32,
   kept_scale: f32,    // 1 / (1 - dropoutP)
   drop_below: u32,    // a weight is dropped when its Philox word is below this
   seed_low: u32,
   seed_high: u32,
+  slopes_at: u32,     // places in `table`
+  slopes_batch: u32,  // words from one batch's slopes to the next; 0 where they share them
+  sinks_at: u32,
+  sequences_at: u32,
+  key_batches: u32,   // a cache: batches, or pages, of k and v
+  page_size: u32,
+  pages: u32,         // of one sequence
+  splits: u32,        // parts of the keys, each with results of its own, and how many keys each has
+  split_keys: u32,
+  split_output: u32,  // elements from one part's output to the next, and of its LSE
+  split_rows: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-
-fn view_at(view: View, batch: u32, row: u32, head: u32) -> u32 {
-  return view.base + batch * view.batch + row * view.row + head * view.head;
-}
 
 // Finite stand-in for the score of a pair that is not seen. WGSL does not promise to handle infinities.
 const NOT_SEEN = -3.4028234e38f;
@@ -51,6 +72,11 @@ const LARGEST = 3.4028234e38f;
 
 fn negative_infinity() -> f32 {
   var bits = 0xff800000u; // not a constant expression: those must be finite
+  return bitcast<f32>(bits);
+}
+
+fn not_a_number() -> f32 {
+  var bits = 0x7fc00000u;
   return bitcast<f32>(bits);
 }
 

@@ -18,10 +18,14 @@ fn main(
   let batch = item / tiles / params.heads;
   let head = item / tiles % params.heads;
   let query = item % tiles * THREADS + index;
-  if (batch >= params.batches || query >= params.queries) {
+  if (batch >= params.batches) {
     return;
   }
-  let at = view_at(params.output, batch, query, head);
+  let ids = head_ids(batch, head);
+  if (query >= ids.query_rows) {
+    return;
+  }
+  let at = query_at(params.output, ids, query);
   var sum = 0.0;
   for (var d4 = 0u; d4 < VALUE_VEC4; d4++) {
     let output = load_saved_output(at, d4);
@@ -31,11 +35,10 @@ fn main(
     sum = fma(d_output.z, output.z, sum);
     sum = fma(d_output.w, output.w, sum);
   }
-  let row = view_at(params.rows, batch, query, head);
+  let row = query_at(params.rows, ids, query);
   if (HAS_LSE_GRADIENT) {
     sum -= d_lse[row];
   }
   let value = lse[row];
-  let at_statistics = view_at(params.statistics, batch, query, head);
-  row_statistics[at_statistics] = vec4f(select(value, LARGEST, value < NOT_SEEN), lse_tail[row], sum, 0.0);
+  row_statistics[query_at(params.statistics, ids, query)] = vec4f(select(value, LARGEST, value < NOT_SEEN), lse_tail[row], sum, 0.0);
 }

@@ -8,17 +8,18 @@ fn d_output_vec4(ids: HeadIds, query: u32, d4: u32) -> vec4f {
   if (VALUE_VEC4 % CHUNK != 0u && d4 >= VALUE_VEC4) {
     return vec4f();
   }
-  return load_d_output(view_at(params.output, ids.batch, min(query, params.queries - 1u), ids.head), d4);
+  return load_d_output(query_at(params.output, ids, min(query, ids.query_rows - 1u)), d4);
 }
 
 fn statistics_of(ids: HeadIds, query: u32) -> vec4f {
-  if (query >= params.queries) {
+  if (query >= ids.queries) {
     return vec4f(LARGEST, 0.0, 0.0, 0.0);
   }
-  return row_statistics[view_at(params.statistics, ids.batch, query, ids.head)];
+  return row_statistics[query_at(params.statistics, ids, query)];
 }
 
-// scores becomes P (with the dropout factors), d_weights, given as dO·Vᵀ, becomes dS without softmaxScale.
+// scores, given as QKᵀ, becomes P (with the dropout factors); d_weights, given as dO·Vᵀ, becomes dS: the gradient of the
+// scores for the bias, and otherwise with softcap's slope, so that softmaxScale is all that is missing.
 fn softmax_gradient(
     scores: ptr<function, Scores>, d_weights: ptr<function, Scores>, ids: HeadIds, query_0: u32, key_0: u32,
     partial: bool) {
@@ -26,8 +27,13 @@ fn softmax_gradient(
     let query = query_0 + query_row(i);
     let statistics = statistics_of(ids, query);
     let factors = factors_of(ids, query, key_0 + 4u * tx);
-    var weights = exp_or_nan((*scores)[i] * params.scale - statistics.x - statistics.y);
+    let capped = cap((*scores)[i] * params.scale);
+    let score = with_additions(capped, ids, query, key_0 + 4u * tx);
+    var weights = exp_or_nan(score - statistics.x - statistics.y);
     var gradient = weights * ((*d_weights)[i] * factors - statistics.z);
+    if (SOFTCAP && !OF_BIAS) {
+      gradient *= cap_slope(capped);
+    }
     if (partial) {
       for (var c = 0u; c < 4u; c++) {
         if (!sees(ids, query, key_0 + 4u * tx + c)) {

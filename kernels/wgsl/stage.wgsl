@@ -1,6 +1,6 @@
 // Rows of q, k and v on their way into workgroup memory, and the scores made of them.
 //
-// A row past the end of the window reads the last row instead: what comes of it is either not stored (queries) or has
+// A row past the end of the window or of its sequence reads the last row instead: what comes of it is either not stored (queries) or has
 // weight 0 (keys), and a tile that reaches past the end counts as partial, so that a NaN in the last row stays there.
 // Elements past the end of a row are 0, since they are summed over.
 //
@@ -11,21 +11,21 @@ fn query_vec4(ids: HeadIds, query: u32, d4: u32) -> vec4f {
   if (HEAD_VEC4 % CHUNK != 0u && d4 >= HEAD_VEC4) {
     return vec4f();
   }
-  return load_q(view_at(params.q, ids.batch, min(query, params.queries - 1u), ids.head), d4);
+  return load_q(query_at(params.q, ids, min(query, ids.query_rows - 1u)), d4);
 }
 
 fn key_vec4(ids: HeadIds, key: u32, d4: u32) -> vec4f {
   if (HEAD_VEC4 % CHUNK != 0u && d4 >= HEAD_VEC4) {
     return vec4f();
   }
-  return load_k(view_at(params.k, ids.batch, min(key, params.keys - 1u), ids.key_head), d4);
+  return load_k(key_at(params.k, ids, min(key, ids.keys - 1u)), d4);
 }
 
 fn value_vec4(ids: HeadIds, key: u32, d4: u32) -> vec4f {
   if (VALUE_VEC4 % CHUNK != 0u && d4 >= VALUE_VEC4) {
     return vec4f();
   }
-  return load_v(view_at(params.v, ids.batch, min(key, params.keys - 1u), ids.key_head), d4);
+  return load_v(key_at(params.v, ids, min(key, ids.keys - 1u)), d4);
 }
 
 // Vec4 of a row of `right`, or the row's last one: columns of `right` past the row's end are not stored.
@@ -89,8 +89,8 @@ fn stage_key_rows(ids: HeadIds, key_0: u32, partial: bool) {
     let row = nth(n) / RIGHT_WIDTH;
     let d4 = nth(n) % RIGHT_WIDTH;
     if (RIGHT_EXACT || row < ROW_CHUNK) {
-      let key = min(key_0 + row, params.keys - 1u);
-      stage_right(row, d4, load_k(view_at(params.k, ids.batch, key, ids.key_head), head_column(d4)), partial);
+      let key = min(key_0 + row, ids.keys - 1u);
+      stage_right(row, d4, load_k(key_at(params.k, ids, key), head_column(d4)), partial);
     }
   }
 }
@@ -100,8 +100,8 @@ fn stage_value_rows(ids: HeadIds, key_0: u32, partial: bool) {
     let row = nth(n) / RIGHT_WIDTH;
     let d4 = nth(n) % RIGHT_WIDTH;
     if (RIGHT_EXACT || row < ROW_CHUNK) {
-      let key = min(key_0 + row, params.keys - 1u);
-      stage_right(row, d4, load_v(view_at(params.v, ids.batch, key, ids.key_head), value_column(d4)), partial);
+      let key = min(key_0 + row, ids.keys - 1u);
+      stage_right(row, d4, load_v(key_at(params.v, ids, key), value_column(d4)), partial);
     }
   }
 }

@@ -1,56 +1,72 @@
-// Which keys a query sees, and with what score. Positions here are within the window; causal masking and the
-// dropout stream work on positions of the whole problem.
+// Which keys a query sees. Positions here are within the window; windows around the diagonal (causal is one) and the
+// dropout stream work on positions of the whole problem, or of the sequence.
 
-@group(0) @binding(8) var<storage, read> mask: array<i32>; // bool as tfjs keeps it on WebGPU: one i32 each
-
-// The head a workgroup works on, counted from the start of the window.
-struct HeadIds {
-  batch: u32,
-  head: u32,
-  key_head: u32,
+// Places that a key lies right of the diagonal of a query; negative: left.
+fn distance(ids: HeadIds, query: u32, key: u32) -> i32 {
+  return i32(params.key_first + key) - i32(params.query_first + query) - ids.diagonal;
 }
 
-fn head_ids(batch: u32, head: u32) -> HeadIds {
-  // The bound keys start at the key head of the window's first query head.
-  let first_key_head = params.head_first / params.group;
-  return HeadIds(batch, head, (params.head_first + head) / params.group - first_key_head);
+fn is_minus_infinity(x: f32) -> bool {
+  return bitcast<u32>(x) == 0xff800000u;
 }
 
 fn sees(ids: HeadIds, query: u32, key: u32) -> bool {
-  var seen = key < params.keys && query < params.queries;
-  if (CAUSAL) {
-    seen = seen && i32(params.key_first + key) <= i32(params.query_first + query) + params.causal_offset;
+  var seen = key < ids.keys && query < ids.queries;
+  if (WINDOW_RIGHT) {
+    seen = seen && distance(ids, query, key) <= params.window_right;
+  }
+  if (WINDOW_LEFT) {
+    seen = seen && distance(ids, query, key) >= -params.window_left;
   }
   if (MASK) {
-    let row = min(query, params.queries - 1u);
-    let at = view_at(params.mask, ids.batch, row, ids.head) + min(key, params.keys - 1u) * params.mask_key;
-    seen = seen && mask[at] != 0;
+    seen = seen && mask_allows(ids, query, key);
+  }
+  if (BIAS) {
+    seen = seen && !is_minus_infinity(bias_at(ids, query, key));
   }
   return seen;
 }
 
-// One past the last key of the window that the queries up to `last_query` can see, as far as causal tells.
-fn key_end(last_query: u32) -> u32 {
-  if (!CAUSAL) {
-    return params.keys;
-  }
-  let end = i32(params.query_first + last_query) + params.causal_offset + 1 - i32(params.key_first);
-  return u32(clamp(end, 0, i32(params.keys)));
-}
-
-// The first query of the window that can see `key`, as far as causal tells.
-fn query_begin(key: u32) -> u32 {
-  if (!CAUSAL) {
+// The keys that the queries from `query` on see begin here, and those up to `query` see end before, as far as lengths
+// and window tell.
+fn key_begin(ids: HeadIds, query: u32) -> u32 {
+  if (!WINDOW_LEFT) {
     return 0u;
   }
-  let begin = i32(params.key_first + key) - params.causal_offset - i32(params.query_first);
-  return u32(clamp(begin, 0, i32(params.queries)));
+  let begin = i32(params.query_first + query) + ids.diagonal - params.window_left - i32(params.key_first);
+  return u32(clamp(begin, 0, i32(ids.keys)));
+}
+
+fn key_end(ids: HeadIds, query: u32) -> u32 {
+  if (!WINDOW_RIGHT) {
+    return ids.keys;
+  }
+  let end = i32(params.query_first + query) + ids.diagonal + params.window_right + 1 - i32(params.key_first);
+  return u32(clamp(end, 0, i32(ids.keys)));
+}
+
+// The same for the queries that see a key.
+fn query_begin(ids: HeadIds, key: u32) -> u32 {
+  if (!WINDOW_RIGHT) {
+    return 0u;
+  }
+  let begin = i32(params.key_first + key) - ids.diagonal - params.window_right - i32(params.query_first);
+  return u32(clamp(begin, 0, i32(ids.queries)));
+}
+
+fn query_end(ids: HeadIds, key: u32) -> u32 {
+  if (!WINDOW_LEFT) {
+    return ids.queries;
+  }
+  let end = i32(params.key_first + key) - ids.diagonal + params.window_left + 1 - i32(params.query_first);
+  return u32(clamp(end, 0, i32(ids.queries)));
 }
 
 // True when not every query of the tile at (query_0, key_0) sees every key: such a tile is tested pair by pair.
-fn is_partial(query_0: u32, key_0: u32) -> bool {
-  return MASK || query_0 + BLOCK_QUERIES > params.queries || key_0 + BLOCK_KEYS > params.keys ||
-      (CAUSAL && key_end(query_0) < key_0 + BLOCK_KEYS);
+fn is_partial(ids: HeadIds, query_0: u32, key_0: u32) -> bool {
+  return MASK || BIAS || query_0 + BLOCK_QUERIES > ids.queries || key_0 + BLOCK_KEYS > ids.keys ||
+      (WINDOW_RIGHT && key_end(ids, query_0) < key_0 + BLOCK_KEYS) ||
+      (WINDOW_LEFT && key_begin(ids, query_0 + BLOCK_QUERIES - 1u) > key_0);
 }
 
 // Dropout factors of a query and of the four keys from `key` on.

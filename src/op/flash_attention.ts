@@ -1,83 +1,58 @@
-import {op, randomUniform, reshape, tensor, Tensor, tidy, util} from '@tensorflow/tfjs-core';
-import type {Tensor3D, Tensor4D, TensorLike} from '@tensorflow/tfjs-core';
+import {op} from '@tensorflow/tfjs-core';
+import type {Tensor, Tensor2D, Tensor3D, Tensor4D, TensorLike} from '@tensorflow/tfjs-core';
 
-import {shareGradientWork} from './gradient.js';
-import {FLASH_ATTENTION, runAttentionKernel} from './kernels.js';
-import type {AttentionAttrs, AttentionInputName} from './kernels.js';
-import {invalid, resolveOptions} from './options.js';
+import {attend, broadcastTensor, drawSeed, optionTensors, rowsTensor} from './attend.js';
+import type {Input, NamedInputs} from './attend.js';
+import {ATTENTION_OPTIONS, checkOptionNames, layoutOf, resolveOptions} from './options.js';
 import type {FlashAttentionOptions} from './options.js';
-import {makeProblem} from './problem.js';
-
-type Input = Tensor|TensorLike;
+import {integersPerBatch, ownBatches, sequencesTensor} from './sequences.js';
 
 /** Output of attention with the log-sum-exp of each row of scores. */
 export interface AttentionWithLse<T extends Tensor = Tensor4D> {
   /** As q in shape, with the head size of v. */
   output: T;
-  /** Natural-log-sum-exp of the masked, scaled scores, [B,Hq,Nq]; −∞ where a query sees no key. */
+  /** Natural-log-sum-exp of the masked, scaled scores, sinks included, [B,Hq,Nq]; −∞ where a query sees no key. */
   lse: Tensor3D;
 }
 
-function toTensor(value: Input, name: string): Tensor {
-  if (value instanceof Tensor) {
-    if (value.isDisposed) {
-      throw invalid('a tensor that is not disposed', name, value);
-    }
-    return value;
+/** `sequences` for lengths of padded tensors, where there are any. */
+export function paddedSequences(
+    {queryLengths, keyLengths}: Pick<FlashAttentionOptions, 'queryLengths'|'keyLengths'>, batch: number,
+    queryLength: number, keyLength: number): Tensor2D|undefined {
+  if (queryLengths === undefined && keyLengths === undefined) {
+    return undefined;
   }
-  if (!Array.isArray(value) && !ArrayBuffer.isView(value)) {
-    throw invalid('a tensor or a nested array', name, value);
-  }
-  const t = name === 'mask' ? tensor(value, undefined, 'bool') : tensor(value);
-  if (util.flatten(value).length !== t.size) {
-    throw invalid('a nested array with rows of equal lengths', name, value);
-  }
-  return t;
+  const queries = queryLengths === undefined ? queryLength :
+                                               integersPerBatch(queryLengths, 'queryLengths', batch, queryLength);
+  const keys = keyLengths === undefined ? keyLength : integersPerBatch(keyLengths, 'keyLengths', batch, keyLength);
+  return sequencesTensor(batch, [0, queries, 0, keys, ownBatches(batch)]);
 }
 
-function heads4D(value: Input, name: string, letters: string): Tensor4D {
-  const t = toTensor(value, name);
-  if (t.dtype !== 'float32' || t.rank !== 4) {
-    throw invalid(`a float32 tensor of rank 4, ${letters}`, name, t);
-  }
-  return t as Tensor4D;
-}
-
-function mask4D(value: Input): Tensor4D {
-  const t = toTensor(value, 'mask');
-  if (t.dtype !== 'bool' || t.rank > 4) {
-    throw invalid('a bool tensor that broadcasts to [B,Hq,Nq,Nk]', 'mask', t);
-  }
-  const leading = new Array<number>(4 - t.rank).fill(1);
-  return reshape(t, [...leading, ...t.shape] as Tensor4D['shape']);
-}
-
-/** Integer in [0, 2⁴⁸) from tfjs' own generator. */
-function drawSeed(): number {
-  const [low, high] = tidy(() => randomUniform([2], 0, 2 ** 24).dataSync());
-  return Math.floor(low) + Math.floor(high) * 2 ** 24;
+/** Everything an options object holds that is a tensor, for tensors that are padded to common lengths. */
+export function paddedOptionTensors(
+    options: FlashAttentionOptions, batch: number, queryLength: number, keyLength: number): NamedInputs {
+  const {mask, bias} = options;
+  return {
+    ...optionTensors(options),
+    ...mask !== undefined && {mask: broadcastTensor(mask, 'mask', 'bool')},
+    ...bias !== undefined && {bias: broadcastTensor(bias, 'bias', 'float32')},
+    sequences: paddedSequences(options, batch, queryLength, keyLength),
+  };
 }
 
 function flashAttentionWithLse_<T extends Tensor = Tensor4D>(
     q: T|TensorLike, k: Input, v: Input, options: FlashAttentionOptions = {}): AttentionWithLse<T> {
-  const letters = options?.layout === 'bhnd' ? ['[B,Hq,Nq,D]', '[B,Hkv,Nk,D]', '[B,Hkv,Nk,Dv]'] :
-                                               ['[B,Nq,Hq,D]', '[B,Nk,Hkv,D]', '[B,Nk,Hkv,Dv]'];
-  const query = heads4D(q, 'q', letters[0]);
-  const key = heads4D(k, 'k', letters[1]);
-  const value = heads4D(v, 'v', letters[2]);
-  const resolved = resolveOptions(options, query.shape[3], drawSeed);
-  const inputs: Tensor[] = [query, key, value];
-  const inputNames: AttentionInputName[] = ['q', 'k', 'v'];
-  const mask = options.mask === undefined ? undefined : mask4D(options.mask);
-  if (mask) {
-    inputs.push(mask);
-    inputNames.push('mask');
-  }
-  makeProblem(query, key, value, resolved, mask);
-  const attrs: AttentionAttrs = {...resolved, inputNames};
-  const [output, lse] = runAttentionKernel(FLASH_ATTENTION, inputs, attrs);
-  shareGradientWork(output, attrs);
-  return {output: output as T, lse: lse as Tensor3D};
+  checkOptionNames(options, ATTENTION_OPTIONS);
+  const layout = layoutOf(options.layout);
+  const letters = layout === 'bhnd' ? ['[B,Hq,Nq,D]', '[B,Hkv,Nk,D]', '[B,Hkv,Nk,Dv]'] :
+                                      ['[B,Nq,Hq,D]', '[B,Nk,Hkv,D]', '[B,Nk,Hkv,Dv]'];
+  const query = rowsTensor(q, 'q', letters[0]);
+  const key = rowsTensor(k, 'k', letters[1]);
+  const value = rowsTensor(v, 'v', letters[2]);
+  const resolved = resolveOptions(options, layout, query.shape[3]!, drawSeed);
+  const rows = layout === 'bhnd' ? 2 : 1;
+  const tensors = paddedOptionTensors(options, query.shape[0], query.shape[rows]!, key.shape[rows]!);
+  return attend({q: query, k: key, v: value, ...tensors}, resolved) as AttentionWithLse<T>;
 }
 
 function flashAttention_<T extends Tensor = Tensor4D>(
@@ -86,9 +61,9 @@ function flashAttention_<T extends Tensor = Tensor4D>(
 }
 
 /**
- * Exact softmax attention, computed tile by tile: softmax(softmaxScale·QKᵀ + masks)·V, in memory that grows with
+ * Exact softmax attention, computed tile by tile: softmax(softmaxScale·QKᵀ + bias + masks)·V, in memory that grows with
  * the lengths and not with their product (Dao et al., "FlashAttention", NeurIPS 2022; FlashAttention-2, 2023).
- * Differentiable in q, k and v.
+ * Differentiable in q, k, v, and in the options `bias` and `sinks`.
  *
  * ```js
  * const q = tf.randomNormal([2, 1024, 8, 64]);
@@ -112,4 +87,3 @@ export const flashAttention = /* @__PURE__ */ op({flashAttention_}) as typeof fl
  */
 export const flashAttentionWithLse =
     /* @__PURE__ */ op({flashAttentionWithLse_}) as unknown as typeof flashAttentionWithLse_;
-

@@ -1,4 +1,6 @@
-import {engine, registerGradient, zeros, zerosLike} from '@tensorflow/tfjs-core';
+import {
+  engine, equal, exp, mul, registerGradient, reshape, sub, sum, tidy, transpose, where, zeros, zerosLike,
+} from '@tensorflow/tfjs-core';
 import type {GradConfig, NamedAttrMap, Tensor} from '@tensorflow/tfjs-core';
 
 import {byName, FLASH_ATTENTION, FLASH_ATTENTION_GRAD, runAttentionKernel} from './kernels.js';
@@ -16,30 +18,90 @@ interface TapeNode {
   gradient?: (dys: Array<Tensor|null>) => NamedGradientMap;
 }
 
-const DIFFERENTIABLE: readonly string[] = ['q', 'k', 'v'];
+/** Inputs that have a gradient. */
+type Differentiable = WantedGradient|'sinks';
+type Gradients = {[name in Differentiable]?: Tensor};
+
+const DIFFERENTIABLE: readonly string[] = ['q', 'k', 'v', 'qkv', 'kv', 'bias', 'sinks'] satisfies Differentiable[];
+
+const isDifferentiable = (name: AttentionInputName): name is Differentiable => DIFFERENTIABLE.includes(name);
+
+/**
+ * The sink of a row is one more logit, with probability p = exp(sink − LSE) and no value:
+ * dSink = Σ over batches and queries of p·(dLSE − rowsum(dO∘O)).
+ */
+function sinksGradient(
+    {inputNames, layout}: AttentionAttrs, saved: readonly Tensor[], dOutput: Tensor|null, dLse: Tensor|null): Tensor {
+  return tidy(() => {
+    const {sinks} = byName(inputNames, saved);
+    const [output, lse, lseTail] = saved.slice(inputNames.length);
+    const [heads] = sinks!.shape;
+    const perHead = [heads, 1]; // against the last axes [Hq,Nq] of the LSE
+    let rows: Tensor = dLse ?? zerosLike(lse);
+    if (dOutput) {
+      // A row that sees no key has O = 0, whatever its dO: 0·∞ must not reach the sum.
+      const sums = sum(where(equal(output, 0), zerosLike(output), mul(dOutput, output)), -1);
+      const ordered = layout === 'bnhd' ? transpose(sums, [0, 2, 1]) : layout === 'thd' ? transpose(sums) : sums;
+      rows = sub(rows, ordered);
+    }
+    const logit = sub(sub(reshape(sinks!, perHead), lse), lseTail);
+    // Where no key is seen and the sink is −∞ too, so is the LSE: there is no probability to speak of.
+    const hidden = equal(lse, -Infinity);
+    const weights = where(hidden, zerosLike(lse), exp(where(hidden, zerosLike(lse), logit)));
+    const terms = mul(weights, rows);
+    const flat = reshape(terms, [-1, heads, lse.shape[lse.rank - 1]!]);
+    return sum(sum(flat, 2), 0);
+  });
+}
+
+/** Sums a gradient over the axes along which its input was broadcast. */
+function sumToShape(gradient: Tensor, shape: readonly number[]): Tensor {
+  const axes = shape.flatMap((n, axis) => n === 1 && gradient.shape[axis] !== 1 ? [axis] : []);
+  return axes.length === 0 ? gradient : reshape(sum(gradient, axes, true), [...shape]);
+}
 
 /** Gradients of the wanted inputs from dO and dLSE, either of which may be missing (then it is zero). */
 function computeGradients(
-    wanted: readonly WantedGradient[], dOutput: Tensor|null, dLse: Tensor|null, saved: readonly Tensor[],
-    attrs: AttentionAttrs): Tensor[] {
-  const names: GradInputName[] = [...attrs.inputNames, 'output', 'lse', 'lseTail', 'dOutput'];
-  const output = saved[attrs.inputNames.length];
-  const inputs = [...saved, dOutput ?? zerosLike(output)];
-  if (dLse !== null) {
-    names.push('dLse');
-    inputs.push(dLse);
+    wanted: readonly Differentiable[], dOutput: Tensor|null, dLse: Tensor|null, saved: readonly Tensor[],
+    attrs: AttentionAttrs): Gradients {
+  const gradients: Gradients = {};
+  const ofKernel = wanted.filter((name): name is WantedGradient => name !== 'sinks');
+  if (ofKernel.length > 0) {
+    const names: GradInputName[] = [...attrs.inputNames, 'output', 'lse', 'lseTail', 'dOutput'];
+    const output = saved[attrs.inputNames.length];
+    const inputs = [...saved, dOutput ?? zerosLike(output)];
+    if (dLse !== null) {
+      names.push('dLse');
+      inputs.push(dLse);
+    }
+    const gradAttrs: GradAttrs = {...attrs, inputNames: names, wanted: ofKernel};
+    Object.assign(gradients, byName(ofKernel, runAttentionKernel(FLASH_ATTENTION_GRAD, inputs, gradAttrs)));
   }
-  const gradAttrs: GradAttrs = {...attrs, inputNames: names, wanted};
-  return runAttentionKernel(FLASH_ATTENTION_GRAD, inputs, gradAttrs);
+  if (gradients.bias) {
+    gradients.bias = sumToShape(gradients.bias, byName(attrs.inputNames, saved).bias!.shape);
+  }
+  if (wanted.includes('sinks')) {
+    gradients.sinks = sinksGradient(attrs, saved, dOutput, dLse);
+  }
+  return gradients;
 }
 
 /** One thunk for each input, keyed by its place as tfjs keys the tape of a kernel with an array of inputs. */
 function gradientMap(
-    attrs: AttentionAttrs, saved: readonly Tensor[], gradientOf: (name: WantedGradient) => Tensor): NamedGradientMap {
-  return Object.fromEntries(attrs.inputNames.map((name, place) => [
-    String(place),
-    () => DIFFERENTIABLE.includes(name) ? gradientOf(name as WantedGradient) : zeros(saved[place].shape),
-  ]));
+    {inputNames, cache}: AttentionAttrs, saved: readonly Tensor[],
+    gradientOf: (name: Differentiable) => Tensor): NamedGradientMap {
+  return Object.fromEntries(inputNames.map((name, place) => [String(place), () => {
+    if (cache) {
+      throw new Error('flashAttention: attention over a cache has no gradient');
+    }
+    if (isDifferentiable(name)) {
+      return gradientOf(name);
+    }
+    if (name === 'alibiSlopes') {
+      throw new Error('flashAttention: alibiSlopes has no gradient; slopes that are trained go into a bias');
+    }
+    return zeros(saved[place].shape); // masks and integers, which tfjs differentiates as it does its own
+  }]));
 }
 
 const forwardGradient: GradConfig = {
@@ -52,7 +114,7 @@ const forwardGradient: GradConfig = {
     const [dOutput, dLse] = dys as Tensor[];
     const attention = attrs as unknown as AttentionAttrs;
     return gradientMap(
-        attention, saved, name => computeGradients([name], dOutput, dLse, saved, attention)[0]);
+        attention, saved, name => computeGradients([name], dOutput, dLse, saved, attention)[name]!);
   },
 };
 
@@ -87,9 +149,9 @@ export function shareGradientWork(output: Tensor, attrs: AttentionAttrs): void {
   const saved = node.saved!;
   node.gradient = function(this: TapeNode|undefined, [dOutput, dLse]) {
     const asked = Object.keys(this?.inputs ?? node.inputs).map(place => attrs.inputNames[Number(place)]);
-    const wanted = asked.filter((name): name is WantedGradient&AttentionInputName => DIFFERENTIABLE.includes(name));
-    const gradients = wanted.length === 0 ? {} :
-        byName(wanted, computeGradients(wanted, dOutput ?? null, dLse ?? null, saved, attrs));
+    const wanted = asked.filter(isDifferentiable);
+    const gradients =
+        wanted.length === 0 ? {} : computeGradients(wanted, dOutput ?? null, dLse ?? null, saved, attrs);
     return gradientMap(attrs, saved, name => gradients[name]!);
   };
 }

@@ -2,33 +2,37 @@ import {engine, getKernel} from '@tensorflow/tfjs-core';
 import type {NamedAttrMap, NamedTensorMap, Tensor, TensorInfo} from '@tensorflow/tfjs-core';
 
 import {makeProblem} from './problem.js';
-import type {Problem} from './problem.js';
-import type {ResolvedOptions} from './options.js';
+import type {CallOptions, Problem, Shapes} from './problem.js';
 
 export const FLASH_ATTENTION = 'FlashAttention';
 export const FLASH_ATTENTION_GRAD = 'FlashAttentionGrad';
+/** Writes new keys and values behind those in a cache: see op/variants/cache_append. */
+export const FLASH_ATTENTION_CACHE_APPEND = 'FlashAttentionCacheAppend';
 
-/** Inputs of the forward kernel, in order; those after `v` may be absent. */
-export type AttentionInputName = 'q'|'k'|'v'|'mask';
 /**
- * Outputs of the forward kernel. `lseTail` [B,Hq,Nq] is what rounding to float32 took from the LSE: the backward pass
- * computes exp(S − LSE), which is as wrong as the LSE is, and a large LSE has few digits after the point.
+ * Inputs of the forward kernel, in this order: q, k and v, or a packed tensor in place of some of them, and what
+ * options bring.
+ */
+export type AttentionInputName = keyof Shapes;
+/**
+ * Outputs of the forward kernel. `lseTail`, as the LSE in shape, is what rounding to float32 took from the LSE: the
+ * backward pass computes exp(S − LSE), which is as wrong as the LSE is, and a large LSE has few digits after the point.
  */
 export type OutputName = 'output'|'lse'|'lseTail';
 /** Inputs of the gradient kernel: the forward kernel's, its outputs, and the gradients of those. */
 export type GradInputName = AttentionInputName|OutputName|'dOutput'|'dLse';
-/** Inputs that have a gradient. */
-export type WantedGradient = 'q'|'k'|'v';
+/** Inputs whose gradient the gradient kernel computes. That of `sinks` needs no scores: see op/gradient. */
+export type WantedGradient = 'q'|'k'|'v'|'qkv'|'kv'|'bias';
 
 /**
  * tfjs saves the inputs of a kernel for its gradient either by a fixed list of names, which an optional input
  * breaks, or all of them when the inputs are an array. So both kernels take an array, named by `inputNames`.
  */
-export interface AttentionAttrs extends ResolvedOptions {
+export interface AttentionAttrs extends CallOptions {
   readonly inputNames: readonly AttentionInputName[];
 }
 
-export interface GradAttrs extends ResolvedOptions {
+export interface GradAttrs extends CallOptions {
   readonly inputNames: readonly GradInputName[];
   /** Which gradients to compute; the kernel's outputs, in this order. */
   readonly wanted: readonly WantedGradient[];
@@ -47,15 +51,47 @@ export function byName<Name extends string, T>(names: readonly Name[], inputs: A
 
 /** What a backend's kernel works from: the tensors by name, and the Problem. */
 export interface KernelCall<Name extends string> {
+  /** q, k and v are always there: where they are packed, each is the tensor that holds it. */
   readonly tensors: Named<Name, TensorInfo>&{q: TensorInfo, k: TensorInfo, v: TensorInfo};
   readonly problem: Problem;
 }
 
-export function kernelCall<Name extends string>(
-    inputs: unknown, attrs: ResolvedOptions&{inputNames: readonly Name[]}): KernelCall<Name> {
-  const tensors = byName(attrs.inputNames, inputs as TensorInfo[]) as KernelCall<Name>['tensors'];
-  const {mask} = tensors as Named<AttentionInputName, TensorInfo>;
-  return {tensors, problem: makeProblem(tensors.q, tensors.k, tensors.v, attrs, mask)};
+export function kernelCall<Name extends GradInputName>(
+    inputs: unknown, attrs: CallOptions&{inputNames: readonly Name[]}): KernelCall<Name> {
+  const tensors = byName<GradInputName, TensorInfo>(attrs.inputNames, inputs as TensorInfo[]);
+  const {qkv, kv} = tensors;
+  const rows = {q: tensors.q ?? qkv!, k: tensors.k ?? kv ?? qkv!, v: tensors.v ?? kv ?? qkv!};
+  return {
+    tensors: {...tensors as Named<Name, TensorInfo>, ...rows},
+    problem: makeProblem(tensors, attrs),
+  };
+}
+
+/** Inputs of the append kernel: new rows, the caches, where they go (`sequences`), and the pages, if there are any. */
+export type AppendInputName = 'newK'|'newV'|'k'|'v'|'sequences'|'blockTable';
+
+export interface AppendAttrs {
+  readonly inputNames: readonly AppendInputName[];
+  /** Give an error rather than copy where the backend cannot write into a tensor. */
+  readonly inPlace: boolean;
+}
+
+export interface AppendCall {
+  readonly tensors: Named<AppendInputName, TensorInfo>&Record<'newK'|'newV'|'k'|'v'|'sequences', TensorInfo>;
+  /** Attention whose queries are the new keys and whose output would be the new values: so they all have strides. */
+  readonly problem: Problem;
+}
+
+export function appendCall(inputs: unknown, {inputNames}: AppendAttrs): AppendCall {
+  const tensors = byName(inputNames, inputs as TensorInfo[]) as AppendCall['tensors'];
+  const {newK, k, v, sequences, blockTable} = tensors;
+  return {
+    tensors,
+    problem: makeProblem({q: newK, k, v, sequences, blockTable}, {
+      layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: -1, softmaxScale: 1, softcap: 0,
+      dropoutP: 0, seed: 0, computeType: 'float32', cache: true,
+    }),
+  };
 }
 
 let registerFallback: ((backendName: string) => void)|undefined;
@@ -67,7 +103,7 @@ export function setFallbackKernels(register: (backendName: string) => void): voi
 
 /** Runs one of our kernels on the current backend. */
 export function runAttentionKernel(
-    name: string, inputs: readonly Tensor[], attrs: AttentionAttrs|GradAttrs): Tensor[] {
+    name: string, inputs: readonly Tensor[], attrs: AttentionAttrs|GradAttrs|AppendAttrs): Tensor[] {
   // Reading `backend` initialises the default one, as every tfjs op does.
   void engine().backend;
   const {backendName} = engine();

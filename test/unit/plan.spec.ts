@@ -1,5 +1,5 @@
 import {
-  chunkOf, derive, grid, makePlan, planKey, workgroupBytes, workgroupMemory,
+  chunkOf, derive, grid, makePlan, makeSplit, planKey, tableWords, workgroupBytes, workgroupCount, workgroupMemory,
 } from '../../src/backends/webgpu/plan.js';
 import type {DeviceLimits, KernelName} from '../../src/backends/webgpu/plan.js';
 import {header, specialise} from '../../src/backends/webgpu/specialise.js';
@@ -15,6 +15,8 @@ const GUARANTEED: DeviceLimits = {
   maxStorageBufferBindingSize: 128 * 2 ** 20,
   maxBufferSize: 256 * 2 ** 20,
   minStorageBufferOffsetAlignment: 256,
+  maxStorageBuffersPerShaderStage: 8,
+  maxUniformBufferBindingSize: 65536,
 };
 const LARGE: DeviceLimits =
     {...GUARANTEED, maxComputeWorkgroupStorageSize: 49152, maxComputeInvocationsPerWorkgroup: 1024};
@@ -23,15 +25,17 @@ const COMPATIBILITY: DeviceLimits =
 
 function problem(headSize: number, valueSize = headSize, more: Partial<Problem> = {}): Problem {
   return {
-    ...makeProblem({shape: [1, 8, 2, headSize]}, {shape: [1, 8, 2, headSize]}, {shape: [1, 8, 2, valueSize]}, {
-      layout: 'bnhd', causal: false, causalAlignment: 'bottom-right', softmaxScale: 1, dropoutP: 0, seed: 0,
-      computeType: 'float32',
+    ...makeProblem({
+      q: {shape: [1, 8, 2, headSize]}, k: {shape: [1, 8, 2, headSize]}, v: {shape: [1, 8, 2, valueSize]},
+    }, {
+      layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: -1, softmaxScale: 1, softcap: 0,
+      dropoutP: 0, seed: 0, computeType: 'float32',
     }),
     ...more,
   };
 }
 
-const KERNELS: KernelName[] = ['forward', 'backward_dq', 'backward_dkv'];
+const KERNELS: KernelName[] = ['forward', 'backward_dq', 'backward_dkv', 'backward_dbias'];
 
 describe('the plan', () => {
   // [kernel, D, limits] → threadsX × threadsY, rows, chunk, rowChunk, bytes of workgroup memory
@@ -90,9 +94,16 @@ describe('the plan', () => {
 
   it('counts workgroup memory term by term', () => {
     // left: 64 queries × 17 vec4s; right: 16 elements × 17 vec4s; the flag.
-    expect(workgroupMemory(makePlan('forward', problem(64), LARGE))).toEqual([
+    const terms = [
       {name: 'left', bytes: 64 * 17 * 16}, {name: 'right', bytes: 16 * 17 * 16}, {name: 'right_not_finite', bytes: 16},
+    ];
+    expect(workgroupMemory(makePlan('forward', problem(64), LARGE))).toEqual(terms);
+    // With a mask the two words that tell whether a tile is hidden.
+    const masked = problem(64, 64, {maskShape: [1, 1, 1, 8]});
+    expect(workgroupMemory(makePlan('forward', masked, LARGE))).toEqual([
+      ...terms, {name: 'seen_by_any', bytes: 16}, {name: 'tile_is_seen', bytes: 16},
     ]);
+    expect(workgroupMemory(makePlan('row_statistics', problem(64), LARGE))).toEqual([]);
   });
 
   it('reads vec4s only where both head sizes are multiples of 4', () => {
@@ -109,21 +120,109 @@ describe('the plan', () => {
   it('has one key for each pipeline, whatever the lengths', () => {
     const key = (p: Problem) => planKey(makePlan('forward', p, LARGE));
     expect(key(problem(64, 64, {queryLength: 99, keyLength: 1000, batch: 7}))).toBe(key(problem(64)));
-    for (const other of [{causal: true}, {dropoutP: 0.5}, {maskShape: [1, 1, 1, 8] as const}]) {
-      expect(key(problem(64, 64, other))).not.toBe(key(problem(64)));
+    const others: Array<Partial<Problem>> = [
+      {windowRight: 0}, {windowLeft: 5}, {dropoutP: 0.5}, {maskShape: [1, 1, 1, 8]}, {biasShape: [1, 1, 1, 8]},
+      {softcap: 30}, {alibi: 'head'}, {hasSinks: true}, {hasSequences: true}, {layout: 'thd'},
+      {cache: true}, {pageSize: 8},
+    ];
+    for (const other of others) {
+      expect(key(problem(64, 64, other))).withContext(JSON.stringify(other)).not.toBe(key(problem(64)));
     }
+    expect(key(problem(64, 64, {windowRight: 7}))).toBe(key(problem(64, 64, {windowRight: 0})));
+    expect(key(problem(64, 64, {softcap: 20}))).toBe(key(problem(64, 64, {softcap: 30})));
   });
 
   it('becomes constants at the head of otherwise unchanged WGSL', () => {
-    const plan = makePlan('backward_dkv', problem(40, 24, {causal: true}), LARGE, {wantKeys: true, wantValues: false});
+    const plan = makePlan('backward_dkv', problem(40, 24, {windowRight: 0}), LARGE, {wantKeys: true, wantValues: false});
     const text = header(plan);
-    for (const line of ['const HEAD_SIZE = 40u;', 'const VALUE_VEC4 = 6u;', 'const CAUSAL = true;',
+    for (const line of ['const HEAD_SIZE = 40u;', 'const VALUE_VEC4 = 6u;', 'const WINDOW_RIGHT = true;',
                         'const WANT_VALUES = false;', 'const KEY_GROUPS = 1u;']) {
       expect(text).toContain(line);
     }
     expect(specialise(plan).startsWith(text)).toBeTrue();
     expect(specialise(plan)).toContain('var<storage, read> q: array<vec4f>;');
   });
+});
+
+describe('the bindings of a shader', () => {
+  const storageBuffers = (plan: ReturnType<typeof makePlan>) => new Set(
+      [...specialise(plan).matchAll(/@binding\((\d+)\) var<storage/g)].map(([, binding]) => binding));
+
+  it('are only those that its options need', () => {
+    const plain = makePlan('forward', problem(64), LARGE);
+    const all = makePlan('forward', problem(64, 64, {
+      maskShape: [1, 1, 1, 8], biasShape: [1, 1, 1, 8], alibi: 'head', hasSinks: true, hasSequences: true,
+    }), LARGE);
+    expect(specialise(plain)).not.toContain('var<uniform> table');
+    expect(specialise(all)).toContain('var<uniform> table: array<vec4u, TABLE_VEC4>');
+    const count = (plan: ReturnType<typeof makePlan>) => storageBuffers(plan).size;
+    expect(count(all)).toBe(count(plain) + 2);
+  });
+
+  it('are one less for two gradients in one buffer', () => {
+    const wanted = {wantKeys: true, wantValues: true};
+    const apart = makePlan('backward_dkv', problem(64), LARGE, wanted);
+    const shared = makePlan('backward_dkv', problem(64), LARGE, {...wanted, sharedResult: true});
+    expect(storageBuffers(shared).size).toBe(storageBuffers(apart).size - 1);
+  });
+});
+
+describe('the table of a plan', () => {
+  it('has room for what heads and sequences bring, in powers of two', () => {
+    const words = (more: Partial<Problem>, batches: number) => tableWords('forward', problem(64, 64, more), batches);
+    expect(words({}, 3)).toBe(0);
+    expect(words({alibi: 'head'}, 3)).toBe(2);
+    expect(words({alibi: 'batch'}, 3)).toBe(6);
+    expect(words({hasSinks: true}, 3)).toBe(2);
+    expect(words({hasSequences: true, alibi: 'batch', hasSinks: true}, 3)).toBe(15 + 6 + 2);
+    expect(makePlan('forward', problem(64), LARGE).tableVec4).toBe(0);
+    expect(makePlan('forward', problem(64, 64, {alibi: 'head'}), LARGE).tableVec4).toBe(16);
+    expect(makePlan('forward', problem(64, 64, {hasSequences: true, batch: 13}), LARGE).tableVec4).toBe(32);
+    // Sinks change nothing in the backward kernels.
+    expect(makePlan('backward_dq', problem(64, 64, {hasSinks: true}), LARGE).tableVec4).toBe(0);
+  });
+});
+
+describe('the split of the keys', () => {
+  // [B, Hq, Nq, Nk, asked for] → parts × keys of each
+  const table: Array<[number, number, number, number, number|undefined, string]> = [
+    [1, 32, 1, 32768, undefined, '8 × 4096'],
+    [1, 8, 1, 32768, undefined, '32 × 1024'],
+    [1, 1, 1, 32768, undefined, '64 × 512'],
+    [1, 1, 1, 65536 * 4, undefined, '64 × 4096'],
+    [8, 32, 1, 32768, undefined, '1 × 32768'],
+    [1, 1, 1, 100, undefined, '1 × 256'],
+    [1, 1, 1, 1000, 3, '2 × 512'],
+    [1, 1, 1, 1000, 4, '4 × 256'],
+    [1, 1, 1, 1000, 100, '4 × 256'],
+    [4, 16, 4096, 4096, undefined, '1 × 4096'],
+    [1, 2, 128, 8192, undefined, '64 × 128'],
+    [4, 16, 4096, 4096, 1, '1 × 4096'],
+  ];
+  for (const [batch, queryHeads, queryLength, keyLength, splits, expected] of table) {
+    it(`is ${expected} for B${batch} H${queryHeads} Nq${queryLength} Nk${keyLength}, ${splits ?? 'nothing'} asked`, () => {
+      const p = problem(64, 64, {batch, queryHeads, queryLength, keyLength, splits});
+      const split = makeSplit(makePlan('forward', p, LARGE), p);
+      expect(`${split.splits} × ${split.keys}`).toBe(expected);
+      expect(split.splits * split.keys).toBeGreaterThanOrEqual(keyLength);
+      expect((split.splits - 1) * split.keys).toBeLessThan(Math.max(1, keyLength));
+    });
+  }
+});
+
+describe('the workgroups of the gradient of a bias', () => {
+  const table: Array<[readonly [number, number, number, number], Partial<Record<string, boolean>>, number]> = [
+    [[1, 2, 130, 70], {}, 2 * 3 * 2], [[3, 1, 130, 70], {}, 3 * 3 * 2], [[1, 1, 130, 70], {}, 3 * 2],
+    [[1, 1, 1, 70], {overQueries: true}, 3 * 2 * 2], [[1, 1, 130, 1], {overKeys: true}, 3 * 2 * 3],
+    [[1, 1, 1, 1], {overKeys: true}, 3 * 2 * 3],
+  ];
+  for (const [biasShape, features, expected] of table) {
+    it(`are ${expected} for a bias of [${biasShape}]`, () => {
+      const p = problem(64, 64, {batch: 3, queryLength: 130, keyLength: 70, biasShape});
+      const plan = makePlan('backward_dbias', p, LARGE, features);
+      expect(workgroupCount(plan, p, {batches: 3, heads: 2, queries: 130, keys: 70}, 1)).toBe(expected);
+    });
+  }
 });
 
 describe('chunkOf', () => {

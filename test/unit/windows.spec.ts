@@ -1,26 +1,31 @@
 import type {DeviceLimits, KernelName} from '../../src/backends/webgpu/plan.js';
-import {makeWindows, operandsOf, rangeOf, resumes} from '../../src/backends/webgpu/windows.js';
+import {makeWindows, operand, operandsOf, rangeOf, resumes} from '../../src/backends/webgpu/windows.js';
 import type {Window} from '../../src/backends/webgpu/windows.js';
-import {makeProblem, scoreShape} from '../../src/op/problem.js';
-import type {Problem} from '../../src/op/problem.js';
+import {biasGradientShape, makeProblem, scoreShape} from '../../src/op/problem.js';
+import type {CallOptions, Problem, Shapes} from '../../src/op/problem.js';
 
 function limitsOf(maxStorageBufferBindingSize: number): DeviceLimits {
   return {
     maxComputeWorkgroupStorageSize: 16384, maxComputeInvocationsPerWorkgroup: 256, maxComputeWorkgroupSizeX: 256,
     maxComputeWorkgroupsPerDimension: 65535, maxStorageBufferBindingSize, maxBufferSize: 2 ** 30,
-    minStorageBufferOffsetAlignment: 256,
+    minStorageBufferOffsetAlignment: 256, maxStorageBuffersPerShaderStage: 8, maxUniformBufferBindingSize: 65536,
   };
 }
 
-function problem(layout: 'bnhd'|'bhnd', mask: boolean): Problem {
+const OPTIONS: CallOptions = {
+  layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: 0, softmaxScale: 1, softcap: 0,
+  dropoutP: 0, seed: 0, computeType: 'float32',
+};
+
+type Pairs = 'nothing'|'mask'|'bias';
+
+function problem(layout: 'bnhd'|'bhnd', pairs: Pairs, shapes: Shapes = {}): Problem {
   const shape = (rows: number, heads: number, size: number) =>
       layout === 'bnhd' ? [3, rows, heads, size] : [3, heads, rows, size];
-  const options = {
-    layout, causal: true, causalAlignment: 'bottom-right', softmaxScale: 1, dropoutP: 0, seed: 0,
-    computeType: 'float32',
-  } as const;
-  return makeProblem({shape: shape(50, 6, 8)}, {shape: shape(37, 2, 8)}, {shape: shape(37, 2, 4)}, options,
-                     mask ? {shape: [1, 6, 50, 37]} : undefined);
+  return makeProblem({
+    q: {shape: shape(50, 6, 8)}, k: {shape: shape(37, 2, 8)}, v: {shape: shape(37, 2, 4)},
+    ...pairs !== 'nothing' && {[pairs]: {shape: [1, 6, 50, 37]}}, ...shapes,
+  }, {...OPTIONS, layout});
 }
 
 const KERNELS: KernelName[] = ['forward', 'row_statistics', 'backward_dq', 'backward_dkv'];
@@ -46,19 +51,19 @@ function coverage(p: Problem, windows: Window[]): Uint8Array {
 describe('windows', () => {
   it('are the whole problem where everything fits', () => {
     for (const kernel of KERNELS) {
-      const windows = makeWindows(kernel, problem('bnhd', true), limitsOf(2 ** 27));
+      const windows = makeWindows(kernel, problem('bnhd', 'mask'), limitsOf(2 ** 27));
       expect(windows.length).toBe(1);
-      expect(resumes(kernel, problem('bnhd', true), windows[0])).toBeFalse();
+      expect(resumes(kernel, problem('bnhd', 'mask'), windows[0])).toBeFalse();
     }
   });
 
   for (const layout of ['bnhd', 'bhnd'] as const) {
-    for (const mask of [false, true]) {
+    for (const pairs of ['nothing', 'mask', 'bias'] as const) {
       // bnhd keeps all heads of a row together, so it cannot go as small as bhnd.
       for (const bytes of layout === 'bnhd' ? [20000, 6000, 2000] : [20000, 6000, 2000, 700]) {
-        it(`cover every pair once within ${bytes} bytes a binding, ${layout}${mask ? ', with a mask' : ''}`, () => {
-          const p = problem(layout, mask);
-          for (const kernel of KERNELS) {
+        it(`cover every pair once within ${bytes} bytes a binding, ${layout}, with ${pairs}`, () => {
+          const p = problem(layout, pairs);
+          for (const kernel of pairs === 'bias' ? [...KERNELS, 'backward_dbias' as const] : KERNELS) {
             const limits = limitsOf(bytes);
             const windows = makeWindows(kernel, p, limits);
             expect(windows.length).toBeGreaterThan(kernel === 'row_statistics' ? 0 : 1);
@@ -79,7 +84,7 @@ describe('windows', () => {
   }
 
   it('write each result first, then add to it', () => {
-    const p = problem('bhnd', false);
+    const p = problem('bhnd', 'nothing');
     for (const kernel of KERNELS) {
       const written = new Set<string>();
       for (const window of makeWindows(kernel, p, limitsOf(700))) {
@@ -103,8 +108,70 @@ describe('windows', () => {
     }
   });
 
+  it('write each part of a bias gradient first, then add to it', () => {
+    for (const shape of [[1, 6, 50, 37], [3, 1, 50, 37], [1, 1, 1, 37], [1, 6, 50, 1], [1, 1, 1, 1]]) {
+      const p = problem('bhnd', 'nothing', {bias: {shape}});
+      const [batches, heads, queries, keys] = biasGradientShape(p);
+      const written = new Set<string>();
+      const windows = makeWindows('backward_dbias', p, limitsOf(1100));
+      expect(windows.length).toBeGreaterThan(4);
+      for (const w of windows) {
+        const resumed = resumes('backward_dbias', p, w);
+        const place = (n: number, size: number) => size === 1 ? 0 : n;
+        const results = new Set<string>();
+        for (let b = w.batchFirst; b < w.batchFirst + w.batches; b++) {
+          for (let h = w.headFirst; h < w.headFirst + w.heads; h++) {
+            for (let i = w.queryFirst; i < w.queryFirst + w.queries; i++) {
+              for (let j = w.keyFirst; j < w.keyFirst + w.keys; j++) {
+                results.add(`${place(b, batches)} ${place(h, heads)} ${place(i, queries)} ${place(j, keys)}`);
+              }
+            }
+          }
+        }
+        for (const result of results) {
+          expect(resumed).withContext(`[${shape}] ${result}`).toBe(written.has(result));
+          written.add(result);
+        }
+      }
+    }
+  });
+
+  it('take the rows of whole sequences where they lie end to end', () => {
+    const p = makeProblem({q: {shape: [60, 2, 8]}, k: {shape: [90, 2, 8]}, v: {shape: [90, 2, 8]}, sequences: {shape: []}},
+        {...OPTIONS, layout: 'thd', queryOffsets: [0, 40, 40, 60], keyOffsets: [0, 10, 70, 90]});
+    const windows = makeWindows('forward', p, limitsOf(4000));
+    expect(windows.map(({batchFirst, batches}) => [batchFirst, batches])).toEqual([[0, 1], [1, 1], [2, 1]]);
+    for (const window of windows) {
+      for (const operand of operandsOf('forward', p)) {
+        const {offset, size, base} = rangeOf(operand, p, window, limitsOf(4000));
+        const offsets = operand.rows === 'queries' ? p.queryOffsets! : p.keyOffsets!;
+        const first = offsets[window.batchFirst] * operand.strides.row;
+        // The shader counts rows from the tensor's first.
+        expect(base * operand.bytes + offset).toBe(0);
+        expect(offset).toBeLessThanOrEqual(first * operand.bytes);
+        expect(size).toBeGreaterThan(0);
+      }
+    }
+  });
+
+  it('bind all parts of a packed tensor together', () => {
+    const p = makeProblem({qkv: {shape: [2, 20, 3, 2, 8]}}, OPTIONS);
+    const [window] = makeWindows('forward', p, limitsOf(2 ** 20));
+    const ranges = (['q', 'k', 'v'] as const).map(name => rangeOf(operand(p, name), p, window, limitsOf(2 ** 20)));
+    expect(ranges.map(({offset, size, base}) => [offset, size, base]))
+        .toEqual([[0, 7680, 0], [0, 7680, 16], [0, 7680, 32]]);
+  });
+
+  it('keep the table of slopes, sinks and lengths within a uniform binding', () => {
+    const p = problem('bnhd', 'nothing', {sequences: {shape: [3, 5]}, alibiSlopes: {shape: [3, 6]}});
+    const small = {...limitsOf(2 ** 20), maxUniformBufferBindingSize: 100};
+    expect(makeWindows('forward', p, small).map(({batches}) => batches)).toEqual([2, 1]);
+    expect(() => makeWindows('forward', p, {...small, maxUniformBufferBindingSize: 40}))
+        .toThrowError(/maxUniformBufferBindingSize \(40 bytes\)/);
+  });
+
   it('refuse what cannot be cut small enough, naming the limit and a remedy', () => {
-    expect(() => makeWindows('forward', problem('bnhd', false), limitsOf(100)))
+    expect(() => makeWindows('forward', problem('bnhd', 'nothing'), limitsOf(100)))
         .toThrowError(/maxStorageBufferBindingSize \(100 bytes\).*'bhnd'/);
   });
 });

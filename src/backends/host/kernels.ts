@@ -1,16 +1,22 @@
 import {registerKernel, util} from '@tensorflow/tfjs-core';
 import type {DataType, KernelBackend, KernelConfig, NamedAttrMap, TensorInfo} from '@tensorflow/tfjs-core';
 
-import {FLASH_ATTENTION, FLASH_ATTENTION_GRAD, kernelCall} from '../../op/kernels.js';
-import type {AttentionAttrs, GradAttrs, WantedGradient} from '../../op/kernels.js';
 import {
-  keyShape, keyStrides, lseShape, outputShape, outputStrides, queryShape, queryStrides, valueShape, valueStrides,
-} from '../../op/problem.js';
-import type {Problem, Strides} from '../../op/problem.js';
+  FLASH_ATTENTION, FLASH_ATTENTION_CACHE_APPEND, FLASH_ATTENTION_GRAD, kernelCall,
+} from '../../op/kernels.js';
+import type {
+  AppendAttrs, AttentionAttrs, AttentionInputName, GradAttrs, KernelCall, WantedGradient,
+} from '../../op/kernels.js';
+import {lseShape, rowShape, rowStrides} from '../../op/problem.js';
+import type {Problem, RowTensor} from '../../op/problem.js';
 
 import {attentionBackward} from './backward.js';
+import type {Gradients} from './backward.js';
+import {appendKernel} from './cache_append.js';
 import {attentionForward} from './forward.js';
-import type {View} from './tiles.js';
+import {sequencesOf} from './sequences.js';
+import type {Pages, View} from './tiles.js';
+import type {Extras} from './visibility.js';
 
 /** What every tfjs backend offers: reading values synchronously and writing new ones. */
 type HostBackend = KernelBackend;
@@ -19,73 +25,96 @@ function read(backend: HostBackend, info: TensorInfo): Float32Array {
   return backend.readSync(info.dataId) as Float32Array;
 }
 
-function readMask(backend: HostBackend, info: TensorInfo|undefined): Uint8Array|undefined {
-  if (!info) {
-    return undefined;
-  }
-  const values = backend.readSync(info.dataId);
-  return values instanceof Uint8Array ? values : Uint8Array.from(values as ArrayLike<number>);
-}
-
 function write(backend: HostBackend, values: Float32Array, shape: number[], dtype: DataType = 'float32'): TensorInfo {
   return {dataId: backend.write(values, shape, dtype), shape, dtype};
 }
 
-const layoutOf: Record<WantedGradient|'output', {shape(p: Problem): number[], strides(p: Problem): Strides}> = {
-  q: {shape: queryShape, strides: queryStrides},
-  k: {shape: keyShape, strides: keyStrides},
-  v: {shape: valueShape, strides: valueStrides},
-  output: {shape: outputShape, strides: outputStrides},
-};
-
-function view(problem: Problem, name: keyof typeof layoutOf, data: Float32Array): View {
-  const shape = layoutOf[name].shape(problem);
-  return {data, strides: layoutOf[name].strides(problem), size: shape[3]};
+function view(problem: Problem, name: RowTensor, data: Float32Array, pages?: Pages): View {
+  return {data, strides: rowStrides(problem, name), size: rowShape(problem, name).at(-1)!, pages};
 }
 
-function empty(problem: Problem, name: keyof typeof layoutOf): View {
-  return view(problem, name, new Float32Array(util.sizeFromShape(layoutOf[name].shape(problem))));
+/** A call's tensors on the host. */
+function readCall(backend: HostBackend, {tensors, problem}: KernelCall<AttentionInputName>) {
+  const optional = (info: TensorInfo|undefined) => info && read(backend, info);
+  const integers = (info: TensorInfo|undefined) => info && Int32Array.from(backend.readSync(info.dataId) as Int32Array);
+  const {mask, bias, alibiSlopes, sinks, sequences, blockTable} = tensors;
+  const extras: Extras = {
+    mask: mask && Uint8Array.from(backend.readSync(mask.dataId) as Uint8Array),
+    bias: optional(bias),
+    alibiSlopes: optional(alibiSlopes),
+    sinks: optional(sinks),
+  };
+  const pages = blockTable && {
+    table: integers(blockTable)!, perSequence: blockTable.shape[1], size: problem.pageSize, count: problem.keyBatches,
+  };
+  return {
+    q: view(problem, 'q', read(backend, tensors.q)),
+    k: view(problem, 'k', read(backend, tensors.k), pages),
+    v: view(problem, 'v', read(backend, tensors.v), pages),
+    extras,
+    sequences: sequencesOf(problem, integers(sequences)),
+  };
 }
 
 function forwardKernel(inputs: unknown, attrs: NamedAttrMap, backend: HostBackend): TensorInfo[] {
-  const {tensors, problem} = kernelCall(inputs, attrs as unknown as AttentionAttrs);
-  const output = empty(problem, 'output');
+  const call = kernelCall(inputs, attrs as unknown as AttentionAttrs);
+  const {problem} = call;
+  const {q, k, v, extras, sequences} = readCall(backend, call);
+  const shape = rowShape(problem, 'output');
+  const output = new Float32Array(util.sizeFromShape(shape));
   const lse = new Float32Array(util.sizeFromShape(lseShape(problem)));
   const lseTail = new Float32Array(lse.length);
-  attentionForward(
-      problem, view(problem, 'q', read(backend, tensors.q)), view(problem, 'k', read(backend, tensors.k)),
-      view(problem, 'v', read(backend, tensors.v)), readMask(backend, tensors.mask), output, lse, lseTail);
+  attentionForward(problem, sequences, q, k, v, extras, view(problem, 'output', output), lse, lseTail);
   return [
-    write(backend, output.data, outputShape(problem)), write(backend, lse, lseShape(problem)),
-    write(backend, lseTail, lseShape(problem)),
+    write(backend, output, shape), write(backend, lse, lseShape(problem)), write(backend, lseTail, lseShape(problem)),
   ];
 }
 
+/** Which rows of gradients lie in the gradient of an input. */
+const HOLDS: Record<Exclude<WantedGradient, 'bias'>, ReadonlyArray<'q'|'k'|'v'>> = {
+  q: ['q'], k: ['k'], v: ['v'], qkv: ['q', 'k', 'v'], kv: ['k', 'v'],
+};
+
 function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: HostBackend): TensorInfo[] {
   const {wanted} = attrs as unknown as GradAttrs;
-  const {tensors, problem} = kernelCall(inputs, attrs as unknown as GradAttrs);
-  const gradients: Partial<Record<WantedGradient, View>> = {};
-  for (const name of wanted) {
-    gradients[name] = empty(problem, name);
-  }
+  const call = kernelCall(inputs, attrs as unknown as GradAttrs);
+  const {tensors, problem} = call;
+  const gradients: {-readonly [name in keyof Gradients]: Gradients[name]} = {};
+  const results = wanted.map(name => {
+    const {shape} = tensors[name]!;
+    const data = new Float32Array(util.sizeFromShape(shape));
+    if (name === 'bias') {
+      gradients.bias = data;
+    } else {
+      for (const part of HOLDS[name]) {
+        gradients[part] = view(problem, part, data);
+      }
+    }
+    return {data, shape};
+  });
+  const {sequences, ...rows} = readCall(backend, call);
   const saved = {
-    q: view(problem, 'q', read(backend, tensors.q)),
-    k: view(problem, 'k', read(backend, tensors.k)),
-    v: view(problem, 'v', read(backend, tensors.v)),
-    mask: readMask(backend, tensors.mask),
+    ...rows,
     output: view(problem, 'output', read(backend, tensors.output!)),
     lse: read(backend, tensors.lse!),
     lseTail: read(backend, tensors.lseTail!),
   };
   const dLse = tensors.dLse && read(backend, tensors.dLse);
-  attentionBackward(problem, saved, view(problem, 'output', read(backend, tensors.dOutput!)), dLse, gradients);
-  return wanted.map(name => write(backend, gradients[name]!.data, layoutOf[name].shape(problem)));
+  const dOutput = view(problem, 'output', read(backend, tensors.dOutput!));
+  attentionBackward(problem, sequences, saved, dOutput, dLse, gradients);
+  return results.map(({data, shape}) => write(backend, data, shape));
 }
 
 /** Registers the tiled TypeScript kernels for a backend by its name. They work on any that can be read. */
 export function registerHostKernels(backendName: string): void {
-  const configs: Array<[string, typeof forwardKernel]> =
-      [[FLASH_ATTENTION, forwardKernel], [FLASH_ATTENTION_GRAD, gradKernel]];
+  const configs: Array<[string, typeof forwardKernel]> = [
+    [FLASH_ATTENTION, forwardKernel],
+    [FLASH_ATTENTION_GRAD, gradKernel],
+    [
+      FLASH_ATTENTION_CACHE_APPEND,
+      (inputs, attrs, backend) => appendKernel(backendName, inputs, attrs as unknown as AppendAttrs, backend),
+    ],
+  ];
   for (const [kernelName, run] of configs) {
     const config: KernelConfig = {
       kernelName,

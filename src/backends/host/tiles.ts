@@ -1,17 +1,38 @@
-import {dropoutThreshold, philox4x32, philoxKey} from '../../op/philox.js';
-import {causalOffset, maskStrides} from '../../op/problem.js';
-import type {Problem, Strides} from '../../op/problem.js';
+import type {Strides} from '../../op/problem.js';
 
 /** Query rows and keys of one tile. Chosen so that the packed tiles of D = 256 stay in the second-level cache. */
 export const TILE_QUERIES = 32;
 export const TILE_KEYS = 64;
 
-/** A tensor with its layout resolved: element (b, row, head, d) is `data[b·batch + row·row + head·head + d]`. */
+/** How keys are spread over the pages of a cache. */
+export interface Pages {
+  /** [B,perSequence]: which page holds the keys from n·size on. */
+  readonly table: Int32Array;
+  readonly perSequence: number;
+  /** Keys of a page. */
+  readonly size: number;
+  /** Pages that there are. */
+  readonly count: number;
+}
+
+/** A tensor with its layout resolved: its element (b, row, head, d) is `data[rowStart(view, b, row, head) + d]`. */
 export interface View {
   readonly data: Float32Array;
   readonly strides: Strides;
   /** Length of the last axis. */
   readonly size: number;
+  /** k and v of a cache in pages. */
+  readonly pages?: Pages;
+}
+
+/** Index of a row's first element. With pages `batch` is the sequence and `row` its key. */
+export function rowStart({strides, pages}: View, batch: number, row: number, head: number): number {
+  if (!pages) {
+    return strides.base + batch * strides.batch + row * strides.row + head * strides.head;
+  }
+  const page = pages.table[batch * pages.perSequence + Math.floor(row / pages.size)];
+  const bounded = Math.max(0, Math.min(pages.count - 1, page));
+  return strides.base + bounded * strides.batch + row % pages.size * strides.row + head * strides.head;
 }
 
 /**
@@ -19,9 +40,9 @@ export interface View {
  * convert each number once.
  */
 export function packRows(view: View, batch: number, head: number, first: number, rows: number, tile: Float64Array) {
-  const {data, strides, size} = view;
+  const {data, size} = view;
   for (let r = 0; r < rows; r++) {
-    const from = batch * strides.batch + (first + r) * strides.row + head * strides.head;
+    const from = rowStart(view, batch, first + r, head);
     for (let d = 0; d < size; d++) {
       tile[r * size + d] = data[from + d];
     }
@@ -75,11 +96,11 @@ export function multiplyTransposed(
 }
 
 /**
- * into[at + d] += Σ_n weights[n]·rows[index[n], d]. Only the listed rows are touched, so what a query does not see
- * (NaN, ∞) cannot reach it through 0·NaN.
+ * into[at + d] += Σ_n weights[n]·rows[index[from + n], d]. Only the listed rows are touched, so what a query does not
+ * see (NaN, ∞) cannot reach it through 0·NaN.
  */
 export function addWeightedRows(
-    weights: Float64Array, index: Int32Array, count: number, rows: Float64Array, size: number,
+    weights: Float64Array, index: Int32Array, from: number, count: number, rows: Float64Array, size: number,
     into: Float64Array, at: number) {
   let n = 0;
   for (; n + 4 <= count; n += 4) {
@@ -87,81 +108,19 @@ export function addWeightedRows(
     const w1 = weights[n + 1];
     const w2 = weights[n + 2];
     const w3 = weights[n + 3];
-    const r0 = index[n] * size;
-    const r1 = index[n + 1] * size;
-    const r2 = index[n + 2] * size;
-    const r3 = index[n + 3] * size;
+    const r0 = index[from + n] * size;
+    const r1 = index[from + n + 1] * size;
+    const r2 = index[from + n + 2] * size;
+    const r3 = index[from + n + 3] * size;
     for (let d = 0; d < size; d++) {
       into[at + d] += w0 * rows[r0 + d] + w1 * rows[r1 + d] + w2 * rows[r2 + d] + w3 * rows[r3 + d];
     }
   }
   for (; n < count; n++) {
     const w = weights[n];
-    const r = index[n] * size;
+    const r = index[from + n] * size;
     for (let d = 0; d < size; d++) {
       into[at + d] += w * rows[r + d];
-    }
-  }
-}
-
-/** Which keys of a tile each query sees: causal, then mask. */
-export class Visibility {
-  private readonly offset: number;
-  private readonly strides: [number, number, number, number];
-
-  constructor(private readonly problem: Problem, private readonly mask: Uint8Array|undefined) {
-    this.offset = causalOffset(problem);
-    this.strides = maskStrides(problem);
-  }
-
-  /** One past the last key that any query up to `lastQuery` sees. */
-  keyEnd(lastQuery: number): number {
-    const {causal, keyLength} = this.problem;
-    return causal ? Math.max(0, Math.min(keyLength, lastQuery + this.offset + 1)) : keyLength;
-  }
-
-  /** Writes the tile-local indices of the keys in [first, first + columns) that the query sees; gives how many. */
-  list(batch: number, head: number, query: number, first: number, columns: number, index: Int32Array): number {
-    const end = Math.min(columns, this.keyEnd(query) - first);
-    if (!this.mask) {
-      for (let j = 0; j < end; j++) {
-        index[j] = j;
-      }
-      return Math.max(end, 0);
-    }
-    const [b, h, i, step] = this.strides;
-    const at = batch * b + head * h + query * i + first * step;
-    let count = 0;
-    for (let j = 0; j < end; j++) {
-      if (this.mask[at + j * step] !== 0) {
-        index[count++] = j;
-      }
-    }
-    return count;
-  }
-}
-
-/** Factor of a softmax weight under dropout: 0 or 1/(1−p). */
-export class Dropout {
-  readonly active: boolean;
-  private readonly key: [number, number];
-  private readonly threshold: number;
-  private readonly keptScale: number;
-
-  constructor({dropoutP, seed}: Problem) {
-    this.active = dropoutP > 0;
-    this.key = philoxKey(seed);
-    this.threshold = dropoutThreshold(dropoutP);
-    this.keptScale = 1 / (1 - dropoutP);
-  }
-
-  /** factors[j] for the tile's keys [first, first + columns); `first` is a multiple of 4. */
-  factors(batch: number, head: number, query: number, first: number, columns: number, factors: Float64Array) {
-    for (let j = 0; j < columns; j += 4) {
-      const words = philox4x32([(first + j) / 4, query, head, batch], this.key);
-      for (let n = 0; n < 4; n++) {
-        factors[j + n] = words[n] < this.threshold ? 0 : this.keptScale;
-      }
     }
   }
 }

@@ -22,7 +22,7 @@ interface Recorder {
 type PublicMembers = Pick<
     WebGPUBackend,
     'device'|'queue'|'tensorMap'|'bufferManager'|'uploadToGPU'|'makeTensorInfo'|'disposeData'|
-    'ensureCommandEncoderReady'|'endComputePassEncoder'|'submitQueue'|'getQueryTime'>;
+    'incRef'|'ensureCommandEncoderReady'|'endComputePassEncoder'|'submitQueue'|'getQueryTime'>;
 
 export type Backend = PublicMembers&Recorder;
 
@@ -34,7 +34,7 @@ export interface Dispatch {
   readonly bindGroup: GPUBindGroup;
   readonly workgroups: readonly [number, number];
   readonly tensors: readonly TensorInfo[];
-  readonly uniforms: GPUBuffer;
+  readonly uniforms: readonly GPUBuffer[];
 }
 
 /** The GPU buffer of a tensor, uploaded if its values are still on the host. */
@@ -68,7 +68,7 @@ export function record(backend: Backend, dispatch: Dispatch, submitAfter: number
   for (const {dataId} of dispatch.tensors) {
     backend.commandQueueOwnedIds.add(dataId);
   }
-  backend.uniformPendingDisposal.push(dispatch.uniforms);
+  backend.uniformPendingDisposal.push(...dispatch.uniforms);
   pass.setPipeline(dispatch.pipeline);
   pass.setBindGroup(0, dispatch.bindGroup);
   pass.dispatchWorkgroups(...dispatch.workgroups);

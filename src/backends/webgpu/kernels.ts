@@ -1,17 +1,24 @@
 import {env, registerKernel, util} from '@tensorflow/tfjs-core';
-import type {KernelConfig, NamedAttrMap, TensorInfo} from '@tensorflow/tfjs-core';
+import type {BackendValues, DataId, KernelConfig, NamedAttrMap, TensorInfo} from '@tensorflow/tfjs-core';
 
-import {FLASH_ATTENTION, FLASH_ATTENTION_GRAD, kernelCall} from '../../op/kernels.js';
-import type {AttentionAttrs, GradAttrs, WantedGradient} from '../../op/kernels.js';
-import {isEmpty, keyShape, lseShape, outputShape, queryShape, valueShape} from '../../op/problem.js';
+import {
+  appendCall, FLASH_ATTENTION, FLASH_ATTENTION_CACHE_APPEND, FLASH_ATTENTION_GRAD, kernelCall,
+} from '../../op/kernels.js';
+import type {
+  AppendAttrs, AttentionAttrs, AttentionInputName, GradAttrs, GradInputName, KernelCall, WantedGradient,
+} from '../../op/kernels.js';
+import {biasGradientShape, isEmpty, lseShape, rowShape} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
 
 import {bufferOf, record, uniformBuffer} from './backend.js';
 import type {Backend} from './backend.js';
 import {checkDevice, checkSize, pipelineOf, watchMemory} from './device.js';
 import {packParams} from './params.js';
-import {grid, makePlan, workgroupCount} from './plan.js';
-import type {DeviceLimits, Features, KernelName} from './plan.js';
+import type {SplitStrides} from './params.js';
+import {grid, makePlan, makeSplit, workgroupCount} from './plan.js';
+import type {DeviceLimits, Features, KernelName, Split} from './plan.js';
+import {makeTable, tablePlaces} from './table.js';
+import type {TableTensors} from './table.js';
 import {headsPerKey, makeWindows, operand, rangeOf} from './windows.js';
 import type {OperandName} from './windows.js';
 
@@ -19,38 +26,63 @@ import type {OperandName} from './windows.js';
 interface Binding {
   readonly binding: number;
   readonly tensor: TensorInfo;
-  /** Its place in the problem; none for a placeholder that the kernel does not touch. */
+  /** Its place in the problem; none where the whole tensor is bound as it is. */
   readonly operand?: OperandName;
 }
 
-/** @binding numbers that are the same in every kernel (access_*.wgsl, visibility.wgsl). */
-const SLOT = {q: 1, k: 2, v: 3, dOutput: 4, savedOutput: 5, result0: 6, result1: 7, mask: 8} as const;
+/** @binding numbers in kernels/wgsl. */
+const SLOT = {
+  q: 1, k: 2, v: 3, dOutput: 4, savedOutput: 5, result0: 6, result1: 7, mask: 8, bias: 13, blockTable: 14,
+  biasGradient: 14, table: 15,
+} as const;
+
+/** What one kernel runs on. */
+interface Run {
+  readonly kernel: KernelName;
+  readonly problem: Problem;
+  readonly features?: Partial<Features>;
+  readonly bindings: readonly Binding[];
+  readonly small: TableTensors;
+  readonly split?: Split;
+  readonly splitStrides?: SplitStrides;
+}
+
+const WHOLE: Split = {splits: 1, keys: 0};
 
 /** Runs one kernel over all windows of the problem. */
-function run(
-    backend: Backend, kernel: KernelName, problem: Problem, features: Partial<Features>,
-    bindings: readonly Binding[]): void {
+function run(backend: Backend, task: Run): void {
+  const {kernel, problem, bindings, small, split = WHOLE, splitStrides = {output: 0, rows: 0}} = task;
   const {device} = backend;
   const limits: DeviceLimits = device.limits;
-  const plan = makePlan(kernel, problem, limits, features);
+  const windows = makeWindows(kernel, problem, limits);
+  const plan = makePlan(kernel, problem, limits, task.features, Math.max(...windows.map(({batches}) => batches)));
   const pipeline = pipelineOf(device, plan);
   const layout = pipeline.getBindGroupLayout(0);
   const buffers = bindings.map(({tensor}) => bufferOf(backend, tensor));
   const submitAfter = env().getNumber('WEBGPU_DEFERRED_SUBMIT_BATCH_SIZE');
-  for (const window of makeWindows(kernel, problem, limits)) {
-    const uniforms = uniformBuffer(backend, packParams(kernel, problem, window, limits));
-    const entries: GPUBindGroupEntry[] = [{binding: 0, resource: {buffer: uniforms}}];
+  for (const window of windows) {
+    const params = packParams(
+        kernel, problem, window, limits, tablePlaces(kernel, problem, window), split, splitStrides);
+    const uniforms = [uniformBuffer(backend, params)];
+    const entries: GPUBindGroupEntry[] = [{binding: 0, resource: {buffer: uniforms[0]}}];
     bindings.forEach(({binding, operand: name}, n) => {
       const range = name && rangeOf(operand(problem, name), problem, window, limits);
       entries.push({binding, resource: {buffer: buffers[n], offset: range?.offset, size: range?.size}});
     });
+    const table = makeTable(backend, plan, problem, window, small);
+    if (table) {
+      uniforms.push(table.buffer);
+      entries.push({binding: SLOT.table, resource: {buffer: table.buffer}});
+    }
+    const parts = plan.split ? split.splits : 1;
+    const workgroups = parts * workgroupCount(plan, problem, window, headsPerKey(problem, window));
     record(
         backend, {
           name: `FlashAttention ${kernel}`,
           pipeline,
           bindGroup: device.createBindGroup({layout, entries}),
-          workgroups: grid(workgroupCount(plan, window, headsPerKey(problem, window)), limits),
-          tensors: bindings.map(({tensor}) => tensor),
+          workgroups: grid(workgroups, limits),
+          tensors: [...bindings.map(({tensor}) => tensor), ...table?.tensors ?? []],
           uniforms,
         },
         submitAfter);
@@ -71,91 +103,207 @@ function filledTensor(backend: Backend, shape: number[], value: number): TensorI
   return backend.makeTensorInfo(shape, 'float32', new Float32Array(util.sizeFromShape(shape)).fill(value));
 }
 
+type Call = KernelCall<AttentionInputName>;
+
+/** What every kernel over tiles binds: q, k, v and what goes with their pairs. */
+function rowBindings({tensors, problem}: Call): Binding[] {
+  const {q, k, v, mask, bias, blockTable} = tensors;
+  const hasKeys = problem.keyRows > 0;
+  const list: Binding[] = [
+    {binding: SLOT.q, tensor: q, operand: 'q'},
+    // Without keys there is nothing to bind, and nothing is read: q stands in.
+    {binding: SLOT.k, ...hasKeys ? {tensor: k, operand: 'k'} : {tensor: q}},
+    {binding: SLOT.v, ...hasKeys ? {tensor: v, operand: 'v'} : {tensor: q}},
+  ];
+  if (mask) {
+    list.push({binding: SLOT.mask, ...hasKeys ? {tensor: mask, operand: 'mask'} : {tensor: q}});
+  }
+  if (bias) {
+    list.push({binding: SLOT.bias, ...hasKeys ? {tensor: bias, operand: 'bias'} : {tensor: q}});
+  }
+  if (blockTable) {
+    list.push({binding: SLOT.blockTable, tensor: blockTable});
+  }
+  return list;
+}
+
+/** The results of a forward pass, or of one part of the keys of it. */
+interface Results {
+  readonly output: TensorInfo;
+  readonly lse: TensorInfo;
+  readonly lseTail: TensorInfo;
+}
+
+function newResults(backend: Backend, problem: Problem, parts: number[], of: string): Results {
+  return {
+    output: newTensor(backend, `the output${of}`, [...parts, ...rowShape(problem, 'output')]),
+    lse: newTensor(backend, `the LSE${of}`, [...parts, ...lseShape(problem)]),
+    lseTail: newTensor(backend, `the tail of the LSE${of}`, [...parts, ...lseShape(problem)]),
+  };
+}
+
+function forward(backend: Backend, call: Call): Results {
+  const {tensors, problem} = call;
+  const {device: {limits}} = backend;
+  const results = newResults(backend, problem, [], '');
+  const bindResults = ({output, lse, lseTail}: Results, name: {output?: OperandName, rows?: OperandName}): Binding[] =>
+      [
+        {binding: SLOT.result0, tensor: output, operand: name.output},
+        {binding: 9, tensor: lse, operand: name.rows},
+        {binding: 10, tensor: lseTail, operand: name.rows},
+      ];
+  const whole = {output: 'output', rows: 'rows'} as const;
+  const isWhole = makeWindows('forward', problem, limits).length === 1;
+  const split = isWhole ? makeSplit(makePlan('forward', problem, limits), problem) : WHOLE;
+  if (split.splits === 1) {
+    const bindings = [...rowBindings(call), ...bindResults(results, whole)];
+    run(backend, {kernel: 'forward', problem, bindings, small: tensors});
+    return results;
+  }
+  const parts = newResults(backend, problem, [split.splits], ' of the split keys');
+  const splitStrides = {
+    output: util.sizeFromShape(results.output.shape), rows: util.sizeFromShape(results.lse.shape),
+  };
+  run(backend, {
+    kernel: 'forward', problem, small: tensors, split, splitStrides, features: {split: true},
+    bindings: [...rowBindings(call), ...bindResults(parts, {})],
+  });
+  run(backend, {
+    kernel: 'merge_splits', problem, small: tensors, split, splitStrides,
+    bindings: [
+      {binding: SLOT.savedOutput, tensor: parts.output},
+      {binding: 11, tensor: parts.lse},
+      {binding: 12, tensor: parts.lseTail},
+      ...bindResults(results, whole),
+    ],
+  });
+  Object.values(parts).forEach(({dataId}: TensorInfo) => backend.disposeData(dataId));
+  return results;
+}
+
 function forwardKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): TensorInfo[] {
-  const {tensors: {q, k, v, mask}, problem} = kernelCall(inputs, attrs as unknown as AttentionAttrs);
+  const call = kernelCall(inputs, attrs as unknown as AttentionAttrs);
+  const {problem} = call;
   checkDevice(backend.device);
-  if (isEmpty(problem)) {
+  if (util.sizeFromShape(lseShape(problem)) === 0) {
     return [
-      filledTensor(backend, outputShape(problem), 0), filledTensor(backend, lseShape(problem), -Infinity),
+      filledTensor(backend, rowShape(problem, 'output'), 0), filledTensor(backend, lseShape(problem), 0),
       filledTensor(backend, lseShape(problem), 0),
     ];
   }
-  const output = newTensor(backend, 'the output', outputShape(problem));
-  const lse = newTensor(backend, 'the LSE', lseShape(problem));
-  const lseTail = newTensor(backend, 'the tail of the LSE', lseShape(problem));
-  run(backend, 'forward', problem, {}, [
-    {binding: SLOT.q, tensor: q, operand: 'q'},
-    {binding: SLOT.k, tensor: k, operand: 'k'},
-    {binding: SLOT.v, tensor: v, operand: 'v'},
-    {binding: SLOT.mask, ...optional(mask, 'mask', q, 'q')},
-    {binding: SLOT.result0, tensor: output, operand: 'output'},
-    {binding: 9, tensor: lse, operand: 'rows'},
-    {binding: 10, tensor: lseTail, operand: 'rows'},
-  ]);
+  const {output, lse, lseTail} = forward(backend, call);
   return [output, lse, lseTail];
 }
 
-/** A binding that a shader declares and does not read still needs a buffer: any that is bound for reading anyway. */
-function optional(
-    tensor: TensorInfo|undefined, name: OperandName, standIn: TensorInfo,
-    standInName: OperandName): Omit<Binding, 'binding'> {
-  return tensor ? {tensor, operand: name} : {tensor: standIn, operand: standInName};
+/** The shape of a gradient as the kernels give it. */
+function gradientShape(name: WantedGradient, {tensors, problem}: KernelCall<GradInputName>): number[] {
+  return name === 'bias' ? biasGradientShape(problem) : tensors[name]!.shape;
 }
 
-const GRADIENT_SHAPE: Record<WantedGradient, (p: Problem) => number[]> = {q: queryShape, k: keyShape, v: valueShape};
+/** dK and dV, or one of them. Two kernels where one would bind more buffers than the device allows. */
+function keyGradients(
+    backend: Backend, task: Omit<Run, 'kernel'>, keys: TensorInfo|undefined, values: TensorInfo|undefined) {
+  const isShared = keys === values || !keys || !values;
+  const mostBuffers = backend.device.limits.maxStorageBuffersPerShaderStage;
+  if (keys && values && task.bindings.length + (isShared ? 1 : 2) > mostBuffers) {
+    keyGradients(backend, task, keys, undefined);
+    keyGradients(backend, task, undefined, values);
+    return;
+  }
+  const second: Binding[] = isShared ? [] : [{binding: SLOT.result1, tensor: values!, operand: 'v'}];
+  run(backend, {
+    ...task,
+    kernel: 'backward_dkv',
+    features: {wantKeys: keys !== undefined, wantValues: values !== undefined, sharedResult: isShared},
+    bindings: [
+      ...task.bindings, {binding: SLOT.result0, tensor: (keys ?? values)!, operand: keys ? 'k' : 'v'}, ...second,
+    ],
+  });
+}
 
 function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): TensorInfo[] {
   const {wanted} = attrs as unknown as GradAttrs;
-  const {tensors, problem} = kernelCall(inputs, attrs as unknown as GradAttrs);
-  const {q, k, v, mask, output, lse, lseTail, dOutput, dLse} = tensors;
+  const call = kernelCall(inputs, attrs as unknown as GradAttrs);
+  const {tensors, problem} = call;
+  const {output, lse, lseTail, dOutput, dLse} = tensors;
   checkDevice(backend.device);
   if (isEmpty(problem)) {
-    return wanted.map(name => filledTensor(backend, GRADIENT_SHAPE[name](problem), 0));
+    return wanted.map(name => filledTensor(backend, gradientShape(name, call), 0));
   }
   const results: Partial<Record<WantedGradient, TensorInfo>> = {};
   for (const name of wanted) {
-    results[name] = newTensor(backend, `the gradient of ${name}`, GRADIENT_SHAPE[name](problem));
+    results[name] = newTensor(backend, `the gradient of ${name}`, gradientShape(name, call));
   }
-  const [batch, heads, queries] = lseShape(problem);
-  const statistics = newTensor(backend, 'the row statistics', [batch, heads, queries, 4]);
-  run(backend, 'row_statistics', problem, {hasLseGradient: dLse !== undefined}, [
-    {binding: SLOT.savedOutput, tensor: output!, operand: 'output'},
-    {binding: SLOT.dOutput, tensor: dOutput!, operand: 'output'},
-    {binding: 9, tensor: lse!, operand: 'rows'},
-    {binding: 10, tensor: lseTail!, operand: 'rows'},
-    {binding: 11, tensor: dLse ?? lse!, operand: 'rows'},
-    {binding: 12, tensor: statistics, operand: 'statistics'},
-  ]);
-  const common: Binding[] = [
-    {binding: SLOT.q, tensor: q, operand: 'q'},
-    {binding: SLOT.k, tensor: k, operand: 'k'},
-    {binding: SLOT.v, tensor: v, operand: 'v'},
-    {binding: SLOT.dOutput, tensor: dOutput!, operand: 'output'},
-    {binding: SLOT.mask, ...optional(mask, 'mask', q, 'q')},
-    {binding: 9, tensor: statistics, operand: 'statistics'},
-  ];
-  if (results.q) {
-    run(backend, 'backward_dq', problem, {}, [...common, {binding: SLOT.result0, tensor: results.q, operand: 'q'}]);
+  const statistics = newTensor(backend, 'the row statistics', [...lseShape(problem), 4]);
+  run(backend, {
+    kernel: 'row_statistics', problem, small: tensors, features: {hasLseGradient: dLse !== undefined},
+    bindings: [
+      {binding: SLOT.savedOutput, tensor: output!, operand: 'output'},
+      {binding: SLOT.dOutput, tensor: dOutput!, operand: 'output'},
+      {binding: 9, tensor: lse!, operand: 'rows'},
+      {binding: 10, tensor: lseTail!, operand: 'rows'},
+      {binding: 11, tensor: dLse ?? lse!, operand: 'rows'},
+      {binding: 12, tensor: statistics, operand: 'statistics'},
+    ],
+  });
+  const task = {
+    problem, small: tensors,
+    bindings: [
+      ...rowBindings(call as Call),
+      {binding: SLOT.dOutput, tensor: dOutput!, operand: 'output'},
+      {binding: 9, tensor: statistics, operand: 'statistics'},
+    ] as Binding[],
+  };
+  const dQ = results.q ?? results.qkv;
+  const dK = results.k ?? results.kv ?? results.qkv;
+  const dV = results.v ?? results.kv ?? results.qkv;
+  if (dQ) {
+    const bindings: Binding[] = [...task.bindings, {binding: SLOT.result0, tensor: dQ, operand: 'q'}];
+    run(backend, {...task, kernel: 'backward_dq', bindings});
   }
-  if (results.k || results.v) {
-    // The shader declares both results; the one that is not wanted gets a few bytes that are never written.
-    const placeholder = newTensor(backend, 'a placeholder', [4]);
-    const result = (name: 'k'|'v') => results[name] ? {tensor: results[name], operand: name} : {tensor: placeholder};
-    run(backend, 'backward_dkv', problem, {wantKeys: results.k !== undefined, wantValues: results.v !== undefined}, [
-      ...common,
-      {binding: SLOT.result0, ...result('k')},
-      {binding: SLOT.result1, ...result('v')},
-    ]);
-    backend.disposeData(placeholder.dataId);
+  if (dK || dV) {
+    keyGradients(backend, task, dK, dV);
+  }
+  if (results.bias) {
+    const [, , queries, keys] = biasGradientShape(problem);
+    run(backend, {
+      ...task, kernel: 'backward_dbias',
+      features: {overQueries: queries !== problem.queryLength, overKeys: keys !== problem.keyLength},
+      bindings: [...task.bindings, {binding: SLOT.biasGradient, tensor: results.bias, operand: 'biasGradient'}],
+    });
   }
   backend.disposeData(statistics.dataId);
   return wanted.map(name => results[name]!);
 }
 
+/** Writes into the cache's own buffers. What tfjs may have read of them to the host is forgotten. */
+function appendKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): TensorInfo[] {
+  const {tensors, problem} = appendCall(inputs, attrs as unknown as AppendAttrs);
+  const {newK, newV, k, v, blockTable} = tensors;
+  checkDevice(backend.device);
+  if (util.sizeFromShape(newK.shape) > 0) {
+    run(backend, {
+      kernel: 'cache_append', problem, small: tensors,
+      bindings: [
+        {binding: SLOT.q, tensor: newK, operand: 'q'},
+        {binding: SLOT.dOutput, tensor: newV, operand: 'output'},
+        {binding: SLOT.result0, tensor: k, operand: 'k'},
+        {binding: SLOT.result1, tensor: v, operand: 'v'},
+        ...blockTable ? [{binding: SLOT.blockTable, tensor: blockTable}] : [],
+      ],
+    });
+  }
+  return [k, v].map(({dataId, shape, dtype}) => {
+    (backend.tensorMap.get(dataId as DataId) as {values?: BackendValues}).values = undefined;
+    backend.incRef(dataId as DataId);
+    return {dataId, shape, dtype};
+  });
+}
+
 /** Registers the WGSL kernels with tfjs' webgpu backend. They need no part of it until they run. */
 export function registerWebGPUKernels(): void {
   const configs: Array<[string, typeof forwardKernel]> =
-      [[FLASH_ATTENTION, forwardKernel], [FLASH_ATTENTION_GRAD, gradKernel]];
+      [[FLASH_ATTENTION, forwardKernel], [FLASH_ATTENTION_GRAD, gradKernel], [FLASH_ATTENTION_CACHE_APPEND, appendKernel]];
   for (const [kernelName, execute] of configs) {
     const config: KernelConfig = {
       kernelName,

@@ -1,42 +1,64 @@
 import {dropoutThreshold, philoxKey} from '../../op/philox.js';
-import {causalOffset} from '../../op/problem.js';
+import {diagonalOffset} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
 
-import type {DeviceLimits, KernelName} from './plan.js';
+import {biasGroups} from './plan.js';
+import type {DeviceLimits, KernelName, Split} from './plan.js';
+import type {TablePlaces} from './table.js';
 import {headsPerKey, operand, rangeOf, resumes} from './windows.js';
 import type {OperandName, Window} from './windows.js';
 
 /** The members of type View in `Params` (kernels/wgsl/params.wgsl), in order. */
-const VIEWS: readonly OperandName[] = ['q', 'k', 'v', 'output', 'rows', 'statistics', 'mask'];
-const SCALARS = 19;
+const VIEWS: readonly OperandName[] =
+    ['q', 'k', 'v', 'output', 'rows', 'statistics', 'mask', 'bias', 'biasGradient'];
+const SCALARS = 41;
 const WORDS = Math.ceil((VIEWS.length * 4 + SCALARS) / 4) * 4;
+
+/** Elements from one part of split results to the next. */
+export interface SplitStrides {
+  readonly output: number;
+  readonly rows: number;
+}
 
 /** The uniform block of a dispatch over a window, laid out as `Params`. */
 export function packParams(
-    kernel: KernelName, problem: Problem, window: Window, limits: DeviceLimits): ArrayBuffer {
+    kernel: KernelName, problem: Problem, window: Window, limits: DeviceLimits, places: TablePlaces,
+    split: Split, splitStrides: SplitStrides): ArrayBuffer {
   const words = new Uint32Array(WORDS);
   const floats = new Float32Array(words.buffer);
   let at = 0;
+  // Negative numbers become two's complement: i32 in the shader, or offsets that wrap around.
+  const put = (...values: number[]) => {
+    words.set(values, at);
+    at += values.length;
+  };
+  const putFloats = (...values: number[]) => {
+    floats.set(values, at);
+    at += values.length;
+  };
   for (const name of VIEWS) {
     const bound = operand(problem, name);
-    const {base} = rangeOf(bound, problem, window, limits);
-    words.set([base, bound.strides.batch, bound.strides.row, bound.strides.head], at);
-    at += 4;
+    put(rangeOf(bound, problem, window, limits).base, bound.strides.batch, bound.strides.row, bound.strides.head);
   }
-  const [seedLow, seedHigh] = philoxKey(problem.seed);
-  words.set(
-      [
-        operand(problem, 'mask').keyStride,
-        window.batchFirst, window.headFirst, window.queryFirst, window.keyFirst,
-        window.batches, window.heads, window.queries, window.keys,
-        problem.queryHeads / problem.keyHeads, headsPerKey(problem, window),
-        causalOffset(problem), // two's complement: an i32 in the shader
-        resumes(kernel, problem, window) ? 1 : 0,
-      ],
-      at);
-  at += 13;
-  floats[at++] = problem.softmaxScale;
-  floats[at++] = 1 / (1 - problem.dropoutP);
-  words.set([dropoutThreshold(problem.dropoutP), seedLow, seedHigh], at);
+  const {queryLength, keyLength, layout} = problem;
+  const isEndToEnd = layout === 'thd';
+  const groups = problem.biasShape ? biasGroups(problem, window) : {batches: 1, heads: 1};
+  const furthest = queryLength + keyLength; // from the diagonal: windows beyond it hide nothing
+  put(
+      operand(problem, 'mask').keyStride, operand(problem, 'bias').keyStride,
+      operand(problem, 'biasGradient').keyStride, groups.batches, groups.heads,
+      window.batchFirst, window.headFirst, window.queryFirst, window.keyFirst,
+      window.batches, window.heads, window.queries, window.keys, queryLength, keyLength,
+      isEndToEnd ? problem.queryRows : queryLength, isEndToEnd ? problem.keyRows : keyLength,
+      problem.queryHeads / problem.keyHeads, headsPerKey(problem, window),
+      diagonalOffset(problem, queryLength, keyLength), problem.causalAlignment === 'bottom-right' ? 1 : 0,
+      Math.min(problem.windowLeft, furthest), Math.min(problem.windowRight, furthest),
+      resumes(kernel, problem, window) ? 1 : 0);
+  putFloats(problem.softmaxScale, problem.softcap, 1 / (1 - problem.dropoutP));
+  put(
+      dropoutThreshold(problem.dropoutP), ...philoxKey(problem.seed), places.slopes, places.slopesBatch, places.sinks,
+      places.sequences, problem.keyBatches, problem.pageSize,
+      problem.pageSize > 0 ? keyLength / problem.pageSize : 0,
+      split.splits, split.keys, splitStrides.output, splitStrides.rows);
   return words.buffer;
 }

@@ -1,25 +1,45 @@
+import {biasGradientShape} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
+import {SEQUENCE_FIELDS} from '../../op/sequences.js';
 
 /** The WGSL kernels: kernels/wgsl/<name>.wgsl. */
-export type KernelName = 'forward'|'row_statistics'|'backward_dq'|'backward_dkv';
+export type KernelName =
+    'forward'|'merge_splits'|'row_statistics'|'backward_dq'|'backward_dkv'|'backward_dbias'|'cache_append';
 
 /** The limits of a GPUDevice that plans and windows depend on. */
 export type DeviceLimits = Pick<
     GPUSupportedLimits,
     'maxComputeWorkgroupStorageSize'|'maxComputeInvocationsPerWorkgroup'|'maxComputeWorkgroupSizeX'|
     'maxComputeWorkgroupsPerDimension'|'maxStorageBufferBindingSize'|'maxBufferSize'|
-    'minStorageBufferOffsetAlignment'>;
+    'minStorageBufferOffsetAlignment'|'maxStorageBuffersPerShaderStage'|'maxUniformBufferBindingSize'>;
 
 /** Parts of a kernel that are compiled in or out. */
 export interface Features {
-  readonly causal: boolean;
+  readonly windowLeft: boolean;
+  readonly windowRight: boolean;
   readonly mask: boolean;
+  readonly bias: boolean;
+  readonly alibi: boolean;
+  readonly softcap: boolean;
   readonly dropout: boolean;
+  /** forward: rows begin with their sink; the keys are cut into parts. */
+  readonly sinks: boolean;
+  readonly split: boolean;
+  /** Sequences have lengths of their own; they lie end to end; k and v are a cache; the cache has pages. */
+  readonly sequences: boolean;
+  readonly endToEnd: boolean;
+  readonly cache: boolean;
+  readonly paged: boolean;
   /** row_statistics: LSE has a gradient too. */
   readonly hasLseGradient: boolean;
   /** backward_dkv: which of its two results are wanted. */
   readonly wantKeys: boolean;
   readonly wantValues: boolean;
+  /** backward_dkv: both results lie in one buffer, or only one of them is wanted. */
+  readonly sharedResult: boolean;
+  /** backward_dbias: the gradient is one number for all queries (keys). */
+  readonly overQueries: boolean;
+  readonly overKeys: boolean;
 }
 
 /** How a workgroup is blocked (kernels/wgsl/tiles.wgsl). */
@@ -44,6 +64,8 @@ export interface Plan extends Blocking, Features {
   readonly valueSize: number;
   /** Storage buffers are read as vec4f; otherwise one float at a time. */
   readonly vectorised: boolean;
+  /** Room for what heads and sequences have of their own (kernels/wgsl/table.wgsl), a power of two; 0 without. */
+  readonly tableVec4: number;
 }
 
 /** Sizes that follow from a plan, in vec4s where not said otherwise. */
@@ -73,8 +95,11 @@ export interface Derived {
   readonly rightExact: boolean;
 }
 
-/** Threads of the one-pass row_statistics kernel, one to a row. */
-const ROW_STATISTICS_THREADS = 64;
+/** Kernels without tiles: one thread to a row (row_statistics), or one to a vec4 of a row. */
+const ROW_KERNELS: readonly KernelName[] = ['row_statistics', 'merge_splits', 'cache_append'];
+const ROW_THREADS = 64;
+
+export const isTiled = (kernel: KernelName): boolean => !ROW_KERNELS.includes(kernel);
 
 const vec4s = (size: number) => Math.ceil(size / 4);
 
@@ -111,14 +136,16 @@ export function derive(plan: Plan): Derived {
 
 /** Bytes of workgroup memory, term by term as WebGPU counts them (each variable rounded up to 16). */
 export function workgroupMemory(plan: Plan): Array<{name: string, bytes: number}> {
-  if (plan.kernel === 'row_statistics') {
+  if (!isTiled(plan.kernel)) {
     return [];
   }
   const {leftLength, rightLength} = derive(plan);
+  const hiddenTiles = [{name: 'seen_by_any', bytes: 16}, {name: 'tile_is_seen', bytes: 16}];
   return [
     {name: 'left', bytes: 16 * leftLength},
     {name: 'right', bytes: 16 * rightLength},
     {name: 'right_not_finite', bytes: 16},
+    ...plan.mask ? hiddenTiles : [],
   ];
 }
 
@@ -132,16 +159,23 @@ export function workgroupBytes(plan: Plan): number {
  * within 7% of the best everywhere but forward at D = 128, where the 8 score columns of `threadsX` 8 leave more of the
  * work to the products with V (26.1 against 18.8 TFLOP/s). What follows the first is for devices with less.
  */
-function blockings(kernel: KernelName, width: number): Array<[number, number, number]> {
+function blockings(kernel: KernelName, width: number, queries: number): Array<[number, number, number]> {
   switch (kernel) {
     case 'backward_dkv':
       return [[16, 16, 4], [16, 16, 2], [16, 8, 2]];
     case 'backward_dq':
+    case 'backward_dbias':
       return [[16, 16, 4], [16, 16, 2], [16, 8, 4]];
     default:
+      if (queries <= FEW_QUERIES) {
+        return [[64, 1, 4]];
+      }
       return width > 64 && width <= 128 ? [[8, 16, 4]] : [[16, 16, 4], [16, 8, 4]];
   }
 }
+
+/** Up to here, as when a model generates text, a workgroup has rows for no more queries than these. */
+const FEW_QUERIES = 4;
 
 /** Most vec4s of the head size in workgroup memory at a time: 8 unroll into more code than pays (NOTES.md). */
 const LARGEST_CHUNK = 4;
@@ -165,32 +199,69 @@ function fits(plan: Plan, limits: DeviceLimits): boolean {
       workgroupBytes(plan) <= limits.maxComputeWorkgroupStorageSize;
 }
 
+/** Features that follow from the problem alone; those that make no difference to a kernel are off in its plan. */
+function featuresOf(kernel: KernelName, problem: Problem): Features {
+  const tiled = isTiled(kernel);
+  const {layout, windowLeft, windowRight, maskShape, biasShape, pageSize} = problem;
+  const readsKeys = tiled || kernel === 'cache_append';
+  return {
+    windowLeft: tiled && windowLeft >= 0,
+    windowRight: tiled && windowRight >= 0,
+    mask: tiled && maskShape !== undefined,
+    bias: tiled && biasShape !== undefined,
+    alibi: tiled && problem.alibi !== 'none',
+    softcap: tiled && problem.softcap > 0,
+    dropout: tiled && problem.dropoutP > 0,
+    sinks: kernel === 'forward' && problem.hasSinks,
+    sequences: problem.hasSequences && (readsKeys || layout === 'thd'),
+    endToEnd: layout === 'thd',
+    cache: readsKeys && problem.cache === true,
+    paged: readsKeys && pageSize > 0,
+    split: false, hasLseGradient: false, wantKeys: false, wantValues: false, sharedResult: false,
+    overQueries: false, overKeys: false,
+  };
+}
+
+/** How many words of a kernel's `table` a batch has, and how many all batches share. */
+export function tableParts(kernel: KernelName, problem: Problem): {slopes: number, sinks: number, perBatch: number} {
+  const {alibi, sinks, sequences} = featuresOf(kernel, problem);
+  const heads = problem.queryHeads;
+  return {
+    slopes: alibi && problem.alibi === 'head' ? heads : 0,
+    sinks: sinks ? heads : 0,
+    perBatch: (alibi && problem.alibi === 'batch' ? heads : 0) + (sequences ? SEQUENCE_FIELDS : 0),
+  };
+}
+
+export function tableWords(kernel: KernelName, problem: Problem, batches: number): number {
+  const {slopes, sinks, perBatch} = tableParts(kernel, problem);
+  return slopes + sinks + batches * perBatch;
+}
+
 /**
  * Chooses the plan for a kernel: the preferred blocking that fits the device, with the largest steps that fit.
  * Pure; what it can choose is in the table test.
+ * @param batches of the largest window, for the room in the table.
  * @throws when the device offers less than WebGPU guarantees (no plan fits).
  */
 export function makePlan(
-    kernel: KernelName, problem: Problem, limits: DeviceLimits, features: Partial<Features> = {}): Plan {
+    kernel: KernelName, problem: Problem, limits: DeviceLimits, features: Partial<Features> = {},
+    batches = problem.batch): Plan {
   const {headSize, valueSize} = problem;
+  const words = tableWords(kernel, problem, batches);
   const common = {
     kernel, headSize, valueSize,
     vectorised: headSize % 4 === 0 && valueSize % 4 === 0,
-    causal: problem.causal,
-    mask: problem.maskShape !== undefined,
-    dropout: problem.dropoutP > 0,
-    hasLseGradient: false, wantKeys: false, wantValues: false,
+    tableVec4: words === 0 ? 0 : 2 ** Math.max(4, Math.ceil(Math.log2(words / 4))),
+    ...featuresOf(kernel, problem),
     ...features,
   };
-  if (kernel === 'row_statistics') {
-    // No tiles: the blocking only carries the number of threads. Masks make no difference to it.
-    return {
-      ...common, causal: false, mask: false, dropout: false,
-      threadsX: ROW_STATISTICS_THREADS, threadsY: 1, rows: 1, chunk: 1, rowChunk: 1,
-    };
+  if (!isTiled(kernel)) {
+    // The blocking only carries the number of threads.
+    return {...common, threadsX: ROW_THREADS, threadsY: 1, rows: 1, chunk: 1, rowChunk: 1};
   }
   const widths = kernel === 'forward' ? [vec4s(headSize)] : [vec4s(headSize), vec4s(valueSize)];
-  for (const [threadsX, threadsY, rows] of blockings(kernel, Math.max(headSize, valueSize))) {
+  for (const [threadsX, threadsY, rows] of blockings(kernel, Math.max(headSize, valueSize), problem.queryLength)) {
     for (let most = LARGEST_CHUNK; most >= 1; most /= 2) {
       const stepless: Plan = {...common, threadsX, threadsY, rows, chunk: chunkOf(widths, most), rowChunk: 4};
       // As many rows a step as fit into what the scores need anyway, or into 4 KB.
@@ -213,19 +284,69 @@ export function planKey(plan: Plan): string {
   return JSON.stringify(plan);
 }
 
-/** Workgroups of a dispatch over a window. */
-export function workgroupCount(
-    plan: Plan, window: {batches: number, heads: number, queries: number, keys: number},
-    headsPerKey: number): number {
-  const {blockQueries, blockKeys} = derive(plan);
+/** What a dispatch covers, in numbers of batches, query heads, queries and keys. */
+export interface Extent {
+  readonly batches: number;
+  readonly heads: number;
+  readonly queries: number;
+  readonly keys: number;
+}
+
+/** Batches and heads that backward_dbias makes results for: 1 where it sums over them (and where there is 1). */
+export function biasGroups(problem: Problem, {batches, heads}: Extent): {batches: number, heads: number} {
+  const [b, h] = biasGradientShape(problem);
+  return {batches: b === 1 ? 1 : batches, heads: h === 1 ? 1 : heads};
+}
+
+/** Workgroups of a dispatch over a window, for one part of the keys where they are split. */
+export function workgroupCount(plan: Plan, problem: Problem, window: Extent, headsPerKey: number): number {
+  const {blockQueries, blockKeys, headVec4, valueVec4} = derive(plan);
+  const {queries, keys, heads, batches} = window;
   switch (plan.kernel) {
+    case 'cache_append':
+      return Math.ceil(Math.max(headVec4, valueVec4) * queries * heads * batches / ROW_THREADS);
     case 'row_statistics':
-      return Math.ceil(window.queries / ROW_STATISTICS_THREADS) * window.heads * window.batches;
+      return Math.ceil(queries / ROW_THREADS) * heads * batches;
+    case 'merge_splits':
+      return queries * heads * batches;
     case 'backward_dkv':
-      return Math.ceil(window.keys / blockKeys) * (window.heads / headsPerKey) * window.batches;
+      return Math.ceil(keys / blockKeys) * (heads / headsPerKey) * batches;
+    case 'backward_dbias': {
+      const groups = biasGroups(problem, window);
+      const queryTiles = plan.overQueries ? 1 : Math.ceil(queries / blockQueries);
+      const keyTiles = plan.overKeys ? 1 : Math.ceil(keys / blockKeys);
+      return queryTiles * keyTiles * groups.heads * groups.batches;
+    }
     default:
-      return Math.ceil(window.queries / blockQueries) * window.heads * window.batches;
+      return Math.ceil(queries / blockQueries) * heads * batches;
   }
+}
+
+/** Workgroups that keep a large GPU busy (an H200 has 132 multiprocessors), and the most parts that merging pays for. */
+const BUSY_WORKGROUPS = 256;
+const MOST_SPLITS = 64;
+
+/** How the keys of a forward pass are split: into how many parts, of how many keys each (a multiple of the tile). */
+export interface Split {
+  readonly splits: number;
+  readonly keys: number;
+}
+
+/**
+ * Splits the keys over several workgroups where there are too few tiles of queries to fill a GPU (flash_attn's
+ * split-KV), or as the caller says. Pure.
+ */
+export function makeSplit(plan: Plan, problem: Problem): Split {
+  const {blockKeys} = derive(plan);
+  const tiles = Math.max(1, Math.ceil(problem.keyLength / blockKeys));
+  const whole: Extent =
+      {batches: problem.batch, heads: problem.queryHeads, queries: problem.queryLength, keys: problem.keyLength};
+  const workgroups = Math.max(1, workgroupCount(plan, problem, whole, 1));
+  // Two tiles a part at least: less is not worth a workgroup's start and its share of the merging.
+  const automatic = Math.min(MOST_SPLITS, Math.floor(BUSY_WORKGROUPS / workgroups), Math.floor(tiles / 2));
+  const wanted = Math.max(1, Math.min(tiles, problem.splits ?? automatic));
+  const tilesEach = Math.ceil(tiles / wanted);
+  return {splits: Math.ceil(tiles / tilesEach), keys: tilesEach * blockKeys};
 }
 
 /** The workgroups laid out in two dimensions within the device's limit, with as few idle ones as possible. */

@@ -1,14 +1,37 @@
 import {derive} from './plan.js';
-import type {KernelName, Plan} from './plan.js';
+import type {Plan} from './plan.js';
 import {WGSL} from './wgsl_sources.js';
 
-/** The files of kernels/wgsl that a kernel is made of, in order, after the header and the access to buffers. */
-const PARTS: Record<KernelName, Array<keyof typeof WGSL>> = {
-  forward: ['philox', 'visibility', 'tiles', 'stage', 'query_tile', 'forward'],
-  row_statistics: ['row_statistics'],
-  backward_dq: ['philox', 'visibility', 'tiles', 'stage', 'score_gradient', 'query_tile', 'backward_dq'],
-  backward_dkv: ['philox', 'visibility', 'tiles', 'stage', 'score_gradient', 'key_tile', 'backward_dkv'],
-};
+type Part = keyof typeof WGSL;
+
+/**
+ * The files of kernels/wgsl that a kernel is made of, in order, after the header. Where something is optional that takes
+ * a binding, one of two files declares the same functions with it and without: WebGPU counts every binding that a
+ * shader mentions, and devices may have as few as 8.
+ */
+function partsOf(plan: Plan): Part[] {
+  const table: Part[] = [plan.tableVec4 > 0 ? 'table' : 'no_table', 'sequence'];
+  const pages: Part = plan.paged ? 'pages' : 'no_pages';
+  const secondResult: Part =
+      plan.sharedResult ? 'shared_result' : plan.vectorised ? 'second_result_vec4' : 'second_result_scalar';
+  if (plan.kernel === 'row_statistics' || plan.kernel === 'merge_splits') {
+    return [...table, plan.kernel];
+  }
+  if (plan.kernel === 'cache_append') {
+    return [...table, pages, secondResult, plan.kernel];
+  }
+  const pairs: Part[] = [
+    pages, plan.mask ? 'mask' : 'no_mask', plan.bias ? 'bias' : 'no_bias', 'philox',
+    'visibility', 'scores', 'tiles', plan.mask ? 'hidden_tiles' : 'no_hidden_tiles', 'stage',
+  ];
+  const own: Record<typeof plan.kernel, Part[]> = {
+    forward: ['query_tile', 'forward'],
+    backward_dq: ['score_gradient', 'query_tile', 'backward_dq'],
+    backward_dkv: ['score_gradient', 'key_tile', secondResult, 'backward_dkv'],
+    backward_dbias: ['score_gradient', 'backward_dbias'],
+  };
+  return [...table, ...pairs, ...own[plan.kernel]];
+}
 
 /** SCREAMING_SNAKE_CASE of a field's name: the name of its WGSL constant. */
 function constantName(field: string): string {
@@ -18,7 +41,7 @@ function constantName(field: string): string {
 /** The constants of a plan as WGSL declarations. */
 export function header(plan: Plan): string {
   const {kernel, vectorised, ...constants} = plan;
-  const all = {...constants, ...derive(plan)};
+  const all = {...constants, ofBias: kernel === 'backward_dbias', ...derive(plan)};
   const lines = Object.entries(all).map(
       ([field, value]) => `const ${constantName(field)} = ${typeof value === 'number' ? `${value}u` : value};`);
   return `// ${kernel}${vectorised ? '' : ', one float at a time'}\n${lines.join('\n')}\n`;
@@ -27,5 +50,5 @@ export function header(plan: Plan): string {
 /** The WGSL text of a plan: a header of constants, then the kernel's files as they are. */
 export function specialise(plan: Plan): string {
   const access: keyof typeof WGSL = plan.vectorised ? 'access_vec4' : 'access_scalar';
-  return [header(plan), WGSL.params, WGSL[access], ...PARTS[plan.kernel].map(part => WGSL[part])].join('\n');
+  return [header(plan), WGSL.params, WGSL[access], ...partsOf(plan).map(part => WGSL[part])].join('\n');
 }

@@ -1,21 +1,18 @@
-import {keyStrides, lseShape, maskStrides, outputStrides, queryStrides, valueStrides} from '../../op/problem.js';
+import {biasGradientShape, broadcastStrides, lseStrides, rowStrides} from '../../op/problem.js';
 import type {Problem, Strides} from '../../op/problem.js';
 
-import type {DeviceLimits, KernelName} from './plan.js';
+import {tableWords} from './plan.js';
+import type {DeviceLimits, Extent, KernelName} from './plan.js';
 
 /**
  * A part of a problem that one dispatch works on: ranges of batches, query heads, queries and keys. It is the whole
  * problem unless a tensor is larger than what the device can bind at once.
  */
-export interface Window {
+export interface Window extends Extent {
   readonly batchFirst: number;
-  readonly batches: number;
   readonly headFirst: number;
-  readonly heads: number;
   readonly queryFirst: number;
-  readonly queries: number;
   readonly keyFirst: number;
-  readonly keys: number;
 }
 
 /** A tensor as a kernel binds it. */
@@ -28,72 +25,109 @@ export interface Operand {
   readonly rows: 'queries'|'keys';
   /** Which heads it is indexed by. */
   readonly heads: 'query'|'key';
-  /** Only the mask: the distance between keys. */
+  /** Only mask and bias: the distance between keys. */
   readonly keyStride: number;
+  /** Bound with all that lies between its rows: other parts of a packed tensor, which share the binding. */
+  readonly wholeRows: boolean;
+  /** Batches that are picked by the shader (a cache): always bound all. */
+  readonly allBatches?: number;
 }
 
-export type OperandName = 'q'|'k'|'v'|'output'|'rows'|'statistics'|'mask';
+export type OperandName = 'q'|'k'|'v'|'output'|'rows'|'statistics'|'mask'|'bias'|'biasGradient';
 
 /** The bytes of an operand's buffer that a window touches, and where in them the window's first element lies. */
 export interface Range {
   readonly offset: number;
   readonly size: number;
-  /** In elements, from `offset`. */
+  /** In elements, from `offset`. Negative where rows count from the start of the whole tensor (layout `thd`). */
   readonly base: number;
 }
 
 export function operand(problem: Problem, name: OperandName): Operand {
-  const perQuery = {name, bytes: 4, rows: 'queries', heads: 'query', keyStride: 0} as const;
-  const perKey = {name, bytes: 4, rows: 'keys', heads: 'key', keyStride: 0} as const;
+  const common = {name, bytes: 4, keyStride: 0, wholeRows: false} as const;
+  const perQuery = {...common, rows: 'queries', heads: 'query'} as const;
+  const perKey = {
+    ...common, rows: 'keys', heads: 'key', allBatches: problem.cache ? problem.keyBatches : undefined,
+    wholeRows: problem.packing !== 'none',
+  } as const;
   switch (name) {
     case 'q':
-      return {...perQuery, strides: queryStrides(problem), size: problem.headSize};
+      return {
+        ...perQuery, strides: rowStrides(problem, 'q'), size: problem.headSize, wholeRows: problem.packing === 'qkv',
+      };
     case 'k':
-      return {...perKey, strides: keyStrides(problem), size: problem.headSize};
+      return {...perKey, strides: rowStrides(problem, 'k'), size: problem.headSize};
     case 'v':
-      return {...perKey, strides: valueStrides(problem), size: problem.valueSize};
+      return {...perKey, strides: rowStrides(problem, 'v'), size: problem.valueSize};
     case 'output':
-      return {...perQuery, strides: outputStrides(problem), size: problem.valueSize};
+      return {...perQuery, strides: rowStrides(problem, 'output'), size: problem.valueSize};
     case 'rows':
-    case 'statistics': {
-      const [, heads, length] = lseShape(problem);
-      const strides = {batch: heads * length, head: length, row: 1};
-      return {...perQuery, strides, size: 1, bytes: name === 'rows' ? 4 : 16};
-    }
-    case 'mask': {
-      const [batch, head, row, key] = maskStrides(problem);
-      return {...perQuery, strides: {batch, head, row}, size: 1, keyStride: key};
+    case 'statistics':
+      return {...perQuery, strides: lseStrides(problem), size: 1, bytes: name === 'rows' ? 4 : 16};
+    case 'mask':
+    case 'bias':
+    case 'biasGradient': {
+      const shape = name === 'mask' ? problem.maskShape :
+          name === 'bias'           ? problem.biasShape :
+                                      problem.biasShape && biasGradientShape(problem);
+      const [batch, head, row, key] = broadcastStrides(shape);
+      return {...perQuery, strides: {base: 0, batch, head, row}, size: 1, keyStride: key};
     }
   }
 }
 
 /** The operands that each kernel binds. */
 export function operandsOf(kernel: KernelName, problem: Problem): Operand[] {
-  const mask: OperandName[] = problem.maskShape ? ['mask'] : [];
+  const pairs: OperandName[] = [
+    ...problem.maskShape ? ['mask'] as const : [], ...problem.biasShape ? ['bias'] as const : [],
+  ];
+  const backward: OperandName[] = ['q', 'k', 'v', 'output', 'statistics', ...pairs];
   const names: Record<KernelName, OperandName[]> = {
-    forward: ['q', 'k', 'v', 'output', 'rows', ...mask],
+    forward: ['q', 'k', 'v', 'output', 'rows', ...pairs],
+    merge_splits: ['output', 'rows'],
+    cache_append: ['q', 'k', 'v', 'output'],
     row_statistics: ['output', 'rows', 'statistics'],
-    backward_dq: ['q', 'k', 'v', 'output', 'statistics', ...mask],
-    backward_dkv: ['q', 'k', 'v', 'output', 'statistics', ...mask],
+    backward_dq: backward,
+    backward_dkv: backward,
+    backward_dbias: [...backward, 'biasGradient'],
   };
   return names[kernel].map(name => operand(problem, name));
 }
 
-export function rangeOf({strides, size, bytes, rows, heads, keyStride}: Operand, problem: Problem, window: Window,
-                        limits: DeviceLimits): Range {
+/** The rows of a tensor that a window takes: [first, end), and whether the shader counts from `first`. */
+function rowsIn(problem: Problem, window: Window, rows: Operand['rows']): [first: number, end: number] {
+  const offsets = rows === 'queries' ? problem.queryOffsets : problem.keyOffsets;
+  if (offsets) {
+    return [offsets[window.batchFirst], offsets[window.batchFirst + window.batches]];
+  }
+  if (problem.pageSize > 0 && rows === 'keys') {
+    return [0, problem.pageSize];
+  }
+  return rows === 'queries' ? [window.queryFirst, window.queryFirst + window.queries] :
+                              [window.keyFirst, window.keyFirst + window.keys];
+}
+
+export function rangeOf(operand: Operand, problem: Problem, window: Window, limits: DeviceLimits): Range {
+  const {strides, size, bytes, rows, heads, keyStride, wholeRows, allBatches} = operand;
   const group = problem.queryHeads / problem.keyHeads;
-  const rowFirst = rows === 'queries' ? window.queryFirst : window.keyFirst;
-  const rowCount = rows === 'queries' ? window.queries : window.keys;
+  const [rowFirst, rowEnd] = rowsIn(problem, window, rows);
   const lastHead = window.headFirst + window.heads - 1;
   const headFirst = heads === 'query' ? window.headFirst : Math.floor(window.headFirst / group);
   const headLast = heads === 'query' ? lastHead : Math.floor(lastHead / group);
-  const first = window.batchFirst * strides.batch + rowFirst * strides.row + headFirst * strides.head +
-      window.keyFirst * keyStride;
-  const end = (window.batchFirst + window.batches - 1) * strides.batch + (rowFirst + rowCount - 1) * strides.row +
-      headLast * strides.head + (window.keyFirst + window.keys - 1) * keyStride + size;
+  const batchFirst = allBatches === undefined ? window.batchFirst : 0;
+  const batches = allBatches ?? window.batches;
+  const rowsBegin = batchFirst * strides.batch + rowFirst * strides.row;
+  const headsBegin = strides.base + headFirst * strides.head + window.keyFirst * keyStride;
+  const lastRow = (batchFirst + batches - 1) * strides.batch + (Math.max(rowEnd, rowFirst + 1) - 1) * strides.row;
+  const first = rowsBegin + (wholeRows ? 0 : headsBegin);
+  const end = lastRow + (wholeRows ?
+      strides.row :
+      strides.base + headLast * strides.head + (window.keyFirst + window.keys - 1) * keyStride + size);
   const alignment = limits.minStorageBufferOffsetAlignment;
   const offset = Math.floor(first * bytes / alignment) * alignment;
-  return {offset, size: end * bytes - offset, base: first - offset / bytes};
+  // Where sequences lie end to end the shader counts rows from the start of the tensor.
+  const counted = problem.layout === 'thd' ? headsBegin : rowsBegin + headsBegin;
+  return {offset, size: end * bytes - offset, base: counted - offset / bytes};
 }
 
 function halve(window: Window, first: 'batchFirst'|'headFirst'|'queryFirst'|'keyFirst',
@@ -108,6 +142,14 @@ function halve(window: Window, first: 'batchFirst'|'headFirst'|'queryFirst'|'key
   ];
 }
 
+/** The window that is all of the problem. */
+export function wholeWindow(problem: Problem): Window {
+  return {
+    batchFirst: 0, batches: problem.batch, headFirst: 0, heads: problem.queryHeads,
+    queryFirst: 0, queries: problem.queryLength, keyFirst: 0, keys: problem.keyLength,
+  };
+}
+
 /**
  * Cuts a problem into windows whose operands all fit into `maxStorageBufferBindingSize`: by batches, then heads
  * (whole groups first), then queries or keys, halving what is too large. Windows that share a result come in order
@@ -116,22 +158,35 @@ function halve(window: Window, first: 'batchFirst'|'headFirst'|'queryFirst'|'key
 export function makeWindows(kernel: KernelName, problem: Problem, limits: DeviceLimits): Window[] {
   const operands = operandsOf(kernel, problem);
   const group = problem.queryHeads / problem.keyHeads;
+  // Rows of end-to-end sequences and of pages are found by the shader.
+  const canCutRows = problem.layout !== 'thd' && problem.pageSize === 0;
 
   const cut = (window: Window): Window[] => {
+    if (4 * tableWords(kernel, problem, window.batches) > limits.maxUniformBufferBindingSize) {
+      const parts = halve(window, 'batchFirst', 'batches', 1);
+      if (!parts) {
+        throw new Error(
+            `flashAttention: slopes, sinks and lengths of ${problem.queryHeads} heads do not fit the WebGPU limit ` +
+            `maxUniformBufferBindingSize (${limits.maxUniformBufferBindingSize} bytes); use fewer heads`);
+      }
+      return parts.flatMap(cut);
+    }
     const tooLarge = operands.find(
         o => rangeOf(o, problem, window, limits).size > limits.maxStorageBufferBindingSize);
     if (!tooLarge) {
       return [window];
     }
-    const byRows = tooLarge.rows === 'queries' ? halve(window, 'queryFirst', 'queries', 1) :
-                                                 // Dropout counts keys in blocks of four.
-                                                 halve(window, 'keyFirst', 'keys', 4);
+    const byRows = !canCutRows ? undefined :
+        tooLarge.rows === 'queries' ? halve(window, 'queryFirst', 'queries', 1) :
+                                      // Dropout counts keys in blocks of four.
+                                      halve(window, 'keyFirst', 'keys', 4);
     // With heads innermost a range of heads touches nearly all bytes of its rows: cutting heads gains nothing.
     const headsApart = tooLarge.strides.head > tooLarge.strides.row;
     const byHeads = headsApart ?
         halve(window, 'headFirst', 'heads', group) ?? halve(window, 'headFirst', 'heads', 1) :
         undefined;
-    const parts = halve(window, 'batchFirst', 'batches', 1) ?? byHeads ?? byRows ??
+    const byBatches = tooLarge.allBatches === undefined ? halve(window, 'batchFirst', 'batches', 1) : undefined;
+    const parts = byBatches ?? byHeads ?? byRows ??
         (tooLarge.keyStride > 0 ? halve(window, 'keyFirst', 'keys', 4) : undefined);
     if (!parts) {
       throw new Error(
@@ -142,10 +197,7 @@ export function makeWindows(kernel: KernelName, problem: Problem, limits: Device
     return parts.flatMap(cut);
   };
 
-  return cut({
-    batchFirst: 0, batches: problem.batch, headFirst: 0, heads: problem.queryHeads,
-    queryFirst: 0, queries: problem.queryLength, keyFirst: 0, keys: problem.keyLength,
-  });
+  return cut(wholeWindow(problem));
 }
 
 /** Query heads of a window that share a key head. */
@@ -157,9 +209,16 @@ export function headsPerKey(problem: Problem, window: Window): number {
 export function resumes(kernel: KernelName, problem: Problem, window: Window): boolean {
   switch (kernel) {
     case 'row_statistics':
+    case 'merge_splits':
+    case 'cache_append':
       return false;
     case 'backward_dkv':
       return window.queryFirst > 0 || window.headFirst % (problem.queryHeads / problem.keyHeads) > 0;
+    case 'backward_dbias': {
+      const [batch, head, row, key] = broadcastStrides(biasGradientShape(problem));
+      return batch === 0 && window.batchFirst > 0 || head === 0 && window.headFirst > 0 ||
+          row === 0 && window.queryFirst > 0 || key === 0 && window.keyFirst > 0;
+    }
     default:
       return window.keyFirst > 0;
   }

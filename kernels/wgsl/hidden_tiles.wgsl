@@ -1,0 +1,27 @@
+// Tiles that a mask hides altogether are passed over: a look at the mask costs less than the products it saves.
+
+var<workgroup> seen_by_any: atomic<u32>;
+var<workgroup> tile_is_seen: u32;
+
+// Whether some query of the tile at (query_0, key_0) sees some key. The same for the whole workgroup.
+fn is_seen(ids: HeadIds, query_0: u32, key_0: u32) -> bool {
+  workgroupBarrier();
+  if (thread == 0u) {
+    atomicStore(&seen_by_any, 0u);
+  }
+  workgroupBarrier();
+  var any_seen = false;
+  for (var i = 0u; i < ROWS; i++) {
+    for (var c = 0u; c < 4u; c++) {
+      any_seen = any_seen || sees(ids, query_0 + query_row(i), key_0 + 4u * tx + c);
+    }
+  }
+  if (any_seen) {
+    atomicStore(&seen_by_any, 1u);
+  }
+  workgroupBarrier();
+  if (thread == 0u) {
+    tile_is_seen = atomicLoad(&seen_by_any);
+  }
+  return workgroupUniformLoad(&tile_is_seen) != 0u;
+}
