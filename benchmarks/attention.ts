@@ -8,13 +8,12 @@ import {parseArgs} from 'node:util';
 
 import * as tf from '@tensorflow/tfjs';
 
-import {findNodeAdapter, registerNodeWebGPU} from '../src/backends/webgpu/node_device.js';
 import '../src/index.js';
 
 import {causalMask, flash, standardAttention} from './attention_kinds.js';
 import type {Attention, Kind} from './attention_kinds.js';
 import type {Result, ResultsFile, Skipped} from './attention_results.js';
-import {describeEnvironment, slug} from './environment.js';
+import {describeEnvironment, slug, useBackend} from './environment.js';
 import {peakBytes, time} from './timing.js';
 import {gradientError, outputError} from './verify.js';
 
@@ -37,18 +36,6 @@ const OUTPUT_TOLERANCE = 1e-4;
 const GRADIENT_TOLERANCE = 1e-4;
 /** Inputs are rotated so that the data of a run is not still in the cache from the one before. */
 const CACHE_BYTES = 128 * 2 ** 20;
-
-async function useBackend(): Promise<string|undefined> {
-  if (args.backend === 'webgpu') {
-    registerNodeWebGPU();
-  } else if (args.backend === 'wasm') {
-    await import('@tensorflow/tfjs-backend-wasm');
-  }
-  if (!await tf.setBackend(args.backend)) {
-    throw new Error(`the backend ${args.backend} does not start`);
-  }
-  return args.backend === 'webgpu' ? (await findNodeAdapter()).description : undefined;
-}
 
 function shapes(): Shape[] {
   const list: Shape[] = [];
@@ -126,7 +113,7 @@ async function measure(
   return results;
 }
 
-const adapter = await useBackend();
+const adapter = await useBackend(args.backend);
 const environment = describeEnvironment(adapter);
 console.log(`${environment.device}, backend ${environment.backend}, commit ${environment.commit}`);
 const results: Result[] = [];

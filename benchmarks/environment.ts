@@ -3,6 +3,8 @@ import {cpus} from 'node:os';
 
 import * as tf from '@tensorflow/tfjs';
 
+import {findNodeAdapter, registerNodeWebGPU} from '../src/backends/webgpu/node_device.js';
+
 /** What a result was measured on. */
 export interface Environment {
   date: string;
@@ -45,4 +47,17 @@ export function describeEnvironment(adapter?: string): Environment {
 /** A device's name as part of a file name. */
 export function slug(text: string): string {
   return text.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '').slice(0, 60);
+}
+
+/** Sets the backend, WebGPU in Node through Dawn. Gives what describes the adapter, if there is one. */
+export async function useBackend(name: string): Promise<string|undefined> {
+  if (name === 'webgpu') {
+    registerNodeWebGPU();
+  } else if (name === 'wasm') {
+    await import('@tensorflow/tfjs-backend-wasm');
+  }
+  if (!await tf.setBackend(name)) {
+    throw new Error(`the backend ${name} does not start`);
+  }
+  return name === 'webgpu' ? (await findNodeAdapter()).description : undefined;
 }

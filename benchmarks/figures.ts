@@ -11,6 +11,7 @@ import {compile} from 'vega-lite';
 import type {TopLevelSpec} from 'vega-lite';
 
 import type {Result, ResultsFile} from './attention_results.js';
+import type {DecodeResultsFile} from './decode_results.js';
 
 const RESULTS = 'benchmarks/results';
 const BEGIN = '<!-- figures: begin (npm run figures) -->';
@@ -100,13 +101,32 @@ async function section(file: string, svgs: Map<string, string>): Promise<string>
   ].join('\n');
 }
 
-const files = (existsSync(RESULTS) ? readdirSync(RESULTS) : [])
-    .filter(name => /^attention-.*\.json$/.test(name)).sort();
+/** One line a length of the cache. Splits that were asked for are for the notes. */
+function decodeSection(file: string): string {
+  const {environment, results} = JSON.parse(readFileSync(join(RESULTS, file), 'utf8')) as DecodeResultsFile;
+  const lines = results.filter(({kind, numSplits}) => kind === 'flash' && numSplits === 0).map(flash => {
+    const standard = results.find(({kind, keys}) => kind === 'standard' && keys === flash.keys)!;
+    return `| ${flash.keys} | ${flash.medianMs.toFixed(3)} | ${flash.gigabytesPerSecond.toFixed(0)} | ` +
+        `${standard.medianMs.toFixed(3)} | ${(standard.medianMs / flash.medianMs).toFixed(1)} |`;
+  });
+  const [{queryHeads, keyHeads, headSize}] = results;
+  return [
+    `**${environment.device}**, commit ${environment.commit}, ${environment.date.slice(0, 10)}: one query over a ` +
+        `cache (\`flashAttentionWithKvCache\`), ${queryHeads} heads, ${keyHeads} key heads of ${headSize}; "unfused" ` +
+        'is tfjs\' own matMul–softmax–matMul of the query over the same rows in the same run.', '',
+    '| keys | ms | GB/s | unfused ms | times |', '|--:|--:|--:|--:|--:|', ...lines,
+  ].join('\n');
+}
+
+const named = (pattern: RegExp): string[] => existsSync(RESULTS) ? readdirSync(RESULTS).filter(
+    name => pattern.test(name)).sort() : [];
+const files = named(/^attention-.*\.json$/);
 const svgs = new Map<string, string>();
 const sections: string[] = [];
 for (const file of files) {
   sections.push(await section(file, svgs));
 }
+sections.push(...named(/^decode-.*\.json$/).map(decodeSection));
 const readme = readFileSync('README.md', 'utf8');
 const [before, rest] = readme.split(BEGIN);
 const after = rest?.split(END)[1];

@@ -14,14 +14,15 @@ export async function outputError(
     part.dispose();
     return values;
   };
-  const keys = await take(k, 0, length);
-  const values = await take(v, 0, length);
+  const keyLength = k.shape[2];
+  const keys = await take(k, 0, keyLength);
+  const values = await take(v, 0, keyLength);
   let error = 0;
   let largest = 0;
   for (const row of new Set([0, length >> 1, length - 1])) {
     const query = await take(q, row, 1);
     const actual = await take(output, row, 1);
-    const end = causal ? row + 1 : length;
+    const end = causal ? row + 1 : keyLength;
     const scores = new Float64Array(end);
     for (let j = 0; j < end; j++) {
       let sum = 0;

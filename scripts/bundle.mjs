@@ -18,6 +18,7 @@ const LIMIT = 60 * 2 ** 20;
 
 const PROGRAMS = {
   bench: 'benchmarks/attention.ts',
+  decode: 'benchmarks/decode.ts',
   lab: 'benchmarks/kernel_lab.ts',
   probe_webgpu: 'examples/train_gpt/probe_webgpu.ts', // what train starts to look for a GPU
   train: 'examples/train_gpt/main.ts',

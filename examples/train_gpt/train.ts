@@ -155,8 +155,8 @@ function factsOf(backend: ChosenBackend, text: LoadedText, corpus: Corpus, train
   return [
     ['backend', `${backend.name}: ${backend.device}`],
     ...backend.note ? [['no webgpu', backend.note] as [string, string]] : [],
-    ['versions', `tfjs-flash-attention ${packageFile.version}, tfjs ${tf.version_core}, Node ${process.versions.node}, ` +
-                 `${process.platform} ${process.arch}`],
+    ['versions', `tfjs-flash-attention ${packageFile.version}, tfjs ${tf.version_core}, ` +
+                 `Node ${process.versions.node}, ${process.platform} ${process.arch}`],
     ['text', `${text.name}, ${text.text.length} characters, ${corpus.vocabulary.size} symbols, ` +
              `SHA-256 ${text.source.sha256}`],
     ['model', `${trainer.parameters} weights`],

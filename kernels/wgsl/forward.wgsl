@@ -84,16 +84,18 @@ fn main(
       }
     }
     if (params.resume != 0u && query < ids.query_rows) {
-      // What an earlier window of keys left: its normalised output counts as one key with the score LSE.
+      // What an earlier window of keys left: its normalised output counts as one key with the score LSE, and with the
+      // LSE's tail a little more.
       let row = query_at(params.rows, ids, query);
       let earlier = lse[row];
       if (!(earlier < NOT_SEEN)) {
+        let weight = 1.0 + lse_tail[row];
         row_max[i] = earlier;
-        row_sum[i] = select(0.0, 1.0 + lse_tail[row], tx == 0u);
+        row_sum[i] = select(0.0, weight, tx == 0u);
         let at = query_at(params.output, ids, query);
         for (var j = 0u; j < COLUMNS; j++) {
           if (column(j) < VALUE_VEC4) {
-            accumulator[i * COLUMNS + j] = load_result_0(at, column(j), VALUE_SIZE);
+            accumulator[i * COLUMNS + j] = weight * load_result_0(at, column(j), VALUE_SIZE);
           }
         }
       }

@@ -4,9 +4,9 @@ import type {Tensor1D, Tensor2D, TensorLike} from '@tensorflow/tfjs-core';
 import {invalid} from './options.js';
 
 /**
- * Kernels learn where each sequence lies from one int32 tensor [B,5]: first row of q, number of queries, first row of k,
- * number of keys, and batch of k and v. Rows count from the batch's own first row (from the tensor's with layout `thd`).
- * Kernels bring numbers below 0 or beyond the tensors to the nearest bound.
+ * Kernels learn where each sequence lies from one int32 tensor [B,5]: first row of q, number of queries, first row of
+ * k, number of keys, and batch of k and v. Rows count from the batch's own first row (from the tensor's with layout
+ * `thd`). Kernels bring numbers below 0 or beyond the tensors to the nearest bound.
  */
 export const SEQUENCE_FIELDS = 5;
 

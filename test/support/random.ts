@@ -23,7 +23,16 @@ export class Random {
     return Math.sqrt(-2 * Math.log(1 - this.uniform())) * Math.cos(2 * Math.PI * this.uniform());
   }
 
+  /** Multiples of 1/64 from −2 to 2, which other languages draw alike (scripts/make_torch_goldens.py). */
+  sixtyFourths(length: number): Float32Array {
+    return Float32Array.from({length}, () => (this.integer(256) - 128) / 64);
+  }
+
   normals(length: number, scale = 1): Float32Array {
-    return Float32Array.from({length}, () => this.normal() * scale);
+    const values = new Float32Array(length);
+    for (let i = 0; i < length; i++) {
+      values[i] = this.normal() * scale;
+    }
+    return values;
   }
 }

@@ -1,13 +1,19 @@
 import * as tf from '@tensorflow/tfjs';
 
-import type {Case} from './cases.js';
+import {optionsOf} from './case.js';
+import type {Case} from './case.js';
 import {judgeCase} from './run_case.js';
 
 /** SwiftShader on a busy two-core machine needs minutes for some things. */
 export const SLOW_MS = 5 * 60 * 1000;
 
-/** One spec for each case: forward and backward through the public op, judged, nothing left behind. */
+/**
+ * One spec for each case: forward and backward through the public op, judged, nothing left behind. Says at the end how
+ * many of the cases that ran made use of each option.
+ */
 export function specCases(cases: readonly Case[], backendName: () => string): void {
+  const covered = new Map<string, number>();
+
   for (const c of cases) {
     it(c.name, async () => {
       await tf.setBackend(backendName());
@@ -17,8 +23,16 @@ export function specCases(cases: readonly Case[], backendName: () => string): vo
       const after = tf.memory();
       expect(after.numTensors).withContext('tensors left behind').toBe(before.numTensors);
       expect(after.numDataBuffers).withContext('data buffers left behind').toBe(before.numDataBuffers);
+      for (const option of ['cases', ...optionsOf(c)]) {
+        covered.set(option, (covered.get(option) ?? 0) + 1);
+      }
     }, SLOW_MS);
   }
+
+  afterAll(() => {
+    const counts = [...covered].sort((a, b) => b[1] - a[1]).map(([option, count]) => `${option} ${count}`);
+    console.log(`covered on ${backendName()}: ${counts.join(', ')}`);
+  });
 }
 
 /** Every n-th case: a sample that keeps the order and so the spread of the table. */

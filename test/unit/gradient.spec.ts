@@ -83,8 +83,8 @@ describe('the gradient', () => {
   it('flows through kernels that are run by name, without the op', () => {
     tf.tidy(() => {
       const attrs = {
-        layout: 'bnhd', causal: true, causalAlignment: 'bottom-right', softmaxScale: 0.5, dropoutP: 0, seed: 0,
-        computeType: 'float32', inputNames: ['q', 'k', 'v'],
+        layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: 0, softmaxScale: 0.5, softcap: 0,
+        dropoutP: 0, seed: 0, computeType: 'float32', inputNames: ['q', 'k', 'v'],
       };
       const byName = tf.grads((a, b, c) => {
         const inputs = [a, b, c] as unknown as tf.NamedTensorMap;

@@ -133,7 +133,8 @@ describe('the plan', () => {
   });
 
   it('becomes constants at the head of otherwise unchanged WGSL', () => {
-    const plan = makePlan('backward_dkv', problem(40, 24, {windowRight: 0}), LARGE, {wantKeys: true, wantValues: false});
+    const causal = problem(40, 24, {windowRight: 0});
+    const plan = makePlan('backward_dkv', causal, LARGE, {wantKeys: true, wantValues: false});
     const text = header(plan);
     for (const line of ['const HEAD_SIZE = 40u;', 'const VALUE_VEC4 = 6u;', 'const WINDOW_RIGHT = true;',
                         'const WANT_VALUES = false;', 'const KEY_GROUPS = 1u;']) {
@@ -186,11 +187,12 @@ describe('the table of a plan', () => {
 describe('the split of the keys', () => {
   // [B, Hq, Nq, Nk, asked for] → parts × keys of each
   const table: Array<[number, number, number, number, number|undefined, string]> = [
-    [1, 32, 1, 32768, undefined, '8 × 4096'],
-    [1, 8, 1, 32768, undefined, '32 × 1024'],
+    [1, 32, 1, 32768, undefined, '32 × 1024'],
+    [1, 8, 1, 32768, undefined, '64 × 512'],
     [1, 1, 1, 32768, undefined, '64 × 512'],
     [1, 1, 1, 65536 * 4, undefined, '64 × 4096'],
-    [8, 32, 1, 32768, undefined, '1 × 32768'],
+    [8, 32, 1, 32768, undefined, '4 × 8192'],
+    [8, 128, 1, 32768, undefined, '1 × 32768'],
     [1, 1, 1, 100, undefined, '1 × 256'],
     [1, 1, 1, 1000, 3, '2 × 512'],
     [1, 1, 1, 1000, 4, '4 × 256'],
@@ -200,7 +202,8 @@ describe('the split of the keys', () => {
     [4, 16, 4096, 4096, 1, '1 × 4096'],
   ];
   for (const [batch, queryHeads, queryLength, keyLength, splits, expected] of table) {
-    it(`is ${expected} for B${batch} H${queryHeads} Nq${queryLength} Nk${keyLength}, ${splits ?? 'nothing'} asked`, () => {
+    const shape = `B${batch} H${queryHeads} Nq${queryLength} Nk${keyLength}`;
+    it(`is ${expected} for ${shape}, ${splits ?? 'nothing'} asked`, () => {
       const p = problem(64, 64, {batch, queryHeads, queryLength, keyLength, splits});
       const split = makeSplit(makePlan('forward', p, LARGE), p);
       expect(`${split.splits} × ${split.keys}`).toBe(expected);

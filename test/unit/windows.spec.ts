@@ -137,7 +137,8 @@ describe('windows', () => {
   });
 
   it('take the rows of whole sequences where they lie end to end', () => {
-    const p = makeProblem({q: {shape: [60, 2, 8]}, k: {shape: [90, 2, 8]}, v: {shape: [90, 2, 8]}, sequences: {shape: []}},
+    const rows = {q: {shape: [60, 2, 8]}, k: {shape: [90, 2, 8]}, v: {shape: [90, 2, 8]}};
+    const p = makeProblem({...rows, sequences: {shape: [3, 5]}},
         {...OPTIONS, layout: 'thd', queryOffsets: [0, 40, 40, 60], keyOffsets: [0, 10, 70, 90]});
     const windows = makeWindows('forward', p, limitsOf(4000));
     expect(windows.map(({batchFirst, batches}) => [batchFirst, batches])).toEqual([[0, 1], [1, 1], [2, 1]]);

@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs';
 
+import {flashAttentionVarlen} from '../../src/index.js';
 import {caseTable} from '../support/cases.js';
 import type {Case} from '../support/cases.js';
 import {attentionOf, judgeCase} from '../support/run_case.js';
@@ -33,6 +34,16 @@ describe('a WebGPU device with small limits', () => {
     ['B2 Nq90 Nk67 Hq2 Hkv2 D13 Dv13 bhnd causal bottom-right dropout', 1500],
     ['B1 Nq70 Nk130 Hq2 Hkv2 D20 Dv20 bnhd causal bottom-right scale 0.224 nan', 5000],
     ['B1 Nq130 Nk70 Hq4 Hkv2 D64 Dv64 bnhd causal', 30000],
+    ['B2 Nq70 Nk130 Hq4 Hkv2 D64 Dv64 bnhd top-left window [20,4] alibi by batch', 30000],
+    ['B2 Nq70 Nk130 Hq4 Hkv2 D16 Dv16 bnhd bias [1,4,70,130] normal', 9000],
+    ['B2 Nq70 Nk130 Hq4 Hkv2 D16 Dv16 bnhd bias [1,1,1,130] normal', 9000],
+    ['B2 Nq70 Nk130 Hq4 Hkv2 D16 Dv16 bhnd bias [1,4,70,130] large', 4000],
+    ['B2 Nq70 Nk130 Hq4 Hkv2 D16 Dv16 bnhd bias [1,4,70,1] normal', 9000],
+    ['B4 Nq70 Nk130 Hq2 Hkv2 D32 Dv32 bnhd causal bottom-right lengths of both', 9000],
+    ['B3 Nq130 Nk70 Hq2 Hkv2 D20 Dv20 bnhd bottom-right alibi by batch lengths of both', 5000],
+    ['B2 Nq130 Nk70 Hq4 Hkv2 D36 Dv36 bhnd top-left window [20,20] lengths of key sinks', 7000],
+    ['B1 Nq70 Nk130 Hq2 Hkv2 D64 Dv64 bnhd causal bottom-right sinks scale 0.125 nan', 15000],
+    ['B4 Nq1 Nk130 Hq8 Hkv2 D64 Dv64 bnhd causal bottom-right lengths of key', 20000],
   ];
   for (const [name, bytes] of cut) {
     it(`cuts ${name} into bindings of ${bytes} bytes`, async () => {
@@ -54,6 +65,44 @@ describe('a WebGPU device with small limits', () => {
       });
     }, SLOW_MS);
   }
+
+  it('cuts sequences that lie end to end into bindings of whole sequences', async () => {
+    const shapes = [[140, 2, 8], [150, 2, 8], [150, 2, 8]];
+    const [q, k, v] = shapes.map((shape, n) => tf.randomNormal<tf.Rank.R3>(shape as [number, number, number], 0, 1,
+        'float32', n + 1));
+    const [cuQ, cuK] = [[0, 5, 5, 70, 71, 140], [0, 40, 41, 41, 110, 150]];
+    const run = async () => {
+      const results = tf.tidy(() => {
+        const f = (a: tf.Tensor, b: tf.Tensor, c: tf.Tensor) =>
+            flashAttentionVarlen(a, b, c, cuQ, cuK, {causal: true, alibiSlopes: [0.1, 0.2]});
+        return [f(q, k, v), ...tf.grads(f)([q, k, v])];
+      });
+      const values = await Promise.all(results.map(result => result.data()));
+      tf.dispose(results);
+      return values;
+    };
+    const whole = await run();
+    await withLimits({maxStorageBufferBindingSize: 5000}, async () => {
+      // Sequences are independent: cutting between them changes nothing at all.
+      expect(await run()).toEqual(whole);
+    });
+    tf.dispose([q, k, v]);
+  }, SLOW_MS);
+
+  it('makes dK and dV one after the other where both with mask and bias are too many buffers', async () => {
+    const c = named('bias [1,4,70,130] withMinusInfinity mask [2,1,70,130] hiding 0.5 lengths of both sinks dropout');
+    for (const maxStorageBuffersPerShaderStage of [8, 16]) {
+      await withLimits({maxStorageBuffersPerShaderStage}, async () => {
+        const {kernels} = await tf.profile(async () => {
+          expect(await failuresOf(c)).toEqual([]);
+          return [] as unknown as tf.Tensor;
+        });
+        const backward = kernels.find(({name}) => name === 'FlashAttentionGrad')!;
+        const times = (await backward.extraInfo).split('backward_dkv').length - 1;
+        expect(times).toBe(maxStorageBuffersPerShaderStage === 8 ? 2 : 1);
+      });
+    }
+  }, SLOW_MS);
 
   it('lays more workgroups out than fit in one dimension', async () => {
     await withLimits({maxComputeWorkgroupsPerDimension: 13}, async () => {

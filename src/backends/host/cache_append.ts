@@ -51,8 +51,8 @@ export function appendKernel(
     const own = ownMemory(backendName, backend, tensor);
     if (!own && attrs.inPlace) {
       throw new Error(
-          `flashAttention: the backend ${backendName} cannot write into the tensor of a cache; use KvCache, which works ` +
-          'on every backend');
+          `flashAttention: the backend ${backendName} cannot write into the tensor of a cache; use KvCache, which ` +
+          'works on every backend');
     }
     const values = own ?? Float32Array.from(backend.readSync(tensor.dataId) as Float32Array);
     copyRows(

@@ -302,8 +302,9 @@ function appendKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): T
 
 /** Registers the WGSL kernels with tfjs' webgpu backend. They need no part of it until they run. */
 export function registerWebGPUKernels(): void {
-  const configs: Array<[string, typeof forwardKernel]> =
-      [[FLASH_ATTENTION, forwardKernel], [FLASH_ATTENTION_GRAD, gradKernel], [FLASH_ATTENTION_CACHE_APPEND, appendKernel]];
+  const configs: Array<[string, typeof forwardKernel]> = [
+    [FLASH_ATTENTION, forwardKernel], [FLASH_ATTENTION_GRAD, gradKernel], [FLASH_ATTENTION_CACHE_APPEND, appendKernel],
+  ];
   for (const [kernelName, execute] of configs) {
     const config: KernelConfig = {
       kernelName,

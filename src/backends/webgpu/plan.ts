@@ -261,7 +261,8 @@ export function makePlan(
     return {...common, threadsX: ROW_THREADS, threadsY: 1, rows: 1, chunk: 1, rowChunk: 1};
   }
   const widths = kernel === 'forward' ? [vec4s(headSize)] : [vec4s(headSize), vec4s(valueSize)];
-  for (const [threadsX, threadsY, rows] of blockings(kernel, Math.max(headSize, valueSize), problem.queryLength)) {
+  const width = Math.max(headSize, valueSize);
+  for (const [threadsX, threadsY, rows] of blockings(kernel, width, problem.queryLength)) {
     for (let most = LARGEST_CHUNK; most >= 1; most /= 2) {
       const stepless: Plan = {...common, threadsX, threadsY, rows, chunk: chunkOf(widths, most), rowChunk: 4};
       // As many rows a step as fit into what the scores need anyway, or into 4 KB.
@@ -322,8 +323,8 @@ export function workgroupCount(plan: Plan, problem: Problem, window: Extent, hea
   }
 }
 
-/** Workgroups that keep a large GPU busy (an H200 has 132 multiprocessors), and the most parts that merging pays for. */
-const BUSY_WORKGROUPS = 256;
+/** Threads that keep a large GPU busy (an H200 has 132 multiprocessors); the most parts that merging pays for. */
+const BUSY_THREADS = 2 ** 16;
 const MOST_SPLITS = 64;
 
 /** How the keys of a forward pass are split: into how many parts, of how many keys each (a multiple of the tile). */
@@ -337,13 +338,13 @@ export interface Split {
  * split-KV), or as the caller says. Pure.
  */
 export function makeSplit(plan: Plan, problem: Problem): Split {
-  const {blockKeys} = derive(plan);
+  const {blockKeys, threads} = derive(plan);
   const tiles = Math.max(1, Math.ceil(problem.keyLength / blockKeys));
   const whole: Extent =
       {batches: problem.batch, heads: problem.queryHeads, queries: problem.queryLength, keys: problem.keyLength};
   const workgroups = Math.max(1, workgroupCount(plan, problem, whole, 1));
   // Two tiles a part at least: less is not worth a workgroup's start and its share of the merging.
-  const automatic = Math.min(MOST_SPLITS, Math.floor(BUSY_WORKGROUPS / workgroups), Math.floor(tiles / 2));
+  const automatic = Math.min(MOST_SPLITS, Math.floor(BUSY_THREADS / threads / workgroups), Math.floor(tiles / 2));
   const wanted = Math.max(1, Math.min(tiles, problem.splits ?? automatic));
   const tilesEach = Math.ceil(tiles / wanted);
   return {splits: Math.ceil(tiles / tilesEach), keys: tilesEach * blockKeys};

@@ -5,9 +5,9 @@ import {WGSL} from './wgsl_sources.js';
 type Part = keyof typeof WGSL;
 
 /**
- * The files of kernels/wgsl that a kernel is made of, in order, after the header. Where something is optional that takes
- * a binding, one of two files declares the same functions with it and without: WebGPU counts every binding that a
- * shader mentions, and devices may have as few as 8.
+ * The files of kernels/wgsl that a kernel is made of, in order, after the header. Where something is optional that
+ * takes a binding, one of two files declares the same functions with it and without: WebGPU counts every binding that
+ * a shader mentions, and devices may have as few as 8.
  */
 function partsOf(plan: Plan): Part[] {
   const table: Part[] = [plan.tableVec4 > 0 ? 'table' : 'no_table', 'sequence'];

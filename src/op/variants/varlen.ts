@@ -8,8 +8,8 @@ import type {CommonOptions} from '../options.js';
 import {ownBatches, sequencesTensor} from '../sequences.js';
 
 /**
- * Options where sequences lie end to end: those of `flashAttention` without `layout`, without lengths, which the offsets
- * give, and without `mask` and `bias`, which would need rows and columns for sequences of different lengths.
+ * Options where sequences lie end to end: those of `flashAttention` without `layout`, without lengths, which the
+ * offsets give, and without `mask` and `bias`, which would need rows and columns for sequences of different lengths.
  */
 export type VarlenAttentionOptions = CommonOptions;
 
@@ -120,8 +120,8 @@ function flashAttentionVarlen_(
  * @param q float32 [Tq,Hq,D].
  * @param k float32 [Tk,Hkv,D].
  * @param v float32 [Tk,Hkv,Dv].
- * @param cuSeqlensQ [B+1]: where each sequence starts in q, and Tq. An array, or an int32 tensor that can be read on the
- *     host. Decreasing offsets, or ends other than 0 and Tq, are refused.
+ * @param cuSeqlensQ [B+1]: where each sequence starts in q, and Tq. An array, or an int32 tensor that can be read on
+ *     the host. Decreasing offsets, or ends other than 0 and Tq, are refused.
  * @param cuSeqlensK [B+1]: the same for k and v.
  * @param options see {@link VarlenAttentionOptions}.
  * @returns float32 [Tq,Hq,Dv].

@@ -1,6 +1,8 @@
 // A user's TypeScript. Compiled, not run.
 import * as tfjs from '@tensorflow/tfjs';
-import {extend, flashAttention, flashAttentionWithLse} from 'tfjs-flash-attention';
+import {
+  extend, flashAttention, flashAttentionVarlen, flashAttentionWithKvCache, flashAttentionWithLse, KvCache,
+} from 'tfjs-flash-attention';
 import type {FlashAttentionOptions} from 'tfjs-flash-attention';
 import {FlashAttentionMask, FlashMultiHeadAttention} from 'tfjs-flash-attention/layers';
 import type {FlashMultiHeadAttentionArgs} from 'tfjs-flash-attention/layers';
@@ -16,7 +18,9 @@ function exactly<Expected>() {
   };
 }
 
-const options: FlashAttentionOptions = {causal: true, layout: 'bhnd', dropoutP: 0.1, seed: 1};
+const options: FlashAttentionOptions = {
+  causal: true, layout: 'bhnd', dropoutP: 0.1, seed: 1, windowSize: [8, 0], sinks: [0, 1], keyLengths: [5],
+};
 const q = tfjs.zeros<tfjs.Rank.R4>([1, 8, 2, 4]);
 
 exactly<tfjs.Tensor4D>()(flashAttention(q, q, q, options));
@@ -25,6 +29,11 @@ exactly<tfjs.Tensor<tfjs.Rank.R4>>()(q.flashAttention(q, q, {causal: true}));
 exactly<tfjs.Tensor3D>()(flashAttentionWithLse(q, q, q).lse);
 exactly<typeof flashAttention>()(extend({Tensor: tfjs.Tensor}).flashAttention);
 exactly<number>()(new FlashAttentionMask({}).id);
+const rows = tfjs.zeros<tfjs.Rank.R3>([3, 1, 4]);
+exactly<tfjs.Tensor3D>()(flashAttentionVarlen(rows, rows, rows, [0, 3], [0, 3], {causal: true}));
+exactly<tfjs.Tensor4D>()(flashAttentionWithKvCache(q, q, q, {cacheLengths: 3}));
+exactly<tfjs.Tensor4D>()(tf.flashAttentionQkvPacked(tfjs.zeros([1, 2, 3, 1, 4])));
+exactly<readonly number[]>()(new KvCache({batch: 1, capacity: 4, keyHeads: 1, headSize: 4}).lengths);
 
 // @ts-expect-error: no such option
 flashAttention(q, q, q, {casual: true});
