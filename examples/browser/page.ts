@@ -157,7 +157,7 @@ class Page {
     }
     const snapshot = await trainer.snapshot();
     const next = new Trainer(this.corpus, {...trainer.config, attention});
-    await next.restore(snapshot);
+    next.restore(snapshot);
     trainer.dispose();
     this.trainer = next;
   }

@@ -5,7 +5,7 @@ import type {Batch} from './batches.js';
 import type {RunConfig} from './config.js';
 import {batchLoss, meanLoss} from './loss.js';
 import {buildGpt, namedWeights} from './model.js';
-import {learningRateAt, ScheduledAdam} from './optimizer.js';
+import {learningRateAt, VectorAdam} from './optimizer.js';
 import {Rng} from './rng.js';
 import type {Corpus} from './text.js';
 
@@ -34,6 +34,8 @@ export interface Snapshot {
 /** Windows of the validation text judged now and then while training, and at the end. */
 const QUICK_TOKENS = 4096;
 const FULL_TOKENS = 32768;
+/** What `VectorAdam.state` gives. */
+const STATE_NAMES = ['adam/first', 'adam/second'];
 /** The initial weights take the seed itself. */
 const DATA_STREAM = 0x5eed;
 
@@ -44,7 +46,7 @@ export class Trainer {
   readonly losses: number[] = [];
   readonly validation: LossAt[] = [];
   private readonly weights: Array<{name: string, variable: tf.Variable}>;
-  private readonly optimizer = new ScheduledAdam();
+  private readonly optimizer = new VectorAdam();
   private readonly rng: Rng;
 
   constructor(readonly corpus: Corpus, readonly config: RunConfig) {
@@ -98,7 +100,7 @@ export class Trainer {
     const state = this.optimizer.state();
     const tensors = [
       ...this.weights.map(({name, variable}) => ({name, tensor: variable as tf.Tensor})),
-      ...this.stateNames().map((name, place) => ({name, tensor: state[place]})),
+      ...state.map((tensor, place) => ({name: STATE_NAMES[place], tensor})),
     ];
     const arrays = await Promise.all(tensors.map(async ({name, tensor}): Promise<NamedArray> =>
         ({name, shape: tensor.shape, data: Float32Array.from(await tensor.data<'float32'>())})));
@@ -108,7 +110,7 @@ export class Trainer {
   }
 
   /** @throws when the arrays are not those of this model. */
-  async restore(snapshot: Snapshot) {
+  restore(snapshot: Snapshot) {
     const byName = new Map(snapshot.arrays.map(array => [array.name, array]));
     const take = (name: string, shape: readonly number[]): tf.Tensor => {
       const array = byName.get(name);
@@ -117,26 +119,15 @@ export class Trainer {
       }
       return tf.tensor(array.data, [...shape], 'float32');
     };
-    const shapes = this.weights.map(({variable}) => variable.shape);
-    const values = this.weights.map(({name}, place) => take(name, shapes[place]));
-    const state = this.stateNames().map((name, place) =>
-        take(name, place < 2 * shapes.length ? shapes[place % shapes.length] : []));
+    const values = this.weights.map(({name, variable}) => take(name, variable.shape));
+    const state = snapshot.step > 0 ? STATE_NAMES.map(name => take(name, [this.parameters])) : [];
     this.weights.forEach(({variable}, place) => variable.assign(values[place]));
-    await this.optimizer.restore(state, snapshot.step);
+    this.optimizer.restore(state, snapshot.step);
     tf.dispose([...values, ...state]);
     this.step = snapshot.step;
     this.rng.state = snapshot.rngState;
     this.losses.splice(0, this.losses.length, ...snapshot.losses);
     this.validation.splice(0, this.validation.length, ...snapshot.validation);
-  }
-
-  /** What `ScheduledAdam.state` gives, by name. */
-  private stateNames(): string[] {
-    const names = this.weights.map(({name}) => name);
-    return [
-      ...names.map(name => `adam/first/${name}`), ...names.map(name => `adam/second/${name}`),
-      'adam/beta1_power', 'adam/beta2_power',
-    ];
   }
 
   dispose() {

@@ -184,7 +184,7 @@ export async function trainGpt(options: Options): Promise<number> {
   const trainer = new Trainer(corpus, config);
   if (checkpoint) {
     try {
-      await trainer.restore(checkpoint.snapshot);
+      trainer.restore(checkpoint.snapshot);
     } catch (error) {
       throw new UsageError(`cannot use the checkpoint ${checkpointPath(options.out)}: ${(error as Error).message}`);
     }

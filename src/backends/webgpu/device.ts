@@ -2,9 +2,11 @@ import {planKey} from './plan.js';
 import type {DeviceLimits, Plan} from './plan.js';
 import {specialise} from './specialise.js';
 
-/** What is remembered about a device: its compiled pipelines, and what has gone wrong on it. */
+/** What is remembered about a device: what was made for it, and what has gone wrong on it. */
 interface DeviceState {
   readonly pipelines: Map<string, GPUComputePipeline>;
+  /** Whatever is worth keeping from call to call, by what it was made from; what was used last comes last. */
+  readonly kept: Map<string, unknown>;
   lost?: GPUDeviceLostInfo;
   /** A kernel that this device refused to compile: every result of it is undefined. */
   broken?: string;
@@ -17,10 +19,19 @@ const states = new WeakMap<GPUDevice, DeviceState>();
 function stateOf(device: GPUDevice): DeviceState {
   let state = states.get(device);
   if (!state) {
-    const created: DeviceState = {pipelines: new Map()};
+    const created: DeviceState = {pipelines: new Map(), kept: new Map()};
     states.set(device, created);
     void device.lost.then(info => {
       created.lost = info;
+    });
+    // Not an error scope around each allocation: in Node a scope costs as much as the rest of a call (NOTES.md).
+    device.addEventListener('uncapturederror', event => {
+      const {error} = event as GPUUncapturedErrorEvent;
+      if (error instanceof GPUOutOfMemoryError) {
+        created.outOfMemory = `flashAttention: the WebGPU device ran out of memory (${error.message}); results since ` +
+            'then are undefined. Free tensors, or use a smaller batch or length';
+        console.error(created.outOfMemory);
+      }
     });
     state = created;
   }
@@ -60,19 +71,19 @@ export function checkSize(limits: DeviceLimits, name: string, bytes: number): vo
   }
 }
 
-/** Runs `allocate`, and remembers if the device had no memory for it. */
-export function watchMemory<T>(device: GPUDevice, bytes: number, allocate: () => T): T {
-  device.pushErrorScope('out-of-memory');
-  const result = allocate();
-  void device.popErrorScope().then(error => {
-    if (error) {
-      const message = `flashAttention: the WebGPU device had no memory for ${bytes} bytes of results ` +
-          `(${error.message}); they are undefined. Free tensors, or use a smaller batch or length`;
-      stateOf(device).outOfMemory = message;
-      console.error(message);
-    }
-  }, () => undefined); // rejected when the device is lost, which `lost` reports
-  return result;
+const MOST_KEPT = 512;
+
+/** What was kept for the device under this key, or what `make` gives. The key says what kind of thing it is. */
+export function kept<T>(device: GPUDevice, key: string, make: () => T): T {
+  const entries = stateOf(device).kept;
+  const found = entries.has(key) ? entries.get(key) as T : make();
+  entries.delete(key);
+  entries.set(key, found);
+  if (entries.size > MOST_KEPT) {
+    // Its buffers may be in commands that are not submitted yet: they go when nobody refers to them any more.
+    entries.delete(entries.keys().next().value!);
+  }
+  return found;
 }
 
 async function explainFailure(module: GPUShaderModule, code: string, plan: Plan, error: GPUError): Promise<string> {

@@ -12,14 +12,11 @@ import type {Problem} from '../../op/problem.js';
 
 import {bufferOf, record, uniformBuffer} from './backend.js';
 import type {Backend} from './backend.js';
-import {checkDevice, checkSize, pipelineOf, watchMemory} from './device.js';
-import {packParams} from './params.js';
-import type {SplitStrides} from './params.js';
-import {grid, makePlan, makeSplit, workgroupCount} from './plan.js';
-import type {DeviceLimits, Features, KernelName, Split} from './plan.js';
-import {makeTable, tablePlaces} from './table.js';
+import {checkDevice, checkSize} from './device.js';
+import {prepare, splitOf} from './prepare.js';
+import type {Task} from './prepare.js';
+import {makeTable} from './table.js';
 import type {TableTensors} from './table.js';
-import {headsPerKey, makeWindows, operand, rangeOf} from './windows.js';
 import type {OperandName} from './windows.js';
 
 /** A tensor bound to a kernel: @binding number in kernels/wgsl, and how its elements are laid out. */
@@ -37,36 +34,28 @@ const SLOT = {
 } as const;
 
 /** What one kernel runs on. */
-interface Run {
-  readonly kernel: KernelName;
-  readonly problem: Problem;
-  readonly features?: Partial<Features>;
+interface Run extends Task {
   readonly bindings: readonly Binding[];
   readonly small: TableTensors;
-  readonly split?: Split;
-  readonly splitStrides?: SplitStrides;
 }
-
-const WHOLE: Split = {splits: 1, keys: 0};
 
 /** Runs one kernel over all windows of the problem. */
 function run(backend: Backend, task: Run): void {
-  const {kernel, problem, bindings, small, split = WHOLE, splitStrides = {output: 0, rows: 0}} = task;
+  const {kernel, problem, bindings, small} = task;
   const {device} = backend;
-  const limits: DeviceLimits = device.limits;
-  const windows = makeWindows(kernel, problem, limits);
-  const plan = makePlan(kernel, problem, limits, task.features, Math.max(...windows.map(({batches}) => batches)));
-  const pipeline = pipelineOf(device, plan);
-  const layout = pipeline.getBindGroupLayout(0);
+  const {plan, pipeline, layout, parts} = prepare(device, task);
   const buffers = bindings.map(({tensor}) => bufferOf(backend, tensor));
   const submitAfter = env().getNumber('WEBGPU_DEFERRED_SUBMIT_BATCH_SIZE');
-  for (const window of windows) {
-    const params = packParams(
-        kernel, problem, window, limits, tablePlaces(kernel, problem, window), split, splitStrides);
-    const uniforms = [uniformBuffer(backend, params)];
-    const entries: GPUBindGroupEntry[] = [{binding: 0, resource: {buffer: uniforms[0]}}];
+  for (const {window, params, workgroups, ranges} of parts) {
+    const uniforms: GPUBuffer[] = [];
+    if (params instanceof ArrayBuffer) {
+      uniforms.push(uniformBuffer(backend, params));
+    }
+    const entries: GPUBindGroupEntry[] = [
+      {binding: 0, resource: {buffer: params instanceof ArrayBuffer ? uniforms[0] : params}},
+    ];
     bindings.forEach(({binding, operand: name}, n) => {
-      const range = name && rangeOf(operand(problem, name), problem, window, limits);
+      const range = name && ranges[name];
       entries.push({binding, resource: {buffer: buffers[n], offset: range?.offset, size: range?.size}});
     });
     const table = makeTable(backend, plan, problem, window, small);
@@ -74,14 +63,12 @@ function run(backend: Backend, task: Run): void {
       uniforms.push(table.buffer);
       entries.push({binding: SLOT.table, resource: {buffer: table.buffer}});
     }
-    const parts = plan.split ? split.splits : 1;
-    const workgroups = parts * workgroupCount(plan, problem, window, headsPerKey(problem, window));
     record(
         backend, {
           name: `FlashAttention ${kernel}`,
           pipeline,
           bindGroup: device.createBindGroup({layout, entries}),
-          workgroups: grid(workgroups, limits),
+          workgroups,
           tensors: [...bindings.map(({tensor}) => tensor), ...table?.tensors ?? []],
           uniforms,
         },
@@ -95,7 +82,7 @@ function newTensor(backend: Backend, name: string, shape: number[]): TensorInfo 
   const bytes = 4 * util.sizeFromShape(shape);
   checkSize(device.limits, name, bytes);
   const tensor = backend.makeTensorInfo(shape, 'float32');
-  watchMemory(device, bytes, () => backend.uploadToGPU(tensor.dataId));
+  backend.uploadToGPU(tensor.dataId);
   return tensor;
 }
 
@@ -144,7 +131,6 @@ function newResults(backend: Backend, problem: Problem, parts: number[], of: str
 
 function forward(backend: Backend, call: Call): Results {
   const {tensors, problem} = call;
-  const {device: {limits}} = backend;
   const results = newResults(backend, problem, [], '');
   const bindResults = ({output, lse, lseTail}: Results, name: {output?: OperandName, rows?: OperandName}): Binding[] =>
       [
@@ -153,8 +139,7 @@ function forward(backend: Backend, call: Call): Results {
         {binding: 10, tensor: lseTail, operand: name.rows},
       ];
   const whole = {output: 'output', rows: 'rows'} as const;
-  const isWhole = makeWindows('forward', problem, limits).length === 1;
-  const split = isWhole ? makeSplit(makePlan('forward', problem, limits), problem) : WHOLE;
+  const split = splitOf(backend.device, problem);
   if (split.splits === 1) {
     const bindings = [...rowBindings(call), ...bindResults(results, whole)];
     run(backend, {kernel: 'forward', problem, bindings, small: tensors});
