@@ -8,6 +8,7 @@ import Jasmine from 'jasmine';
 
 const GROUPS = {
   unit: {spec_files: ['test/unit/**/*.spec.ts']},
+  grid: {spec_files: ['test/grid/**/*.spec.ts']},
   webgpu: {
     helpers: ['test/support/node_webgpu.ts'],
     spec_files: ['test/webgpu/**/*.spec.ts', 'test/node_webgpu/**/*.spec.ts'],

@@ -1,6 +1,7 @@
-// npm test: all parts in this order, or only those named (npm test -- unit webgpu). A part that fails does not stop the
-// rest. A part that cannot run here is SKIPPED, with the reason, unless REQUIRE_DEVICE (a list) names its device: then
-// it fails. The last line is always "N passed, N failed".
+// npm test: all parts in this order, or only those named (npm test -- unit webgpu). npm run test:full takes the whole
+// grid of cases where npm test takes a sample. A part that fails does not stop the rest. A part that cannot run here is
+// SKIPPED, with the reason, unless REQUIRE_DEVICE (a list) names its device: then it fails. The last line is always
+// "N passed, N failed".
 import {spawnSync} from 'node:child_process';
 import {readFileSync, rmSync} from 'node:fs';
 import {fileURLToPath} from 'node:url';
@@ -10,12 +11,14 @@ import {ensureSystemPackages, findBrowser, swiftShaderEnv, vulkanProblem} from '
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 
-const STEP_TIMEOUT = 20 * 60_000; // a hang is a failure too
+const isFull = process.argv.includes('--full');
+const STEP_TIMEOUT = (isFull ? 180 : 25) * 60_000; // a hang is a failure too
 
 /** Runs a script in Node; true when it exits with 0. */
 function node(args, env = {}) {
-  const {status, signal} =
-      spawnSync(process.execPath, args, {stdio: 'inherit', env: {...process.env, ...env}, timeout: STEP_TIMEOUT});
+  const {status, signal} = spawnSync(process.execPath, args, {
+    stdio: 'inherit', env: {...process.env, ...isFull && {TEST_FULL: '1'}, ...env}, timeout: STEP_TIMEOUT,
+  });
   if (signal) {
     console.log(`ended by ${signal}`);
   }
@@ -62,6 +65,10 @@ const PARTS = {
     title: 'Unit tests in Node',
     run: () => counted('unit', ['--import', 'tsx', 'scripts/run_jasmine.mjs', 'unit']),
   },
+  grid: {
+    title: 'The grid of cases on the TypeScript kernel',
+    run: () => counted('grid', ['--import', 'tsx', 'scripts/run_jasmine.mjs', 'grid']),
+  },
   webgpu: {
     title: 'WebGPU tests in Node (Dawn on SwiftShader)',
     device: 'webgpu',
@@ -86,7 +93,7 @@ const PARTS = {
   },
 };
 
-const names = process.argv.slice(2);
+const names = process.argv.slice(2).filter(name => name !== '--full');
 const required = (process.env.REQUIRE_DEVICE ?? '').split(/[\s,]+/).filter(Boolean);
 const devices = [...new Set(Object.values(PARTS).map(({device}) => device).filter(Boolean))];
 for (const [what, asked, known] of [['part', names, Object.keys(PARTS)], ['device', required, devices]]) {

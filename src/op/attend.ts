@@ -15,6 +15,21 @@ export type Input = Tensor|TensorLike;
 
 type DType = 'float32'|'bool'|'int32';
 
+/** Shape of a nested array; undefined where its rows differ in length, which tfjs would not notice. */
+function shapeOf(value: unknown): number[]|undefined {
+  if (ArrayBuffer.isView(value)) {
+    return [(value as Float32Array).length];
+  }
+  if (!Array.isArray(value)) {
+    return [];
+  }
+  if (value.every(element => typeof element !== 'object')) {
+    return [value.length];
+  }
+  const shapes = value.map(shapeOf);
+  return shapes.every(shape => shape && shape.join() === shapes[0]?.join()) ? [value.length, ...shapes[0]!] : undefined;
+}
+
 /** A tensor from what a caller may pass for one. */
 export function toTensor(value: Input, name: string, dtype?: DType): Tensor {
   if (value instanceof Tensor) {
@@ -26,11 +41,14 @@ export function toTensor(value: Input, name: string, dtype?: DType): Tensor {
   if (!Array.isArray(value) && !ArrayBuffer.isView(value)) {
     throw invalid('a tensor or a nested array', name, value);
   }
-  const t = tensor(value, undefined, dtype);
-  if (util.flatten(value).length !== t.size) {
+  const shape = shapeOf(value);
+  if (!shape) {
     throw invalid('a nested array with rows of equal lengths', name, value);
   }
-  return t;
+  if (dtype && util.flatten(value).some(element => typeof element !== 'number' && typeof element !== 'boolean')) {
+    throw invalid('a nested array of numbers or booleans', name, value);
+  }
+  return tensor(value, shape as [number], dtype);
 }
 
 /** A float32 tensor of a rank that `letters` describes. */

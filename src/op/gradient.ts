@@ -1,5 +1,5 @@
 import {
-  engine, equal, exp, mul, registerGradient, reshape, sub, sum, tidy, transpose, where, zeros, zerosLike,
+  add, engine, equal, exp, mul, registerGradient, reshape, sub, sum, tidy, transpose, where, zeros, zerosLike,
 } from '@tensorflow/tfjs-core';
 import type {GradConfig, NamedAttrMap, Tensor} from '@tensorflow/tfjs-core';
 
@@ -44,13 +44,15 @@ function sinksGradient(
       const ordered = layout === 'bnhd' ? transpose(sums, [0, 2, 1]) : layout === 'thd' ? transpose(sums) : sums;
       rows = sub(rows, ordered);
     }
-    const logit = sub(sub(reshape(sinks!, perHead), lse), lseTail);
     // Where no key is seen and the sink is −∞ too, so is the LSE: there is no probability to speak of.
     const hidden = equal(lse, -Infinity);
-    const weights = where(hidden, zerosLike(lse), exp(where(hidden, zerosLike(lse), logit)));
-    const terms = mul(weights, rows);
+    const logit = where(hidden, zerosLike(lse), sub(sub(reshape(sinks!, perHead), lse), lseTail));
+    const weights = where(hidden, zerosLike(lse), exp(logit));
+    // An LSE of NaN must reach the sum, and WGSL does not promise that exp hands it on.
+    const terms = add(mul(weights, rows), mul(logit, 0));
     const flat = reshape(terms, [-1, heads, lse.shape[lse.rank - 1]!]);
-    return sum(sum(flat, 2), 0);
+    // A sink of −∞ is none, and 0·NaN of its rows is not its gradient.
+    return where(equal(sinks!, -Infinity), zerosLike(sinks!), sum(sum(flat, 2), 0));
   });
 }
 

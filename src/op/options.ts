@@ -114,7 +114,7 @@ export function invalid(expected: string, name: string, received: unknown): Erro
 /** A short, single-line rendering of any value for an error message. */
 export function describe(value: unknown): string {
   if (value instanceof Tensor) {
-    return `${value.dtype} [${value.shape.join(',')}]`;
+    return value.isDisposed ? 'a disposed tensor' : `${value.dtype} [${value.shape.join(',')}]`;
   }
   if (typeof value === 'string') {
     return `'${value}'`;

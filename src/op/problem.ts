@@ -104,7 +104,8 @@ function axesOf(shape: readonly number[], layout: ResolvedOptions['layout']): Ax
 
 function checkHeads(query: Axes, key: Axes, value: Axes, shapes: Shapes, names: Record<'q'|'k'|'v', keyof Shapes>,
                     {layout, cache}: CallOptions) {
-  const of = (name: 'q'|'k'|'v') => [names[name], shapes[names[name]]!.shape] as const;
+  const of = (name: 'q'|'k'|'v') =>
+      [cache && name !== 'q' ? `${name}Cache` : names[name], shapes[names[name]]!.shape] as const;
   if (query.size < 1 || query.size > MAX_HEAD_SIZE) {
     throw invalid(`a head size from 1 to ${MAX_HEAD_SIZE} (last axis)`, ...of('q'));
   }

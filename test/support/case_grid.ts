@@ -15,7 +15,7 @@ const HEAD_SIZES = [32, 40, 59, 64, 80, 96, 111, 128, 160, 192, 224, 256];
 const ROUNDS = 39;
 const SEED = 20220527;
 
-/** Pairs that one head may have for the options whose reference is slow (dropout) or whose tensors are large. */
+/** Query–key pairs of a head beyond which there are at most two heads, and no dropout: its reference is slow. */
 const MANY_PAIRS = 300_000;
 
 class Draw {

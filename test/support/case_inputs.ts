@@ -1,7 +1,7 @@
 import type {BiasSpec, Case, Values} from './case.js';
 import {Random} from './random.js';
 import type {ReferenceInputs} from './reference.js';
-import {broadcastIndex} from './reference_problem.js';
+import {broadcastIndex, rowStart} from './reference_problem.js';
 import type {ReferenceProblem, Shape4} from './reference_problem.js';
 
 /** The numbers of a case, each in the shape of its tensor. */
@@ -42,6 +42,18 @@ function drawSinks(random: Random, heads: number, scoreScale: number): Float32Ar
   return sinks;
 }
 
+/** NaN in every row past the length of its sequence. */
+function spoilPadding(c: Case, x: Float32Array, rows: number, heads: number, size: number, lengths?: Int32Array) {
+  const start = rowStart(c, rows, heads, size);
+  lengths?.forEach((length, b) => {
+    for (let n = length; n < rows; n++) {
+      for (let h = 0; h < heads; h++) {
+        x.fill(NaN, start(b, n, h), start(b, n, h) + size);
+      }
+    }
+  });
+}
+
 /** The numbers of a case. What is drawn for an option comes after what is drawn without it. */
 export function caseInputs(c: Case): CaseInputs {
   const random = new Random(c.inputSeed);
@@ -76,6 +88,14 @@ export function caseInputs(c: Case): CaseInputs {
   }
   if (c.lengths === 'key' || c.lengths === 'both') {
     inputs.keyLengths = drawLengths(random, c.batch, c.keyLength);
+  }
+  if (c.lengths && c.values === 'nan') {
+    const {queryLength, keyLength, queryHeads, keyHeads, headSize, valueSize} = c;
+    const {queryLengths, keyLengths} = inputs;
+    spoilPadding(c, inputs.q, queryLength, queryHeads, headSize, queryLengths);
+    spoilPadding(c, inputs.dO, queryLength, queryHeads, valueSize, queryLengths);
+    spoilPadding(c, inputs.k, keyLength, keyHeads, headSize, keyLengths);
+    spoilPadding(c, inputs.v, keyLength, keyHeads, valueSize, keyLengths);
   }
   if (c.sinks) {
     inputs.sinks = drawSinks(random, c.queryHeads, scale ** 2);

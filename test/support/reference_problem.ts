@@ -39,6 +39,15 @@ export function broadcastIndex([mb, mh, mi, mj]: Shape4): (b: number, h: number,
   return (b, h, i, j) => b * sb + h * sh + i * si + j * sj;
 }
 
+/** Where row n of head h begins in a tensor of q, k, v or the output. */
+export type RowStart = (b: number, n: number, h: number) => number;
+
+export function rowStart(
+    {layout}: Pick<ReferenceProblem, 'layout'>, rows: number, heads: number, size: number): RowStart {
+  return layout === 'bnhd' ? (b, n, h) => ((b * rows + n) * heads + h) * size :
+                             (b, n, h) => ((b * heads + h) * rows + n) * size;
+}
+
 /** Lengths of sequence b; key i + offset is at the position of query i. */
 export function sequenceOf(p: ReferenceProblem, b: number): {queries: number, keys: number, offset: number} {
   const queries = p.queryLengths?.[b] ?? p.queryLength;

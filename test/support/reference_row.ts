@@ -1,7 +1,7 @@
 import {philox4x32} from './philox_reference.js';
 import type {Precision} from './precision.js';
-import {listSeenKeys, sequenceOf} from './reference_problem.js';
-import type {ReferenceProblem} from './reference_problem.js';
+import {listSeenKeys, rowStart, sequenceOf} from './reference_problem.js';
+import type {ReferenceProblem, RowStart} from './reference_problem.js';
 
 export interface ReferenceInputs {
   q: Float32Array;
@@ -9,14 +9,6 @@ export interface ReferenceInputs {
   v: Float32Array;
   dO: Float32Array;
   dLse: Float32Array;
-}
-
-/** Where row n of head h begins. */
-type RowStart = (b: number, n: number, h: number) => number;
-
-function rowStart({layout}: ReferenceProblem, rows: number, heads: number, size: number): RowStart {
-  return layout === 'bnhd' ? (b, n, h) => ((b * rows + n) * heads + h) * size :
-                             (b, n, h) => ((b * heads + h) * rows + n) * size;
 }
 
 /**

@@ -67,7 +67,8 @@ describe('the WGSL kernels inside tfjs', () => {
 
   it('allocate memory in proportion to the length', async () => {
     const allocated = async (length: number) => {
-      const x = tf.randomNormal<tf.Rank.R4>([1, length, 1, 8]);
+      // Enough heads that the keys are not split: the parts of split keys take memory that does not grow.
+      const x = tf.randomNormal<tf.Rank.R4>([1, length, 32, 8]);
       await x.data();
       const before = webgpuBackend().bufferManager.numBytesAllocated;
       const gradient = tf.tidy(() => tf.grad(t => attend(t as tf.Tensor4D))(x));
@@ -77,9 +78,9 @@ describe('the WGSL kernels inside tfjs', () => {
       return grown;
     };
     const short = await allocated(301);
-    const long = await allocated(301 * 8);
+    const long = await allocated(301 * 3);
     expect(short).toBeGreaterThan(0);
-    expect(long / short).toBeLessThan(8.5);
+    expect(long / short).toBeLessThan(3.2);
   }, SLOW_MS);
 
   it('raise no error on the device', async () => {

@@ -3,8 +3,9 @@ import type {Tensor2D, Tensor4D, TensorLike} from '@tensorflow/tfjs-core';
 
 import type {Input} from '../attend.js';
 import {checkOptionNames, invalid} from '../options.js';
+import {MAX_HEAD_SIZE} from '../problem.js';
 
-import {attendOverCache} from './kv_cache_attention.js';
+import {attendOverCache, KV_CACHE_OPTIONS} from './kv_cache_attention.js';
 import type {KvCacheOptions} from './kv_cache_attention.js';
 
 /** How large a {@link KvCache} is. */
@@ -65,6 +66,11 @@ export class KvCache {
       }
     }
     const {batch, capacity, keyHeads, headSize, valueSize = headSize, pageSize = 0, pages} = config;
+    for (const [name, size] of Object.entries({headSize, valueSize})) {
+      if (size > MAX_HEAD_SIZE) {
+        throw invalid(`an integer from 1 to ${MAX_HEAD_SIZE}`, name, size);
+      }
+    }
     if (pages !== undefined && pageSize === 0) {
       throw invalid('nothing without pageSize', 'pages', pages);
     }
@@ -121,15 +127,17 @@ export class KvCache {
    */
   attend(q: Input, options: KvCacheAttendOptions = {}): Tensor4D {
     this.alive(this.keys);
-    const known = ['cacheLengths', 'cacheBatchIndex', 'blockTable'].find(name => name in (options ?? {}));
+    checkOptionNames(options, KV_CACHE_OPTIONS);
+    const known = ['cacheLengths', 'cacheBatchIndex', 'blockTable'].find(name => name in options);
     if (known) {
       throw invalid('nothing (the cache knows it)', known, (options as KvCacheOptions)[known as 'blockTable']);
     }
-    const added = rowsOf(options?.k);
+    const added = rowsOf(options.k);
     const longest = Math.max(...this.rows) + added;
     if (longest > this.capacity) {
       throw invalid(`at most ${this.capacity} rows in each sequence (capacity)`, 'k', `${longest} rows in all`);
     }
+    const hadTable = this.table !== undefined;
     const undo = this.takePages(added);
     try {
       const output = tidy(() => attendOverCache(q, this.keys, this.values, {
@@ -139,6 +147,9 @@ export class KvCache {
       return output;
     } catch (error) {
       undo();
+      if (!hadTable) {
+        this.forgetTable();
+      }
       throw error;
     }
   }
@@ -223,9 +234,6 @@ export class KvCache {
 
 /** Rows of new keys, as far as they are well formed; the rest is checked where they are used. */
 function rowsOf(k: Tensor|TensorLike|undefined): number {
-  if (k === undefined) {
-    return 0;
-  }
-  const rows = k instanceof Tensor ? k.shape[1] : (k as unknown[][])[0]?.length;
+  const rows = k instanceof Tensor ? k.shape[1] : (k as unknown[][]|null|undefined)?.[0]?.length;
   return Number.isInteger(rows) ? rows! : 0;
 }

@@ -6,11 +6,13 @@ import type {Input} from '../attend.js';
 import type {AttentionWithLse} from '../flash_attention.js';
 import {booleanOption, checkOptionNames, COMMON_OPTIONS, invalid, resolveOptions} from '../options.js';
 import type {CommonOptions} from '../options.js';
+import {makeProblem} from '../problem.js';
+import type {CallOptions} from '../problem.js';
 import {integersPerBatch, ownBatches, sequencesTensor} from '../sequences.js';
 import type {Column} from '../sequences.js';
 
 import {appendRows} from './cache_append.js';
-import {applyRotaryAtOffsets, applyRotaryEmbedding} from './rotary.js';
+import {applyRotary} from './rotary.js';
 
 /** Options of {@link flashAttentionWithKvCache}: those of attention without dropout, and what flash_attn has here. */
 export interface KvCacheOptions extends Omit<CommonOptions, 'dropoutP'|'seed'> {
@@ -37,7 +39,7 @@ export interface KvCacheOptions extends Omit<CommonOptions, 'dropoutP'|'seed'> {
   numSplits?: number;
 }
 
-const OPTIONS: readonly string[] = [
+export const KV_CACHE_OPTIONS: readonly string[] = [
   'k', 'v', 'cacheLengths', 'rotaryCos', 'rotarySin', 'rotaryInterleaved', 'cacheBatchIndex', 'cacheLeftPad',
   'blockTable', 'numSplits', ...COMMON_OPTIONS.filter(name => name !== 'dropoutP' && name !== 'seed'),
 ];
@@ -88,7 +90,8 @@ function blockTableOf(value: Tensor|TensorLike|undefined, batch: number, pages: 
     throw invalid(`an int32 tensor or an array of shape [B,pages of a sequence], B = ${batch},`, 'blockTable', table);
   }
   if (!(value instanceof Tensor)) {
-    const wrong = (value as number[][]).flatMap(row => Array.from(row)).find(page => !(page >= 0 && page < pages));
+    const wrong = (value as number[][]).flatMap(row => Array.from(row)).find(
+        page => !(Number.isInteger(page) && page >= 0 && page < pages));
     if (wrong !== undefined) {
       throw invalid(`pages from 0 to ${pages - 1}`, 'blockTable', wrong);
     }
@@ -128,7 +131,7 @@ export type ReplaceCache = (k: Tensor4D, v: Tensor4D) => void;
 /** {@link flashAttentionWithKvCache}, for callers that can take new tensors for their cache. */
 export function attendOverCache(
     q: Input, kCache: Input, vCache: Input, options: KvCacheOptions, replace?: ReplaceCache): AttentionWithLse {
-  checkOptionNames(options, OPTIONS);
+  checkOptionNames(options, KV_CACHE_OPTIONS);
   const query = rowsTensor(q, 'q', '[B,Nq,Hq,D]') as Tensor4D;
   let keys = rowsTensor(kCache, 'kCache', '[Bc,capacity,Hkv,D]') as Tensor4D;
   let values = rowsTensor(vCache, 'vCache', '[Bc,capacity,Hkv,Dv]') as Tensor4D;
@@ -147,12 +150,18 @@ export function attendOverCache(
     throw invalid(`the batch size of q, ${batch}, or cacheBatchIndex`, 'kCache', keys);
   }
   const resolved = resolveOptions(options, 'bnhd', headSize, drawSeed);
-  const splits = options.numSplits ?? 0;
+  const {numSplits: splits = 0} = options;
   if (!Number.isInteger(splits) || splits < 0) {
     throw invalid('an integer of at least 0', 'numSplits', splits);
   }
   const rows = newRowsOf(options, batch, keys, values);
   const added = rows?.k.shape[1] ?? 0;
+  if (added > capacity) {
+    throw invalid(`at most ${capacity} rows, the capacity of the cache,`, 'k', rows!.k);
+  }
+  if (rows && keys.dataId === values.dataId) {
+    throw invalid('a tensor of its own, since rows are written into it,', 'vCache', values);
+  }
   if (rows && options.cacheLengths === undefined) {
     throw invalid('the rows that the cache holds, where k is appended,', 'cacheLengths', undefined);
   }
@@ -163,6 +172,10 @@ export function attendOverCache(
   if (rows && Array.isArray(batches) && new Set(batches).size < batch) {
     throw invalid('different batches where k is appended', 'cacheBatchIndex', batches);
   }
+  // All is checked before anything is written.
+  const tensors = optionTensors(options);
+  const call: CallOptions = {...resolved, cache: true, splits: splits === 0 ? undefined : splits};
+  makeProblem({q: query, k: keys, v: values, ...tensors, blockTable}, call);
   const rotated = rotate(query, rows, before, options, resolved.windowLeft >= 0 || resolved.windowRight >= 0);
   if (rotated.rows) {
     const sequences = sequencesTensor(batch, [0, added, before, added, batches]);
@@ -173,9 +186,7 @@ export function attendOverCache(
   }
   const sequences =
       sequencesTensor(batch, [0, queryLength, leftPad, minus(plus(before, added), leftPad), batches]);
-  return attend(
-      {q: rotated.query, k: keys, v: values, ...optionTensors(options), sequences, blockTable},
-      {...resolved, cache: true, splits: splits === 0 ? undefined : splits}) as AttentionWithLse;
+  return attend({q: rotated.query, k: keys, v: values, ...tensors, sequences, blockTable}, call) as AttentionWithLse;
 }
 
 function rotate(
@@ -196,11 +207,11 @@ function rotate(
     throw invalid('new keys to rotate beside q', 'k', undefined);
   }
   const turn = {interleaved, offsets: before as number|Tensor|number[]};
-  // Without causal or a window all queries stand where the cache ends, as in flash_attn.
-  const turnQuery = isLocal ? applyRotaryEmbedding : applyRotaryAtOffsets;
+  const names = {cos: 'rotaryCos', sin: 'rotarySin', offsets: 'cacheLengths'};
   return {
-    query: turnQuery(query, rotaryCos, rotarySin, turn),
-    rows: {k: applyRotaryEmbedding(rows.k, rotaryCos, rotarySin, turn), v: rows.v},
+    // Without causal or a window all queries stand where the cache ends, as in flash_attn.
+    query: applyRotary(query, rotaryCos, rotarySin, turn, isLocal, {x: 'q', ...names}),
+    rows: {k: applyRotary(rows.k, rotaryCos, rotarySin, turn, true, {x: 'k', ...names}), v: rows.v},
   };
 }
 

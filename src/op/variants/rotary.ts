@@ -32,15 +32,16 @@ type Positions = number|Tensor1D;
 
 /** @param rows consecutive positions for each batch. */
 function positionsOf(
-    offsets: NonNullable<RotaryOptions['offsets']>, batch: number, rows: number, tableRows: number): Positions {
+    offsets: NonNullable<RotaryOptions['offsets']>, name: string, batch: number, rows: number,
+    tableRows: number): Positions {
   const most = tableRows - rows;
   if (typeof offsets === 'number') {
     if (!Number.isInteger(offsets) || offsets < 0 || offsets > most) {
-      throw invalid(`an integer from 0 to ${most}`, 'offsets', offsets);
+      throw invalid(`an integer from 0 to ${most}`, name, offsets);
     }
     return offsets;
   }
-  const firsts = integersPerBatch(offsets, 'offsets', batch, most);
+  const firsts = integersPerBatch(offsets, name, batch, most);
   if (firsts instanceof Tensor) {
     return reshape(add(expandDims(firsts, 1), range(0, rows, 1, 'int32')), [batch * rows]) as Tensor1D;
   }
@@ -97,28 +98,39 @@ function rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: boolean): Tens
   }, (dy, [savedCos, savedSin]) => [rotate(dy, savedCos, neg(savedSin), interleaved)]);
 }
 
+/** What errors call the arguments: those of a caller that passes them on have other names there. */
+interface RotaryNames {
+  readonly x: string;
+  readonly cos: string;
+  readonly sin: string;
+  readonly offsets: string;
+}
+
+const OWN_NAMES: RotaryNames = {x: 'x', cos: 'cos', sin: 'sin', offsets: 'offsets'};
+
 /** @param advancing whether each row is one position after the row before it. */
-function applyRotary<T extends Tensor>(
-    x: T|TensorLike, cos: Input, sin: Input, options: RotaryOptions, advancing: boolean): T {
+export function applyRotary<T extends Tensor>(
+    x: T|TensorLike, cos: Input, sin: Input, options: RotaryOptions, advancing: boolean, names = OWN_NAMES): T {
   checkOptionNames(options, ['interleaved', 'layout', 'offsets']);
   const interleaved = booleanOption('interleaved', options.interleaved);
   const layout = layoutOf(options.layout);
-  const rows = rowsTensor(x, 'x', layout === 'bnhd' ? '[B,N,H,D]' : '[B,H,N,D]');
-  const cosTable = rowsTensor(cos, 'cos', '[L,R/2]');
-  const sinTable = rowsTensor(sin, 'sin', '[L,R/2]');
+  const rows = rowsTensor(x, names.x, layout === 'bnhd' ? '[B,N,H,D]' : '[B,H,N,D]');
+  const cosTable = rowsTensor(cos, names.cos, '[L,R/2]');
+  const sinTable = rowsTensor(sin, names.sin, '[L,R/2]');
   const [length, half] = cosTable.shape as [number, number];
   const size = rows.shape[3]!;
   if (half < 1 || 2 * half > size) {
-    throw invalid(`[L,R/2] with R from 2 to the head size of x, ${size}`, 'cos', cosTable);
+    throw invalid(`[L,R/2] with R from 2 to the head size of ${names.x}, ${size}`, names.cos, cosTable);
   }
   if (sinTable.shape.join() !== cosTable.shape.join()) {
-    throw invalid(`the shape of cos, [${cosTable.shape}]`, 'sin', sinTable);
+    throw invalid(`the shape of ${names.cos}, [${cosTable.shape}]`, names.sin, sinTable);
   }
   const count = advancing ? rows.shape[layout === 'bnhd' ? 1 : 2]! : 1;
   if (length < count) {
-    throw invalid(`[L,R/2] with a row for each position, at least ${count}`, 'cos', cosTable);
+    throw invalid(`[L,R/2] with a row for each position, at least ${count}`, names.cos, cosTable);
   }
-  const positions = positionsOf(options.offsets ?? 0, rows.shape[0], count, length);
+  const {offsets = 0} = options;
+  const positions = positionsOf(offsets, names.offsets, rows.shape[0], count, length);
   if (rows.size === 0) {
     return clone(rows) as T;
   }

@@ -30,7 +30,7 @@ const UNSUPPORTED: Record<string, string> = {
 
 function checkNames(options: VarlenAttentionOptions) {
   for (const name of Object.keys(options ?? {})) {
-    if (name in UNSUPPORTED) {
+    if (Object.hasOwn(UNSUPPORTED, name)) {
       throw invalid(UNSUPPORTED[name], 'the options of varlen attention', options[name as keyof CommonOptions]);
     }
   }

@@ -160,12 +160,12 @@ describe('FlashMultiHeadAttention refuses call arguments:', () => {
       const keyMask = zeros(2, 5);
       keyMask.dispose();
       return {keyMask};
-    }, 'a tensor that is not disposed for keyMask, received bool [2,5]'],
+    }, 'a tensor that is not disposed for keyMask, received a disposed tensor'],
     ['tfjs\' mask when disposed', () => {
       const mask = zeros(2, 3);
       mask.dispose();
       return {mask};
-    }, 'a tensor that is not disposed for queryMask, received bool [2,3]'],
+    }, 'a tensor that is not disposed for queryMask, received a disposed tensor'],
     ['a query mask of the value\'s length', () => ({queryMask: zeros(2, 5)}),
      'a mask of shape [2,3] for queryMask, received bool [2,5]'],
     ['a value mask of the query\'s length', () => ({valueMask: zeros(2, 3)}),
