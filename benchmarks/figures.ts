@@ -67,7 +67,7 @@ const number = (x: number|undefined, digits = 1) => x === undefined ? '—' : x.
 function table(results: readonly Result[]): string {
   const find = (like: Result, kind: Result['kind'], pass: Result['pass']) => results.find(
       r => r.kind === kind && r.pass === pass && r.length === like.length && r.headSize === like.headSize &&
-          r.batch === like.batch && r.causal === like.causal);
+          r.batch === like.batch && r.heads === like.heads && r.causal === like.causal);
   const lines = results.filter(r => r.kind === 'flash' && r.pass === 'forward').map(flash => {
     const standard = find(flash, 'standard', 'forward');
     const flashStep = find(flash, 'flash', 'forward+backward')!;
@@ -142,5 +142,5 @@ if (args.check) {
 } else {
   writeFileSync('README.md', written);
   svgs.forEach((svg, name) => writeFileSync(join(RESULTS, name), svg));
-  console.log(`${files.length} results files → README.md and ${svgs.size} plots`);
+  console.log(`${sections.length} results files → README.md and ${svgs.size} plots`);
 }
