@@ -3,13 +3,22 @@
 // made in the same order every time. result_0 is dK, result_1 is dV (which may be the same buffer: shared_result.wgsl);
 // they lie like k and v.
 
+// A row of q or dO as it is staged: 0 times what an empty row holds must stay 0.
+fn without_empty_row(value: vec4f, ids: HeadIds, query: u32) -> vec4f {
+  if (any_not_finite(value) && is_empty_row(statistics_of(ids, query))) {
+    return vec4f();
+  }
+  return value;
+}
+
 fn stage_queries(ids: HeadIds, query_0: u32, partial: bool) {
   for (var n = 0u; n < RIGHT_TRIPS; n++) {
     let row = nth(n) / RIGHT_WIDTH;
     let d4 = nth(n) % RIGHT_WIDTH;
     if (RIGHT_EXACT || row < ROW_CHUNK) {
       let query = min(query_0 + row, ids.queries - 1u);
-      stage_right(row, d4, load_q(query_at(params.q, ids, query), head_column(d4)), partial);
+      let value = load_q(query_at(params.q, ids, query), head_column(d4));
+      stage_right(row, d4, without_empty_row(value, ids, query), partial);
     }
   }
 }
@@ -20,7 +29,8 @@ fn stage_output_gradients(ids: HeadIds, query_0: u32, partial: bool) {
     let d4 = nth(n) % RIGHT_WIDTH;
     if (RIGHT_EXACT || row < ROW_CHUNK) {
       let query = min(query_0 + row, ids.queries - 1u);
-      stage_right(row, d4, load_d_output(query_at(params.output, ids, query), value_column(d4)), partial);
+      let value = load_d_output(query_at(params.output, ids, query), value_column(d4));
+      stage_right(row, d4, without_empty_row(value, ids, query), partial);
     }
   }
 }

@@ -49,9 +49,10 @@ fn main(
     let query = query_0 + query_row(i);
     if (query < ids.query_rows) {
       let at = query_at(params.q, ids, query);
+      let empty = is_empty_row(statistics_of(ids, query));
       for (var j = 0u; j < COLUMNS; j++) {
         if (column(j) < HEAD_VEC4) {
-          var value = accumulator[i * COLUMNS + j] * params.scale;
+          var value = select(accumulator[i * COLUMNS + j] * params.scale, vec4f(), empty);
           if (params.resume != 0u) {
             value += load_result_0(at, column(j), HEAD_SIZE);
           }

@@ -1,7 +1,7 @@
 // What dQ and dK, dV share: the weights P and the score gradients dS of one tile, made again from q, k, the saved LSE
 // and dO. With D = rowsum(dO∘O) − dLSE: P = exp(S − LSE), dS = P∘(keep∘dO·Vᵀ − D)  (Dao, 2023, algorithm 2).
 
-// [B,Hq,Nq] of (LSE, tail of LSE, D, 0). Rows that see no key have LSE = LARGEST here, so that P = 0.
+// [B,Hq,Nq] of (LSE, tail of LSE, D, 0). Rows whose LSE is −∞ have LARGEST here, so that P = 0.
 @group(0) @binding(9) var<storage, read> row_statistics: array<vec4f>;
 
 fn d_output_vec4(ids: HeadIds, query: u32, d4: u32) -> vec4f {
@@ -16,6 +16,11 @@ fn statistics_of(ids: HeadIds, query: u32) -> vec4f {
     return vec4f(LARGEST, 0.0, 0.0, 0.0);
   }
   return row_statistics[query_at(params.statistics, ids, query)];
+}
+
+// A row that sees no key, or only scores of −∞: it has no part in any gradient, whatever NaN and infinities it holds.
+fn is_empty_row(statistics: vec4f) -> bool {
+  return statistics.x == LARGEST;
 }
 
 // scores, given as QKᵀ, becomes P (with the dropout factors); d_weights, given as dO·Vᵀ, becomes dS: the gradient of the
@@ -34,6 +39,7 @@ fn softmax_gradient(
     if (SOFTCAP && !OF_BIAS) {
       gradient *= cap_slope(capped);
     }
+    gradient = select(gradient, vec4f(), is_empty_row(statistics));
     if (partial) {
       for (var c = 0u; c < 4u; c++) {
         if (!sees(ids, query, key_0 + 4u * tx + c)) {

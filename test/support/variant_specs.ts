@@ -259,6 +259,31 @@ function specKvCache() {
     }, SLOW_MS);
   }
 
+  it('writes where the cache lies, token after token, and makes nothing that stays', async () => {
+    const cache = new KvCache({batch: 1, capacity: 64, keyHeads: 2, headSize: 8});
+    const [q, k, v] = [normal(1, [1, 1, 4, 8]), normal(2, [1, 1, 2, 8]), normal(3, [1, 1, 2, 8])];
+    const token = async () => {
+      const output = cache.attend(q, {k, v, causal: true});
+      await output.data();
+      output.dispose();
+    };
+    await token();
+    await token();
+    const manager = (tf.backend() as {bufferManager?: {numBytesAllocated: number}}).bufferManager;
+    const state = () => ({
+      keys: cache.k.dataId, values: cache.v.dataId, tensors: tf.memory().numTensors, bytes: tf.memory().numBytes,
+      allocated: manager?.numBytesAllocated,
+    });
+    const before = state();
+    for (let n = 0; n < 20; n++) {
+      await token();
+    }
+    expect(state()).toEqual(before);
+    expect(cache.lengths).toEqual([22]);
+    cache.dispose();
+    tf.dispose([q, k, v]);
+  }, SLOW_MS);
+
   it('is split over the keys without a difference, sinks and slopes included', async () => {
     const [q, k, v] = [normal(1, [1, 3, 4, 16]), normal(2, [1, 1500, 2, 16]), normal(3, [1, 1500, 2, 16])];
     const options = {sinks: [1, -2, 0, 5], alibiSlopes: [0.01, 0, 0.1, 1], causal: true};
