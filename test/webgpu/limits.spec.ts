@@ -91,7 +91,9 @@ describe('a WebGPU device with small limits', () => {
 
   it('makes dK and dV one after the other where both with mask and bias are too many buffers', async () => {
     const c = named('bias [1,4,70,130] withMinusInfinity mask [2,1,70,130] hiding 0.5 lengths of both sinks dropout');
-    for (const maxStorageBuffersPerShaderStage of [8, 16]) {
+    // A stock device has no more than 8 in earnest.
+    const real = deviceOf().limits.maxStorageBuffersPerShaderStage;
+    for (const maxStorageBuffersPerShaderStage of real > 8 ? [8, real] : [8]) {
       await withLimits({maxStorageBuffersPerShaderStage}, async () => {
         const {kernels} = await tf.profile(async () => {
           expect(await failuresOf(c)).toEqual([]);
