@@ -1,7 +1,8 @@
-// What the tests need beyond npm: a Chromium or Chrome, which brings SwiftShader (Vulkan on the CPU), and the Vulkan
-// loader, through which Dawn in Node reaches SwiftShader or a GPU. Missing Debian packages are installed when we may
-// (root, apt-get); otherwise the one command to run is printed, and what needs them is skipped.
-//   node scripts/system_packages.mjs [chromium] [libvulkan1]
+// What the tests need beyond npm: a Chromium or Chrome, which brings SwiftShader (Vulkan on the CPU), the Vulkan
+// loader, through which Dawn in Node reaches SwiftShader or a GPU, and a compiler and pip for tfjs-node's addon.
+// Missing Debian packages are installed when we may (root, apt-get); otherwise the one command to run is printed, and
+// what needs them is skipped.
+//   node scripts/system_packages.mjs [chromium] [libvulkan1] [g++] [python3-pip]
 import {spawnSync} from 'node:child_process';
 import {existsSync, readFileSync, realpathSync} from 'node:fs';
 import {tmpdir} from 'node:os';
@@ -76,7 +77,26 @@ export function vulkanProblem() {
   return undefined;
 }
 
-const IS_THERE = {chromium: () => findBrowser() !== undefined, libvulkan1: hasVulkanLoader};
+const hasCompiler = () => spawnSync(process.env.CXX || 'g++', ['--version'], {shell: true}).status === 0;
+const hasPip = () => spawnSync('python3', ['-m', 'pip', '--version']).status === 0;
+
+/** What is missing for `setup-tfjs-node`. Undefined: nothing. */
+export function tfjsNodeProblem() {
+  if (process.platform !== 'linux') {
+    return 'no Linux, which setup-tfjs-node is for';
+  }
+  if (!hasCompiler()) {
+    return 'no C++ compiler: install g++, or set CXX';
+  }
+  return hasPip() ? undefined : 'no pip for python3: install python3-pip';
+}
+
+const IS_THERE = {
+  'chromium': () => findBrowser() !== undefined,
+  'libvulkan1': hasVulkanLoader,
+  'g++': hasCompiler,
+  'python3-pip': hasPip,
+};
 
 /** Installs what is missing of these Debian packages, or says how. Never throws. Does nothing outside Linux. */
 export function ensureSystemPackages(names = Object.keys(IS_THERE)) {

@@ -7,7 +7,9 @@ import {readFileSync, rmSync} from 'node:fs';
 import {fileURLToPath} from 'node:url';
 
 import {embedWgsl} from './embed_wgsl.mjs';
-import {ensureSystemPackages, findBrowser, swiftShaderEnv, vulkanProblem} from './system_packages.mjs';
+import {
+  ensureSystemPackages, findBrowser, swiftShaderEnv, tfjsNodeProblem, vulkanProblem,
+} from './system_packages.mjs';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 
@@ -73,23 +75,33 @@ const PARTS = {
     title: 'WebGPU tests in Node (Dawn on SwiftShader)',
     device: 'webgpu',
     problem: vulkanProblem,
+    packages: ['chromium', 'libvulkan1'],
     run: () => counted('webgpu', ['--import', 'tsx', 'scripts/run_jasmine.mjs', 'webgpu'], swiftShaderEnv()),
   },
   browser: {
     title: 'WebGPU tests in a headless browser (SwiftShader)',
     device: 'webgpu',
     problem: browserProblem,
+    packages: ['chromium', 'libvulkan1'],
     run: () => counted('browser', ['node_modules/karma/bin/karma', 'start']),
   },
   page: {
     title: 'The demo page in a headless browser (SwiftShader)',
     device: 'webgpu',
     problem: browserProblem,
+    packages: ['chromium', 'libvulkan1'],
     run: () => counted('page', ['test/browser/demo_page.mjs']),
   },
   package: {
     title: 'The packed package, as its users install it',
     run: () => counted('package', ['test/package/run.mjs']),
+  },
+  tensorflow: {
+    title: 'setup-tfjs-node in an empty project, and what runs on the backend tensorflow',
+    device: 'tensorflow',
+    problem: tfjsNodeProblem,
+    packages: ['g++', 'python3-pip'],
+    run: () => counted('tensorflow', ['test/tensorflow/run.mjs']),
   },
 };
 
@@ -115,9 +127,7 @@ function runPart({device, problem, run}) {
 }
 
 const selected = Object.entries(PARTS).filter(([name]) => names.length === 0 || names.includes(name));
-if (selected.some(([, {device}]) => device)) {
-  ensureSystemPackages();
-}
+ensureSystemPackages([...new Set(selected.flatMap(([, {packages = []}]) => packages))]);
 const results = [];
 for (const [name, part] of selected) {
   console.log(`\n=== ${name}: ${part.title}`);
@@ -128,11 +138,11 @@ for (const [name, part] of selected) {
   results.push({name, seconds, ...result});
 }
 
-console.log('\npart      passed  failed    time');
+console.log('\npart        passed  failed    time');
 for (const {name, seconds, passed, failed, pending, skipped} of results) {
   const notes = [pending && `${pending} pending`, skipped && `${failed ? '' : 'SKIPPED: '}${skipped}`].filter(Boolean);
   console.log([
-    name.padEnd(8), String(passed).padStart(8), String(failed).padStart(8), `${seconds} s`.padStart(10), '  ', ...notes,
+    name.padEnd(10), `${passed}`.padStart(8), `${failed}`.padStart(8), `${seconds} s`.padStart(10), '  ', ...notes,
   ].join('').trimEnd());
 }
 const sum = key => results.reduce((total, result) => total + result[key], 0);

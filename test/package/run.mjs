@@ -1,49 +1,23 @@
 // Packs the package, installs it into an empty project outside this checkout, and uses it there as its users do: each
 // file of consumer/ is one of them. Leaves its counts in build/package_counts.json.
 import {spawnSync} from 'node:child_process';
-import {cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
+import {cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
-import {join} from 'node:path';
-import {fileURLToPath} from 'node:url';
+import {join, posix} from 'node:path';
 import {createContext, runInContext} from 'node:vm';
 
 import {build} from 'esbuild';
 
 import {swiftShaderEnv, vulkanProblem} from '../../scripts/system_packages.mjs';
+import {check, locked, packInto, root, run as runAnywhere, skip, writeCounts} from '../support/checks.mjs';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
 const project = mkdtempSync(join(tmpdir(), 'tfjs-flash-attention-'));
 const PEERS = [
   '@tensorflow/tfjs', '@tensorflow/tfjs-core', '@tensorflow/tfjs-layers', '@tensorflow/tfjs-backend-webgpu', 'webgpu',
 ];
 const TFJS_TYPES = 'node_modules/@tensorflow/';
-const counts = {passed: 0, failed: 0, pending: 0};
 
-async function check(name, f) {
-  try {
-    await f();
-    counts.passed++;
-    console.log(`ok      ${name}`);
-  } catch (error) {
-    counts.failed++;
-    console.log(`FAILED  ${name}\n${error.stack}`);
-  }
-}
-
-function skip(name, reason) {
-  counts.pending++;
-  console.log(`SKIPPED ${name}: ${reason}`);
-}
-
-/** @returns what the command wrote to stdout. @throws with the end of what it wrote when it fails. */
-function run(command, args, options = {}) {
-  const {status, stdout, stderr, error} =
-      spawnSync(command, args, {cwd: project, encoding: 'utf8', shell: process.platform === 'win32', ...options});
-  if (status !== 0) {
-    throw error ?? new Error(`${command} ${args.join(' ')} ended with ${status}:\n${(stdout + stderr).slice(-3000)}`);
-  }
-  return stdout;
-}
+const run = (command, args, options) => runAnywhere(command, args, {cwd: project, ...options});
 
 function expectEmpty(what, list) {
   if (list.length > 0) {
@@ -57,29 +31,24 @@ const targets = node => typeof node === 'string' ? [node] : Object.values(node).
 let tarball;
 
 async function checkTarball() {
-  run(process.execPath, ['scripts/build.mjs'], {cwd: root});
-  const [{filename, size, unpackedSize, files}] =
-      JSON.parse(run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', project], {cwd: root}));
+  const {filename, size, unpackedSize, files} = packInto(project);
   tarball = filename;
   console.log(`        ${filename}: ${files.length} files, ${Math.round(size / 1000)} kB packed, ` +
       `${Math.round(unpackedSize / 1000)} kB unpacked`);
   const paths = files.map(({path}) => path);
-  const expected =
-      /^(package\.json|README\.md|LICENSE|dist\/cjs\/package\.json|dist\/(esm|cjs)\/[\w/]+\.(js|d\.ts))$/;
+  const expected = new RegExp('^(package\\.json|README\\.md|LICENSE|dist/cjs/package\\.json|' +
+      'dist/(esm|cjs)/[\\w/]+\\.(js|d\\.ts)|bin/tfjs-flash-attention\\.mjs|' +
+      'scripts/setup_tfjs_node/\\w+\\.(mjs|cjs|py)|docs/TFJS_NODE\\.md)$');
   expectEmpty('files that should not be in the package', paths.filter(path => !expected.test(path)));
-  const {exports, main, module, types} = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-  const wanted = ['./README.md', './LICENSE', ...targets({exports, main, module, types})];
-  expectEmpty('files that the package lacks', wanted.filter(path => !paths.includes(path.slice('./'.length))));
+  const {exports, main, module, types, bin} = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const wanted = ['README.md', 'LICENSE', ...targets({exports, main, module, types, bin})].map(posix.normalize);
+  expectEmpty('files that the package lacks', wanted.filter(path => !paths.includes(path)));
 }
 
 function install() {
-  // The versions of the lock file: they are in npm's cache, so this works offline.
-  const peers = PEERS.map(name => {
-    const {version} = JSON.parse(readFileSync(join(root, 'node_modules', name, 'package.json'), 'utf8'));
-    return `${name}@${version}`;
-  });
   writeFileSync(join(project, 'package.json'), '{"private": true}\n');
-  run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts', `./${tarball}`, ...peers]);
+  run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts', `./${tarball}`,
+    ...PEERS.map(locked)]);
   cpSync(new URL('consumer/', import.meta.url), project, {recursive: true});
   for (const name of ['types_esm.mts', 'types_cjs.cts']) {
     cpSync(join(project, 'types.ts'), join(project, name));
@@ -161,6 +130,4 @@ try {
 } finally {
   rmSync(project, {recursive: true, force: true});
 }
-mkdirSync(join(root, 'build'), {recursive: true});
-writeFileSync(join(root, 'build/package_counts.json'), JSON.stringify(counts));
-process.exitCode = counts.failed > 0 ? 1 : 0;
+writeCounts('package');
