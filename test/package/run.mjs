@@ -38,7 +38,7 @@ async function checkTarball() {
   const paths = files.map(({path}) => path);
   const expected = new RegExp('^(package\\.json|README\\.md|LICENSE|dist/cjs/package\\.json|' +
       'dist/(esm|cjs)/[\\w/]+\\.(js|d\\.ts)|bin/tfjs-flash-attention\\.mjs|' +
-      'scripts/setup_tfjs_node/\\w+\\.(mjs|cjs|py)|docs/TFJS_NODE\\.md)$');
+      'scripts/setup_tfjs_node/\\w+\\.(mjs|cjs|py)|docs/\\w+\\.md)$');
   expectEmpty('files that should not be in the package', paths.filter(path => !expected.test(path)));
   const {exports, main, module, types, bin} = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   const wanted = ['README.md', 'LICENSE', ...targets({exports, main, module, types, bin})].map(posix.normalize);
