@@ -10,6 +10,7 @@ import {parseArgs} from 'node:util';
 
 import {create, globals} from 'webgpu';
 
+import {capabilitiesOf} from '../src/backends/webgpu/capabilities.js';
 import {makePlan, derive, grid, workgroupBytes, workgroupCount} from '../src/backends/webgpu/plan.js';
 import type {Plan} from '../src/backends/webgpu/plan.js';
 import {packParams} from '../src/backends/webgpu/params.js';
@@ -196,7 +197,7 @@ async function prepare(plan: Plan, data: Data, buffers: Map<number, GPUBuffer>) 
 const PRODUCTS: Record<LabKernel, number> = {forward: 2, row_statistics: 0, backward_dq: 3, backward_dkv: 4};
 
 function candidates(kernel: LabKernel, problem: Problem): Plan[] {
-  const own = makePlan(kernel, problem, device.limits, {wantKeys: true, wantValues: true});
+  const own = makePlan(kernel, problem, capabilitiesOf(device), {wantKeys: true, wantValues: true});
   if (!args.blockings) {
     return [own];
   }
@@ -222,9 +223,9 @@ for (const headSize of args.sizes.split(',').map(Number)) {
   const statistics = empty(4 * rows);
   // The backward kernels start from a real forward pass.
   const forwardBuffers = new Map([...buffers, [6, output], [9, lse], [10, lseTail]] as const);
-  const forward = await prepare(makePlan('forward', problem, device.limits), data, forwardBuffers);
+  const forward = await prepare(makePlan('forward', problem, capabilitiesOf(device)), data, forwardBuffers);
   await timePass(forward.dispatch, 1);
-  const statisticsPlan = makePlan('row_statistics', problem, device.limits);
+  const statisticsPlan = makePlan('row_statistics', problem, capabilitiesOf(device));
   const rowStatistics = await prepare(
       statisticsPlan, data,
       new Map([...buffers, [5, output], [9, lse], [10, lseTail], [11, lse], [12, statistics]] as const));

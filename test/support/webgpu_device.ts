@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 
-import type {DeviceLimits} from '../../src/backends/webgpu/plan.js';
+import type {DeviceLimits} from '../../src/backends/webgpu/capabilities.js';
 
 export const webgpuBackend = () => tf.backend() as unknown as WebGPUBackend;
 export const deviceOf = (): GPUDevice => webgpuBackend().device;

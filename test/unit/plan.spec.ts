@@ -1,7 +1,10 @@
+import {stockCapabilities} from '../../src/backends/webgpu/capabilities.js';
+import type {DeviceLimits} from '../../src/backends/webgpu/capabilities.js';
 import {
-  chunkOf, derive, grid, makePlan, makeSplit, planKey, tableWords, workgroupBytes, workgroupCount, workgroupMemory,
+  chunkOf, derive, grid, makePlan as makePlanOn, makeSplit, planKey, tableWords, workgroupBytes, workgroupCount,
+  workgroupMemory,
 } from '../../src/backends/webgpu/plan.js';
-import type {DeviceLimits, KernelName} from '../../src/backends/webgpu/plan.js';
+import type {KernelName, Plan} from '../../src/backends/webgpu/plan.js';
 import {header, specialise} from '../../src/backends/webgpu/specialise.js';
 import {makeProblem} from '../../src/op/problem.js';
 import type {Problem} from '../../src/op/problem.js';
@@ -34,6 +37,10 @@ function problem(headSize: number, valueSize = headSize, more: Partial<Problem> 
     ...more,
   };
 }
+
+/** The plan on a stock device with these limits. */
+const makePlan = (kernel: KernelName, of: Problem, limits: DeviceLimits, features = {}): Plan =>
+    makePlanOn(kernel, of, stockCapabilities(limits), features);
 
 const KERNELS: KernelName[] = ['forward', 'backward_dq', 'backward_dkv', 'backward_dbias'];
 

@@ -1,5 +1,6 @@
+import type {DeviceLimits} from './capabilities.js';
 import {planKey} from './plan.js';
-import type {DeviceLimits, Plan} from './plan.js';
+import type {Plan} from './plan.js';
 import {specialise} from './specialise.js';
 
 /** What is remembered about a device: what was made for it, and what has gone wrong on it. */

@@ -2,8 +2,9 @@ import {dropoutThreshold, philoxKey} from '../../op/philox.js';
 import {diagonalOffset} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
 
+import type {DeviceLimits} from './capabilities.js';
 import {biasGroups} from './plan.js';
-import type {DeviceLimits, KernelName, Split} from './plan.js';
+import type {KernelName, Split} from './plan.js';
 import type {TablePlaces} from './table.js';
 import {headsPerKey, operand, rangeOf, resumes} from './windows.js';
 import type {OperandName, Window} from './windows.js';

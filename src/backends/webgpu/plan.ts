@@ -2,16 +2,13 @@ import {biasGradientShape} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
 import {SEQUENCE_FIELDS} from '../../op/sequences.js';
 
+import type {Capabilities, DeviceLimits} from './capabilities.js';
+import {choosePlan} from './choose.js';
+import type {PlanKind} from './choose.js';
+
 /** The WGSL kernels: kernels/wgsl/<name>.wgsl. */
 export type KernelName =
     'forward'|'merge_splits'|'row_statistics'|'backward_dq'|'backward_dkv'|'backward_dbias'|'cache_append';
-
-/** The limits of a GPUDevice that plans and windows depend on. */
-export type DeviceLimits = Pick<
-    GPUSupportedLimits,
-    'maxComputeWorkgroupStorageSize'|'maxComputeInvocationsPerWorkgroup'|'maxComputeWorkgroupSizeX'|
-    'maxComputeWorkgroupsPerDimension'|'maxStorageBufferBindingSize'|'maxBufferSize'|
-    'minStorageBufferOffsetAlignment'|'maxStorageBuffersPerShaderStage'|'maxUniformBufferBindingSize'>;
 
 /** Parts of a kernel that are compiled in or out. */
 export interface Features {
@@ -60,6 +57,7 @@ export interface Blocking {
  */
 export interface Plan extends Blocking, Features {
   readonly kernel: KernelName;
+  readonly kind: PlanKind;
   readonly headSize: number;
   readonly valueSize: number;
   /** Storage buffers are read as vec4f; otherwise one float at a time. */
@@ -239,18 +237,20 @@ export function tableWords(kernel: KernelName, problem: Problem, batches: number
 }
 
 /**
- * Chooses the plan for a kernel: the preferred blocking that fits the device, with the largest steps that fit.
+ * Makes the plan for a kernel: the preferred blocking that fits the device, with the largest steps that fit.
  * Pure; what it can choose is in the table test.
  * @param batches of the largest window, for the room in the table.
+ * @param kind that the device can run; see choose.ts.
  * @throws when the device offers less than WebGPU guarantees (no plan fits).
  */
 export function makePlan(
-    kernel: KernelName, problem: Problem, limits: DeviceLimits, features: Partial<Features> = {},
-    batches = problem.batch): Plan {
+    kernel: KernelName, problem: Problem, capabilities: Capabilities, features: Partial<Features> = {},
+    batches = problem.batch, kind = choosePlan(kernel, problem, capabilities)): Plan {
+  const {limits} = capabilities;
   const {headSize, valueSize} = problem;
   const words = tableWords(kernel, problem, batches);
   const common = {
-    kernel, headSize, valueSize,
+    kernel, kind, headSize, valueSize,
     vectorised: headSize % 4 === 0 && valueSize % 4 === 0,
     tableVec4: words === 0 ? 0 : 2 ** Math.max(4, Math.ceil(Math.log2(words / 4))),
     ...featuresOf(kernel, problem),

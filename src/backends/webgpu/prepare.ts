@@ -1,10 +1,14 @@
 import type {Problem} from '../../op/problem.js';
 
+import {capabilitiesOf} from './capabilities.js';
+import type {DeviceLimits} from './capabilities.js';
+import {forcedPlan, planKind} from './choose.js';
+import {printPlan} from './debug.js';
 import {kept, pipelineOf} from './device.js';
 import {packParams} from './params.js';
 import type {SplitStrides} from './params.js';
 import {grid, makePlan, makeSplit, workgroupCount} from './plan.js';
-import type {DeviceLimits, Features, KernelName, Plan, Split} from './plan.js';
+import type {Features, KernelName, Plan, Split} from './plan.js';
 import {tablePlaces} from './table.js';
 import {headsPerKey, makeWindows, operandsOf, rangeOf} from './windows.js';
 import type {OperandName, Range, Window} from './windows.js';
@@ -39,9 +43,13 @@ const WHOLE: Split = {splits: 1, keys: 0};
 
 function make(device: GPUDevice, task: Task, keepsParams: boolean): Prepared {
   const {kernel, problem, split = WHOLE, splitStrides = {output: 0, rows: 0}} = task;
-  const limits: DeviceLimits = device.limits;
+  const capabilities = capabilitiesOf(device);
+  const {limits} = capabilities;
   const windows = makeWindows(kernel, problem, limits);
-  const plan = makePlan(kernel, problem, limits, task.features, Math.max(...windows.map(({batches}) => batches)));
+  const {kind, why} = planKind(kernel, problem, capabilities);
+  const most = Math.max(...windows.map(({batches}) => batches));
+  const plan = makePlan(kernel, problem, capabilities, task.features, most, kind);
+  printPlan(plan, problem, why);
   const pipeline = pipelineOf(device, plan);
   const operands = operandsOf(kernel, problem);
   const parts = windows.map((window): PreparedPart => {
@@ -68,7 +76,7 @@ function fixedBuffer(device: GPUDevice, contents: ArrayBuffer): GPUBuffer {
 
 const problemKeys = new WeakMap<Problem, string>();
 
-/** A problem, and the limits that tests make smaller on a device that stays the same, in one string. */
+/** A problem, and what tests change on a device that stays the same (limits, the kind of plan), in one string. */
 function keyOf(problem: Problem, limits: DeviceLimits): string {
   let key = problemKeys.get(problem);
   if (key === undefined) {
@@ -76,7 +84,7 @@ function keyOf(problem: Problem, limits: DeviceLimits): string {
     problemKeys.set(problem, key);
   }
   return `${key} ${limits.maxComputeWorkgroupStorageSize} ${limits.maxComputeInvocationsPerWorkgroup} ` +
-      `${limits.maxComputeWorkgroupsPerDimension} ${limits.maxStorageBufferBindingSize}`;
+      `${limits.maxComputeWorkgroupsPerDimension} ${limits.maxStorageBufferBindingSize} ${forcedPlan() ?? ''}`;
 }
 
 /** Dropout seeds and the offsets of end-to-end sequences are new with every call: nothing is kept of those problems. */
@@ -97,9 +105,14 @@ export function prepare(device: GPUDevice, task: Task): Prepared {
 
 /** How the keys of a forward pass are split: not at all where a device limit cuts the problem into windows already. */
 export function splitOf(device: GPUDevice, problem: Problem): Split {
-  const limits: DeviceLimits = device.limits;
-  const split = () => makeWindows('forward', problem, limits).length === 1 ?
-      makeSplit(makePlan('forward', problem, limits), problem) :
-      WHOLE;
+  const capabilities = capabilitiesOf(device);
+  const {limits} = capabilities;
+  const split = () => {
+    if (makeWindows('forward', problem, limits).length > 1) {
+      return WHOLE;
+    }
+    const {kind} = planKind('forward', problem, capabilities);
+    return makeSplit(makePlan('forward', problem, capabilities, {}, problem.batch, kind), problem);
+  };
   return isKept(problem) ? kept(device, `split ${keyOf(problem, limits)}`, split) : split();
 }

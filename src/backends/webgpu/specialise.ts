@@ -40,11 +40,11 @@ function constantName(field: string): string {
 
 /** The constants of a plan as WGSL declarations. */
 export function header(plan: Plan): string {
-  const {kernel, vectorised, ...constants} = plan;
+  const {kernel, kind, vectorised, ...constants} = plan;
   const all = {...constants, ofBias: kernel === 'backward_dbias', ...derive(plan)};
   const lines = Object.entries(all).map(
       ([field, value]) => `const ${constantName(field)} = ${typeof value === 'number' ? `${value}u` : value};`);
-  return `// ${kernel}${vectorised ? '' : ', one float at a time'}\n${lines.join('\n')}\n`;
+  return `// ${kernel}, ${kind}${vectorised ? '' : ', one float at a time'}\n${lines.join('\n')}\n`;
 }
 
 /** The WGSL text of a plan: a header of constants, then the kernel's files as they are. */

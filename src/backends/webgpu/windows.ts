@@ -1,8 +1,9 @@
 import {biasGradientShape, broadcastStrides, lseStrides, rowStrides} from '../../op/problem.js';
 import type {Problem, Strides} from '../../op/problem.js';
 
+import type {DeviceLimits} from './capabilities.js';
 import {tableWords} from './plan.js';
-import type {DeviceLimits, Extent, KernelName} from './plan.js';
+import type {Extent, KernelName} from './plan.js';
 
 /**
  * A part of a problem that one dispatch works on: ranges of batches, query heads, queries and keys. It is the whole

@@ -1,0 +1,77 @@
+import type {Problem} from '../../op/problem.js';
+
+import type {Capabilities} from './capabilities.js';
+import type {KernelName} from './plan.js';
+
+/**
+ * Ways to run a kernel:
+ * - `simt`: WebGPU's core and nothing else;
+ * - `subgroup`: the same with subgroup operations where threads of a row meet;
+ * - `matrix`: subgroup matrices, f16 operands and f32 sums;
+ * - `decode`: few queries over many keys, which are read once and straight into registers.
+ */
+export type PlanKind = 'simt'|'subgroup'|'matrix'|'decode';
+
+/** A choice and what decided it. */
+export interface Choice {
+  readonly kind: PlanKind;
+  readonly why: string;
+}
+
+/** Kinds that a kernel has beside `simt`, which all have. */
+const KINDS: {readonly [kernel in KernelName]?: readonly PlanKind[]} = {};
+
+export const hasKind = (kernel: KernelName, kind: PlanKind): boolean =>
+    kind === 'simt' || (KINDS[kernel] ?? []).includes(kind);
+
+/** What stands in the way of running the problem that way on such a device, in words; undefined where nothing does. */
+export function obstacle(
+    kernel: KernelName, kind: PlanKind, problem: Problem, capabilities: Capabilities): string|undefined {
+  void problem;
+  if (!hasKind(kernel, kind)) {
+    return `there is no ${kernel} of that kind`;
+  }
+  if (kind === 'subgroup' && !capabilities.subgroups) {
+    return 'the device has no subgroups';
+  }
+  return undefined;
+}
+
+/** The kind of plan that suits the problem best on such a device, and why. Pure. */
+export function explainChoice(kernel: KernelName, problem: Problem, capabilities: Capabilities): Choice {
+  void problem;
+  void capabilities;
+  return {kind: 'simt', why: `the only kind of ${kernel}`};
+}
+
+/** The kind of plan that suits the problem best on such a device. Pure; test/unit/choose.spec.ts has the table. */
+export function choosePlan(kernel: KernelName, problem: Problem, capabilities: Capabilities): PlanKind {
+  return explainChoice(kernel, problem, capabilities).kind;
+}
+
+let forced: PlanKind|undefined;
+
+/**
+ * From now on every kernel that has plans of this kind runs by one, and fails where the device or the problem does not
+ * allow it; other kernels run as they would. For tests and for timing plans against each other.
+ */
+export function forcePlan(kind: PlanKind|undefined): void {
+  forced = kind;
+}
+
+export const forcedPlan = (): PlanKind|undefined => forced;
+
+/**
+ * What is forced, else what is chosen.
+ * @throws when the forced kind cannot run the problem.
+ */
+export function planKind(kernel: KernelName, problem: Problem, capabilities: Capabilities): Choice {
+  if (forced === undefined || !hasKind(kernel, forced)) {
+    return explainChoice(kernel, problem, capabilities);
+  }
+  const reason = obstacle(kernel, forced, problem, capabilities);
+  if (reason !== undefined) {
+    throw new Error(`flashAttention: the plan '${forced}' that was forced cannot run this ${kernel}: ${reason}`);
+  }
+  return {kind: forced, why: 'forced'};
+}
