@@ -26,37 +26,37 @@ GPUComputePassEncoder.prototype.dispatchWorkgroups = function(this: GPUComputePa
   return dispatch.call(this, 0, 0, 0);
 };
 
-const x = tf.randomNormal<tf.Rank.R4>([1, 16, 2, 16]);
+const [x, y, z] = [1, 2, 3].map(() => tf.randomNormal<tf.Rank.R4>([1, 16, 2, 16]));
 const q = tf.randomNormal<tf.Rank.R4>([1, 1, 2, 16]);
 const k = tf.randomNormal<tf.Rank.R4>([1, 1, 2, 16]);
-for (const {dataId} of [x, q, k]) {
+for (const {dataId} of [x, y, z, q, k]) {
   backend.uploadToGPU(dataId); // or tfjs adds them on the host
 }
-const cache = new KvCache({batch: 1, capacity: 128, keyHeads: 2, headSize: 16});
+const cache = new KvCache({batch: 1, capacity: 4096, keyHeads: 2, headSize: 16});
 const gradients = tf.valueAndGrads((...qkv: tf.Tensor[]) =>
     flashAttention(qkv[0] as tf.Tensor4D, qkv[1], qkv[2], {causal: true}).sum());
 const floor = tf.valueAndGrads((...xs: tf.Tensor[]) => xs[0].add(xs[1]).add(xs[2]).sum());
 
 const calls: Array<[name: string, call: () => tf.Tensor|tf.Tensor[]]> = [
-  ['tf.add', () => tf.add(x, x)],
-  ['tf.matMul', () => tf.matMul(x, x, false, true)],
-  ['matMul, softmax, matMul', () => tf.tidy(() => tf.matMul(tf.softmax(tf.matMul(x, x, false, true)), x))],
-  ['flashAttention', () => flashAttention(x, x, x)],
-  ['flashAttention, causal, sinks', () => flashAttention(x, x, x, {causal: true, sinks: [0, 0]})],
+  ['tf.add', () => tf.add(x, y)],
+  ['tf.matMul', () => tf.matMul(x, y, false, true)],
+  ['matMul, softmax, matMul', () => tf.tidy(() => tf.matMul(tf.softmax(tf.matMul(x, y, false, true)), z))],
+  ['flashAttention', () => flashAttention(x, y, z)],
+  ['flashAttention, causal, sinks', () => flashAttention(x, y, z, {causal: true, sinks: [0, 0]})],
   ['flashAttention, 5 options', () => flashAttention(
-      x, x, x, {causal: true, windowSize: [8, 8], softmaxScale: 0.3, softcap: 5, keyLengths: [12]})],
+      x, y, z, {causal: true, windowSize: [8, 8], softmaxScale: 0.3, softcap: 5, keyLengths: [12]})],
   ['KvCache.attend, one token', () => {
     if (cache.lengths[0] === cache.capacity) {
-      cache.truncate(64);
+      cache.truncate(2048);
     }
     return cache.attend(q, {k, v: k, causal: true});
   }],
   ['add, add, sum, forward and backward', () => {
-    const {value, grads} = floor([x, x, x]);
+    const {value, grads} = floor([x, y, z]);
     return [value, ...grads];
   }],
   ['flashAttention, sum, forward and backward', () => {
-    const {value, grads} = gradients([x, x, x]);
+    const {value, grads} = gradients([x, y, z]);
     return [value, ...grads];
   }],
 ];
@@ -90,7 +90,8 @@ for (const [name, call] of calls.filter(([name]) => name.includes(values.only)))
   for (const after of [NEVER, submitAfter]) {
     tf.env().set(SUBMIT_AFTER, after);
     const spent = await microseconds(call, batches);
-    columns.push(`${spent.toFixed(1).padStart(7)} µs ${after === NEVER ? 'without submits' : `submits every ${after}`}`);
+    const submits = after === NEVER ? 'without submits' : `submits every ${after}`;
+    columns.push(`${spent.toFixed(1).padStart(7)} µs ${submits}`);
   }
   console.log(`${name.padEnd(42)} ${columns.join(', ')}`);
 }
