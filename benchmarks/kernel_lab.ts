@@ -10,7 +10,7 @@ import {parseArgs} from 'node:util';
 
 import {create, globals} from 'webgpu';
 
-import {capabilitiesOf} from '../src/backends/webgpu/capabilities.js';
+import {capabilitiesOf} from '../src/backends/webgpu/device.js';
 import {makePlan, derive, grid, workgroupBytes, workgroupCount} from '../src/backends/webgpu/plan.js';
 import type {Plan} from '../src/backends/webgpu/plan.js';
 import {packParams} from '../src/backends/webgpu/params.js';

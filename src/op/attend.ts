@@ -6,7 +6,7 @@ import {FLASH_ATTENTION, runAttentionKernel} from './kernels.js';
 import type {AttentionAttrs, AttentionInputName} from './kernels.js';
 import {invalid} from './options.js';
 import type {CommonOptions} from './options.js';
-import {makeProblem} from './problem.js';
+import {problemOf} from './problem.js';
 import type {CallOptions} from './problem.js';
 
 /** The one way from checked tensors to the kernel: every public form of attention ends in {@link attend}. */
@@ -99,7 +99,7 @@ export function optionTensors({alibiSlopes, sinks}: CommonOptions): NamedInputs 
 
 /** Runs attention on tensors that are checked but for their shapes. Output and LSE, both with gradients. */
 export function attend(named: NamedInputs, options: CallOptions): {output: Tensor, lse: Tensor} {
-  makeProblem(named, options);
+  problemOf(named, options); // throws where the shapes do not belong together
   const inputNames = ORDER.filter(name => named[name] !== undefined);
   const attrs: AttentionAttrs = {...options, inputNames};
   const [output, lse] = runAttentionKernel(FLASH_ATTENTION, inputNames.map(name => named[name]!), attrs);

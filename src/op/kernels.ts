@@ -1,7 +1,7 @@
 import {engine, getKernel} from '@tensorflow/tfjs-core';
 import type {NamedAttrMap, NamedTensorMap, Tensor, TensorInfo} from '@tensorflow/tfjs-core';
 
-import {makeProblem} from './problem.js';
+import {problemOf} from './problem.js';
 import type {CallOptions, Problem, Shapes} from './problem.js';
 
 export const FLASH_ATTENTION = 'FlashAttention';
@@ -49,11 +49,12 @@ export function byName<Name extends string, T>(names: readonly Name[], inputs: A
   return named;
 }
 
-/** What a backend's kernel works from: the tensors by name, and the Problem. */
+/** What a backend's kernel works from: the tensors by name, the Problem, and the seed of dropout. */
 export interface KernelCall<Name extends string> {
   /** q, k and v are always there: where they are packed, each is the tensor that holds it. */
   readonly tensors: Named<Name, TensorInfo>&{q: TensorInfo, k: TensorInfo, v: TensorInfo};
   readonly problem: Problem;
+  readonly seed: number;
 }
 
 export function kernelCall<Name extends GradInputName>(
@@ -63,7 +64,8 @@ export function kernelCall<Name extends GradInputName>(
   const rows = {q: tensors.q ?? qkv!, k: tensors.k ?? kv ?? qkv!, v: tensors.v ?? kv ?? qkv!};
   return {
     tensors: {...tensors as Named<Name, TensorInfo>, ...rows},
-    problem: makeProblem(tensors, attrs),
+    problem: problemOf(tensors, attrs),
+    seed: attrs.seed,
   };
 }
 
@@ -82,15 +84,17 @@ export interface AppendCall {
   readonly problem: Problem;
 }
 
+const APPEND_OPTIONS: CallOptions = {
+  layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: -1, softmaxScale: 1, softcap: 0,
+  dropoutP: 0, seed: 0, computeType: 'float32', cache: true,
+};
+
 export function appendCall(inputs: unknown, {inputNames}: AppendAttrs): AppendCall {
   const tensors = byName(inputNames, inputs as TensorInfo[]) as AppendCall['tensors'];
   const {newK, k, v, sequences, blockTable} = tensors;
   return {
     tensors,
-    problem: makeProblem({q: newK, k, v, sequences, blockTable}, {
-      layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: -1, softmaxScale: 1, softcap: 0,
-      dropoutP: 0, seed: 0, computeType: 'float32', cache: true,
-    }),
+    problem: problemOf({q: newK, k, v, sequences, blockTable}, APPEND_OPTIONS),
   };
 }
 

@@ -2,6 +2,7 @@ import type {TensorInfo} from '@tensorflow/tfjs-core';
 
 import {invalid} from './options.js';
 import type {ResolvedOptions} from './options.js';
+import {Recent} from './recent.js';
 
 /** Largest D and Dv that the kernels are built for (flash_attn's bound). */
 export const MAX_HEAD_SIZE = 256;
@@ -41,10 +42,11 @@ export interface Shapes {
 type Shaped = Pick<TensorInfo, 'shape'>;
 
 /**
- * One call of the op: validated, immutable, without tensors. Every backend's kernel and plan derives from it.
- * A query head h reads key/value head ⌊h·keyHeads/queryHeads⌋.
+ * What a call of the op computes: validated, immutable, without tensors and without the seed of dropout, which is new
+ * with every call. Every backend's kernel and plan derives from it. A query head h reads key/value head
+ * ⌊h·keyHeads/queryHeads⌋.
  */
-export interface Problem extends CallOptions {
+export interface Problem extends Omit<CallOptions, 'seed'> {
   readonly batch: number;
   /** Nq and Nk; the longest of all sequences with layout `thd`. */
   readonly queryLength: number;
@@ -158,7 +160,6 @@ export function makeProblem(shapes: Shapes, options: CallOptions): Problem {
     softmaxScale: options.softmaxScale,
     softcap: options.softcap,
     dropoutP: options.dropoutP,
-    seed: options.seed,
     computeType: options.computeType,
     cache: options.cache,
     splits: options.splits,
@@ -183,6 +184,28 @@ export function makeProblem(shapes: Shapes, options: CallOptions): Problem {
     alibi: alibiOf(problem, shapes.alibiSlopes),
     hasSinks: checkSinks(problem, shapes.sinks),
   };
+}
+
+/** Whether the same problem may well come again: offsets of sequences end to end differ from call to call. */
+export const isLasting = ({queryOffsets}: Pick<CallOptions, 'queryOffsets'>): boolean => queryOffsets === undefined;
+
+/** A model has a few problems; one that generates text without a cache has a new one for each length. */
+const problems = new Recent<string, Problem>(256);
+
+/**
+ * As {@link makeProblem}, but the same object for the same shapes and options where {@link isLasting}: backends keep
+ * what they have worked out by its identity.
+ */
+export function problemOf(shapes: Shapes, options: CallOptions): Problem {
+  if (!isLasting(options)) {
+    return makeProblem(shapes, options);
+  }
+  const o = options;
+  const key = `${o.layout} ${o.causalAlignment} ${o.windowLeft} ${o.windowRight} ${o.softmaxScale} ${o.softcap} ` +
+      `${o.dropoutP} ${o.computeType} ${o.cache} ${o.splits} ${shapes.q?.shape} ${shapes.k?.shape} ` +
+      `${shapes.v?.shape} ${shapes.qkv?.shape} ${shapes.kv?.shape} ${shapes.mask?.shape} ${shapes.bias?.shape} ` +
+      `${shapes.alibiSlopes?.shape} ${shapes.sinks?.shape} ${shapes.sequences?.shape} ${shapes.blockTable?.shape}`;
+  return problems.get(key, () => makeProblem(shapes, options));
 }
 
 function broadcastShape(problem: Problem, tensor: Shaped|undefined, name: string): Shape4|undefined {

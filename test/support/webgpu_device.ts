@@ -2,27 +2,19 @@ import * as tf from '@tensorflow/tfjs';
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 
 import type {DeviceLimits} from '../../src/backends/webgpu/capabilities.js';
+import {pretendLimits} from '../../src/backends/webgpu/device.js';
 
 export const webgpuBackend = () => tf.backend() as unknown as WebGPUBackend;
 export const deviceOf = (): GPUDevice => webgpuBackend().device;
 
-/** Runs `f` while the current device claims smaller limits than it has. */
+/** Runs `f` while our kernels take the current device for one with smaller limits. */
 export async function withLimits(smaller: Partial<DeviceLimits>, f: () => Promise<void>): Promise<void> {
   const device = deviceOf();
-  const limits = new Proxy(device.limits, {
-    get: (real, name) => ({...smaller} as Record<PropertyKey, unknown>)[name] ?? real[name as keyof GPUSupportedLimits],
-  });
-  // Chromium keeps `limits` on the prototype, Dawn in Node on the device itself.
-  const own = Object.getOwnPropertyDescriptor(device, 'limits');
-  Object.defineProperty(device, 'limits', {value: limits, configurable: true});
+  pretendLimits(device, smaller);
   try {
     await f();
   } finally {
-    if (own) {
-      Object.defineProperty(device, 'limits', own);
-    } else {
-      delete (device as unknown as {limits?: unknown}).limits;
-    }
+    pretendLimits(device);
   }
 }
 

@@ -1,4 +1,4 @@
-import {capabilitiesOf} from '../../src/backends/webgpu/capabilities.js';
+import {extensionsOf} from '../../src/backends/webgpu/capabilities.js';
 
 /** As much of a GPUDevice as is looked at. */
 function device(features: string[], adapterInfo?: object): GPUDevice {
@@ -18,34 +18,31 @@ const INFO = {
 describe('what a device offers', () => {
   it('is nothing beyond its limits where nothing was asked for, whatever the adapter has', () => {
     for (const stock of [device([], INFO), device([])]) {
-      const {limits, ...rest} = capabilitiesOf(stock);
-      expect(limits).toBe(stock.limits);
-      expect(rest).toEqual({f16: false, matrix: []});
+      expect(extensionsOf(stock)).toEqual({f16: false, matrix: []});
     }
   });
 
   it('is what was asked for, with the sizes that the adapter tells', () => {
     const all = ['subgroups', 'shader-f16', 'chromium-experimental-subgroup-matrix'];
-    const {limits, ...rest} = capabilitiesOf(device(all, INFO));
-    expect(limits.maxBufferSize).toBe(7);
-    expect(rest).toEqual({
+    expect(extensionsOf(device(all, INFO))).toEqual({
       subgroups: {min: 32, max: 32}, f16: true, matrix: [{M: 16, N: 8, K: 16}, {M: 8, N: 8, K: 8}],
     });
   });
 
   it('is any size of subgroup where the adapter tells none', () => {
-    expect(capabilitiesOf(device(['subgroups'])).subgroups).toEqual({min: 4, max: 128});
+    expect(extensionsOf(device(['subgroups'])).subgroups).toEqual({min: 4, max: 128});
   });
 
   it('is no product of f16 matrices without f16', () => {
-    expect(capabilitiesOf(device(['chromium-experimental-subgroup-matrix'], INFO)).matrix).toEqual([]);
-    expect(capabilitiesOf(device(['shader-f16', 'chromium-experimental-subgroup-matrix'])).matrix).toEqual([]);
+    expect(extensionsOf(device(['chromium-experimental-subgroup-matrix'], INFO)).matrix).toEqual([]);
+    expect(extensionsOf(device(['shader-f16', 'chromium-experimental-subgroup-matrix'])).matrix).toEqual([]);
   });
 
-  it('follows limits that change', () => {
-    const shrinking = device([]);
-    capabilitiesOf(shrinking);
-    (shrinking as {limits: unknown}).limits = {maxBufferSize: 3};
-    expect(capabilitiesOf(shrinking).limits.maxBufferSize).toBe(3);
+  it('is what the adapter lists where the device lists nothing', () => {
+    const features = ['shader-f16', 'chromium-experimental-subgroup-matrix'];
+    const silent = device(features, {...INFO, subgroupMatrixConfigs: []});
+    expect(extensionsOf(silent).matrix).toEqual([]);
+    noteAdapter(silent, INFO as unknown as GPUAdapterInfo);
+    expect(extensionsOf(silent).matrix).toEqual([{M: 16, N: 8, K: 16}, {M: 8, N: 8, K: 8}]);
   });
 });

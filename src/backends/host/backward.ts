@@ -41,7 +41,7 @@ export function attentionBackward(
   const {q, k, v, extras, lse, lseTail} = saved;
   const group = queryHeads / keyHeads;
   const lseAt = lseStrides(problem);
-  const dropout = new Dropout(problem);
+  const dropout = new Dropout(problem, extras.seed);
   const needScoreGradient =
       gradients.q !== undefined || gradients.k !== undefined || gradients.bias !== undefined;
   const qTile = new Float64Array(TILE_QUERIES * headSize);

@@ -19,7 +19,7 @@ export function attentionForward(
   const {batch, queryHeads, keyHeads, valueSize, softmaxScale} = problem;
   const group = queryHeads / keyHeads;
   const lseAt = lseStrides(problem);
-  const dropout = new Dropout(problem);
+  const dropout = new Dropout(problem, extras.seed);
   const qTile = new Float64Array(TILE_QUERIES * q.size);
   const kTile = new Float64Array(TILE_KEYS * k.size);
   const vTile = new Float64Array(TILE_KEYS * v.size);

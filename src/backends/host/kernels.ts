@@ -34,7 +34,7 @@ function view(problem: Problem, name: RowTensor, data: Float32Array, pages?: Pag
 }
 
 /** A call's tensors on the host. */
-function readCall(backend: HostBackend, {tensors, problem}: KernelCall<AttentionInputName>) {
+function readCall(backend: HostBackend, {tensors, problem, seed}: KernelCall<AttentionInputName>) {
   const optional = (info: TensorInfo|undefined) => info && read(backend, info);
   const integers = (info: TensorInfo|undefined) => info && Int32Array.from(backend.readSync(info.dataId) as Int32Array);
   const {mask, bias, alibiSlopes, sinks, sequences, blockTable} = tensors;
@@ -43,6 +43,7 @@ function readCall(backend: HostBackend, {tensors, problem}: KernelCall<Attention
     bias: optional(bias),
     alibiSlopes: optional(alibiSlopes),
     sinks: optional(sinks),
+    seed,
   };
   const pages = blockTable && {
     table: integers(blockTable)!, perSequence: blockTable.shape[1], size: problem.pageSize, count: problem.keyBatches,

@@ -59,7 +59,7 @@ export class Dropout {
   private readonly threshold: number;
   private readonly keptScale: number;
 
-  constructor({dropoutP, seed}: Problem) {
+  constructor({dropoutP}: Problem, seed: number) {
     this.active = dropoutP > 0;
     this.key = philoxKey(seed);
     this.threshold = dropoutThreshold(dropoutP);

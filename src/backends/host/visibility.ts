@@ -4,12 +4,13 @@ import type {Problem} from '../../op/problem.js';
 import type {Sequence} from './sequences.js';
 import {TILE_KEYS} from './tiles.js';
 
-/** What hides pairs and changes scores, as a call's tensors hold it. */
+/** What hides pairs and changes scores, as a call's tensors hold it, and what dropout is drawn from. */
 export interface Extras {
   readonly mask?: Uint8Array;
   readonly bias?: Float32Array;
   readonly alibiSlopes?: Float32Array;
   readonly sinks?: Float32Array;
+  readonly seed: number;
 }
 
 /** Which keys each query of one sequence sees: lengths, window (causal is one), mask, and where the bias is not −∞. */

@@ -40,14 +40,25 @@ interface AdapterInfo {
 /** What there was before a browser told the sizes of its subgroups. */
 const ALL_SUBGROUPS = {min: 4, max: 128};
 
-type Extensions = Omit<Capabilities, 'limits'>;
+export type Extensions = Omit<Capabilities, 'limits'>;
 
 const known = new WeakMap<GPUDevice, Extensions>();
 
-function extensionsOf(device: GPUDevice): Extensions {
+const adapters = new WeakMap<GPUDevice, AdapterInfo>();
+
+/**
+ * Remembers which adapter a device came from. Dawn lists the products of subgroup matrices with the adapter only: a device
+ * of which this is not known passes for one without.
+ */
+export function noteAdapter(device: GPUDevice, info: GPUAdapterInfo): void {
+  adapters.set(device, info as AdapterInfo);
+  known.delete(device);
+}
+
+function readExtensions(device: GPUDevice): Extensions {
   const has = (feature: string) => (device.features as ReadonlySet<string>).has(feature);
   const {subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs = []} =
-      (device as {adapterInfo?: AdapterInfo}).adapterInfo ?? {};
+      adapters.get(device) ?? (device as {adapterInfo?: AdapterInfo}).adapterInfo ?? {};
   return {
     ...has('subgroups') && {
       subgroups: subgroupMinSize && subgroupMaxSize ? {min: subgroupMinSize, max: subgroupMaxSize} : ALL_SUBGROUPS,
@@ -61,12 +72,12 @@ function extensionsOf(device: GPUDevice): Extensions {
   };
 }
 
-/** What a device offers: its extensions read once, its limits whenever they are looked at. */
-export function capabilitiesOf(device: GPUDevice): Capabilities {
+/** What a device offers beyond its limits, read once. */
+export function extensionsOf(device: GPUDevice): Extensions {
   let extensions = known.get(device);
   if (!extensions) {
-    extensions = extensionsOf(device);
+    extensions = readExtensions(device);
     known.set(device, extensions);
   }
-  return {limits: device.limits, ...extensions};
+  return extensions;
 }

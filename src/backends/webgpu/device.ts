@@ -1,4 +1,8 @@
-import type {DeviceLimits} from './capabilities.js';
+import type {Problem} from '../../op/problem.js';
+import {Recent} from '../../op/recent.js';
+
+import {extensionsOf} from './capabilities.js';
+import type {Capabilities, DeviceLimits} from './capabilities.js';
 import {planKey} from './plan.js';
 import type {Plan} from './plan.js';
 import {specialise} from './specialise.js';
@@ -6,8 +10,10 @@ import {specialise} from './specialise.js';
 /** What is remembered about a device: what was made for it, and what has gone wrong on it. */
 interface DeviceState {
   readonly pipelines: Map<string, GPUComputePipeline>;
-  /** Whatever is worth keeping from call to call, by what it was made from; what was used last comes last. */
-  readonly kept: Map<string, unknown>;
+  readonly bindGroups: Recent<string, GPUBindGroup>;
+  limits: DeviceLimits;
+  /** What was worked out for a problem under these limits, by what it is. It goes when the problem goes. */
+  prepared: WeakMap<Problem, Map<string, unknown>>;
   lost?: GPUDeviceLostInfo;
   /** A kernel that this device refused to compile: every result of it is undefined. */
   broken?: string;
@@ -17,10 +23,31 @@ interface DeviceState {
 
 const states = new WeakMap<GPUDevice, DeviceState>();
 
+/**
+ * A step of training has a few for each layer, times the buffers that tfjs' pool hands out in turn. They hold on to
+ * buffers, but to none that is destroyed or would otherwise be freed: the pool keeps its buffers for ever.
+ */
+const MOST_BIND_GROUPS = 1024;
+
+/** The limits as plain numbers: reading one of the device's own is a call into it. */
+function readLimits(device: GPUDevice): DeviceLimits {
+  const limits: Record<string, number> = {};
+  for (const name in device.limits) {
+    const value = device.limits[name as keyof GPUSupportedLimits];
+    if (typeof value === 'number') {
+      limits[name] = value;
+    }
+  }
+  return limits as unknown as DeviceLimits;
+}
+
 function stateOf(device: GPUDevice): DeviceState {
   let state = states.get(device);
   if (!state) {
-    const created: DeviceState = {pipelines: new Map(), kept: new Map()};
+    const created: DeviceState = {
+      pipelines: new Map(), bindGroups: new Recent(MOST_BIND_GROUPS), limits: readLimits(device),
+      prepared: new WeakMap(),
+    };
     states.set(device, created);
     void device.lost.then(info => {
       created.lost = info;
@@ -72,19 +99,41 @@ export function checkSize(limits: DeviceLimits, name: string, bytes: number): vo
   }
 }
 
-const MOST_KEPT = 512;
+export function limitsOf(device: GPUDevice): DeviceLimits {
+  return stateOf(device).limits;
+}
 
-/** What was kept for the device under this key, or what `make` gives. The key says what kind of thing it is. */
-export function kept<T>(device: GPUDevice, key: string, make: () => T): T {
-  const entries = stateOf(device).kept;
-  const found = entries.has(key) ? entries.get(key) as T : make();
-  entries.delete(key);
-  entries.set(key, found);
-  if (entries.size > MOST_KEPT) {
-    // Its buffers may be in commands that are not submitted yet: they go when nobody refers to them any more.
-    entries.delete(entries.keys().next().value!);
+/** What a device offers: its extensions, and its limits or those that it pretends to have. */
+export function capabilitiesOf(device: GPUDevice): Capabilities {
+  return {limits: limitsOf(device), ...extensionsOf(device)};
+}
+
+/** For tests: has the device pass for one with smaller limits, or again for what it is. */
+export function pretendLimits(device: GPUDevice, smaller: Partial<DeviceLimits> = {}): void {
+  const state = stateOf(device);
+  state.limits = {...readLimits(device), ...smaller};
+  state.prepared = new WeakMap();
+}
+
+/** What `make` gives for a problem, made once as long as the problem lives and the limits stay. */
+export function prepared<T>(device: GPUDevice, problem: Problem, what: string, make: () => T): T {
+  const all = stateOf(device).prepared;
+  let ofProblem = all.get(problem);
+  if (!ofProblem) {
+    ofProblem = new Map();
+    all.set(problem, ofProblem);
   }
-  return found;
+  let value = ofProblem.get(what) as T|undefined;
+  if (value === undefined) {
+    value = make();
+    ofProblem.set(what, value);
+  }
+  return value;
+}
+
+/** A bind group by a key that tells its layout and every buffer in it. */
+export function bindGroupOf(device: GPUDevice, key: string, make: () => GPUBindGroup): GPUBindGroup {
+  return stateOf(device).bindGroups.get(key, make);
 }
 
 async function explainFailure(module: GPUShaderModule, code: string, plan: Plan, error: GPUError): Promise<string> {

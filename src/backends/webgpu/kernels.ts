@@ -1,4 +1,4 @@
-import {env, registerKernel, util} from '@tensorflow/tfjs-core';
+import {registerKernel, util} from '@tensorflow/tfjs-core';
 import type {BackendValues, DataId, KernelConfig, NamedAttrMap, TensorInfo} from '@tensorflow/tfjs-core';
 
 import {
@@ -10,85 +10,12 @@ import type {
 import {biasGradientShape, isEmpty, lseShape, rowShape} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
 
-import {bufferOf, record, uniformBuffer} from './backend.js';
 import type {Backend} from './backend.js';
-import {checkDevice, checkSize} from './device.js';
-import {prepare, splitOf} from './prepare.js';
-import type {Task} from './prepare.js';
-import {makeTable} from './table.js';
-import type {TableTensors} from './table.js';
+import {checkDevice, limitsOf} from './device.js';
+import {splitOf} from './prepare.js';
+import {filledTensor, newTensor, run, SLOT} from './run.js';
+import type {Binding, Run} from './run.js';
 import type {OperandName} from './windows.js';
-
-/** A tensor bound to a kernel: @binding number in kernels/wgsl, and how its elements are laid out. */
-interface Binding {
-  readonly binding: number;
-  readonly tensor: TensorInfo;
-  /** Its place in the problem; none where the whole tensor is bound as it is. */
-  readonly operand?: OperandName;
-}
-
-/** @binding numbers in kernels/wgsl. */
-const SLOT = {
-  q: 1, k: 2, v: 3, dOutput: 4, savedOutput: 5, result0: 6, result1: 7, mask: 8, bias: 13, blockTable: 14,
-  biasGradient: 14, table: 15,
-} as const;
-
-/** What one kernel runs on. */
-interface Run extends Task {
-  readonly bindings: readonly Binding[];
-  readonly small: TableTensors;
-}
-
-/** Runs one kernel over all windows of the problem. */
-function run(backend: Backend, task: Run): void {
-  const {kernel, problem, bindings, small} = task;
-  const {device} = backend;
-  const {plan, pipeline, layout, parts} = prepare(device, task);
-  const buffers = bindings.map(({tensor}) => bufferOf(backend, tensor));
-  const submitAfter = env().getNumber('WEBGPU_DEFERRED_SUBMIT_BATCH_SIZE');
-  for (const {window, params, workgroups, ranges} of parts) {
-    const uniforms: GPUBuffer[] = [];
-    if (params instanceof ArrayBuffer) {
-      uniforms.push(uniformBuffer(backend, params));
-    }
-    const entries: GPUBindGroupEntry[] = [
-      {binding: 0, resource: {buffer: params instanceof ArrayBuffer ? uniforms[0] : params}},
-    ];
-    bindings.forEach(({binding, operand: name}, n) => {
-      const range = name && ranges[name];
-      entries.push({binding, resource: {buffer: buffers[n], offset: range?.offset, size: range?.size}});
-    });
-    const table = makeTable(backend, plan, problem, window, small);
-    if (table) {
-      uniforms.push(table.buffer);
-      entries.push({binding: SLOT.table, resource: {buffer: table.buffer}});
-    }
-    record(
-        backend, {
-          name: `FlashAttention ${kernel}`,
-          pipeline,
-          bindGroup: device.createBindGroup({layout, entries}),
-          workgroups,
-          tensors: [...bindings.map(({tensor}) => tensor), ...table?.tensors ?? []],
-          uniforms,
-        },
-        submitAfter);
-  }
-}
-
-/** A tensor without contents, its buffer allocated. */
-function newTensor(backend: Backend, name: string, shape: number[]): TensorInfo {
-  const {device} = backend;
-  const bytes = 4 * util.sizeFromShape(shape);
-  checkSize(device.limits, name, bytes);
-  const tensor = backend.makeTensorInfo(shape, 'float32');
-  backend.uploadToGPU(tensor.dataId);
-  return tensor;
-}
-
-function filledTensor(backend: Backend, shape: number[], value: number): TensorInfo {
-  return backend.makeTensorInfo(shape, 'float32', new Float32Array(util.sizeFromShape(shape)).fill(value));
-}
 
 type Call = KernelCall<AttentionInputName>;
 
@@ -130,7 +57,7 @@ function newResults(backend: Backend, problem: Problem, parts: number[], of: str
 }
 
 function forward(backend: Backend, call: Call): Results {
-  const {tensors, problem} = call;
+  const {tensors, problem, seed} = call;
   const results = newResults(backend, problem, [], '');
   const bindResults = ({output, lse, lseTail}: Results, name: {output?: OperandName, rows?: OperandName}): Binding[] =>
       [
@@ -142,19 +69,16 @@ function forward(backend: Backend, call: Call): Results {
   const split = splitOf(backend.device, problem);
   if (split.splits === 1) {
     const bindings = [...rowBindings(call), ...bindResults(results, whole)];
-    run(backend, {kernel: 'forward', problem, bindings, small: tensors});
+    run(backend, {kernel: 'forward', problem, seed, bindings, small: tensors});
     return results;
   }
   const parts = newResults(backend, problem, [split.splits], ' of the split keys');
-  const splitStrides = {
-    output: util.sizeFromShape(results.output.shape), rows: util.sizeFromShape(results.lse.shape),
-  };
   run(backend, {
-    kernel: 'forward', problem, small: tensors, split, splitStrides, features: {split: true},
+    kernel: 'forward', problem, seed, small: tensors, features: {split: true},
     bindings: [...rowBindings(call), ...bindResults(parts, {})],
   });
   run(backend, {
-    kernel: 'merge_splits', problem, small: tensors, split, splitStrides,
+    kernel: 'merge_splits', problem, seed, small: tensors,
     bindings: [
       {binding: SLOT.savedOutput, tensor: parts.output},
       {binding: 11, tensor: parts.lse},
@@ -189,7 +113,7 @@ function gradientShape(name: WantedGradient, {tensors, problem}: KernelCall<Grad
 function keyGradients(
     backend: Backend, task: Omit<Run, 'kernel'>, keys: TensorInfo|undefined, values: TensorInfo|undefined) {
   const isShared = keys === values || !keys || !values;
-  const mostBuffers = backend.device.limits.maxStorageBuffersPerShaderStage;
+  const mostBuffers = limitsOf(backend.device).maxStorageBuffersPerShaderStage;
   if (keys && values && task.bindings.length + (isShared ? 1 : 2) > mostBuffers) {
     keyGradients(backend, task, keys, undefined);
     keyGradients(backend, task, undefined, values);
@@ -209,7 +133,7 @@ function keyGradients(
 function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): TensorInfo[] {
   const {wanted} = attrs as unknown as GradAttrs;
   const call = kernelCall(inputs, attrs as unknown as GradAttrs);
-  const {tensors, problem} = call;
+  const {tensors, problem, seed} = call;
   const {output, lse, lseTail, dOutput, dLse} = tensors;
   checkDevice(backend.device);
   if (isEmpty(problem)) {
@@ -221,7 +145,7 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
   }
   const statistics = newTensor(backend, 'the row statistics', [...lseShape(problem), 4]);
   run(backend, {
-    kernel: 'row_statistics', problem, small: tensors, features: {hasLseGradient: dLse !== undefined},
+    kernel: 'row_statistics', problem, seed, small: tensors, features: {hasLseGradient: dLse !== undefined},
     bindings: [
       {binding: SLOT.savedOutput, tensor: output!, operand: 'output'},
       {binding: SLOT.dOutput, tensor: dOutput!, operand: 'output'},
@@ -232,7 +156,7 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
     ],
   });
   const task = {
-    problem, small: tensors,
+    problem, seed, small: tensors,
     bindings: [
       ...rowBindings(call as Call),
       {binding: SLOT.dOutput, tensor: dOutput!, operand: 'output'},
@@ -268,7 +192,7 @@ function appendKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): T
   checkDevice(backend.device);
   if (util.sizeFromShape(newK.shape) > 0) {
     run(backend, {
-      kernel: 'cache_append', problem, small: tensors,
+      kernel: 'cache_append', problem, seed: 0, small: tensors,
       bindings: [
         {binding: SLOT.q, tensor: newK, operand: 'q'},
         {binding: SLOT.dOutput, tensor: newV, operand: 'output'},

@@ -21,7 +21,15 @@ export interface SplitStrides {
   readonly rows: number;
 }
 
-/** The uniform block of a dispatch over a window, laid out as `Params`. */
+/** Where `seed_low` lies in `Params`, in words. */
+const SEED = VIEWS.length * 4 + 28;
+
+/** Writes the seed of a call into a block that {@link packParams} made. */
+export function writeSeed(params: ArrayBuffer, seed: number): void {
+  new Uint32Array(params).set(philoxKey(seed), SEED);
+}
+
+/** The uniform block of a dispatch over a window, laid out as `Params`, with a seed of 0. */
 export function packParams(
     kernel: KernelName, problem: Problem, window: Window, limits: DeviceLimits, places: TablePlaces,
     split: Split, splitStrides: SplitStrides): ArrayBuffer {
@@ -57,7 +65,7 @@ export function packParams(
       resumes(kernel, problem, window) ? 1 : 0);
   putFloats(problem.softmaxScale, problem.softcap, 1 / (1 - problem.dropoutP));
   put(
-      dropoutThreshold(problem.dropoutP), ...philoxKey(problem.seed), places.slopes, places.slopesBatch, places.sinks,
+      dropoutThreshold(problem.dropoutP), 0, 0, places.slopes, places.slopesBatch, places.sinks,
       places.sequences, problem.keyBatches, problem.pageSize,
       problem.pageSize > 0 ? keyLength / problem.pageSize : 0,
       split.splits, split.keys, splitStrides.output, splitStrides.rows);

@@ -1,70 +1,78 @@
+import {isLasting, lseShape, rowShape} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
 
-import {capabilitiesOf} from './capabilities.js';
-import type {DeviceLimits} from './capabilities.js';
 import {forcedPlan, planKind} from './choose.js';
 import {printPlan} from './debug.js';
-import {kept, pipelineOf} from './device.js';
+import {capabilitiesOf, pipelineOf, prepared} from './device.js';
 import {packParams} from './params.js';
-import type {SplitStrides} from './params.js';
 import {grid, makePlan, makeSplit, workgroupCount} from './plan.js';
-import type {Features, KernelName, Plan, Split} from './plan.js';
-import {tablePlaces} from './table.js';
+import type {Features, KernelName, Split} from './plan.js';
+import {tableLayout, tablePlaces} from './table.js';
+import type {TableLayout} from './table.js';
 import {headsPerKey, makeWindows, operandsOf, rangeOf} from './windows.js';
-import type {OperandName, Range, Window} from './windows.js';
+import type {OperandName, Range} from './windows.js';
+
+/** Features that do not follow from the problem. */
+const VARIANTS = [
+  'split', 'hasLseGradient', 'wantKeys', 'wantValues', 'sharedResult', 'overQueries', 'overKeys',
+] as const satisfies ReadonlyArray<keyof Features>;
 
 /** One kernel on one problem, whatever its tensors. */
 export interface Task {
   readonly kernel: KernelName;
   readonly problem: Problem;
-  readonly features?: Partial<Features>;
-  readonly split?: Split;
-  readonly splitStrides?: SplitStrides;
+  readonly features?: Partial<Pick<Features, typeof VARIANTS[number]>>;
 }
 
 /** One dispatch of it. */
 export interface PreparedPart {
-  readonly window: Window;
-  /** The uniform block: a buffer that stays as it is, or its contents where they change from call to call. */
+  /** Different for every part there is. */
+  readonly id: number;
+  /** The uniform block: a buffer that stays as it is, or its contents where a call has to bring a buffer. */
   readonly params: GPUBuffer|ArrayBuffer;
   readonly workgroups: readonly [number, number];
   readonly ranges: {readonly [name in OperandName]?: Range};
+  readonly table?: TableLayout;
 }
 
 /** All that a call of a kernel needs beside its tensors. */
 export interface Prepared {
-  readonly plan: Plan;
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
   readonly parts: readonly PreparedPart[];
 }
 
 const WHOLE: Split = {splits: 1, keys: 0};
+const product = (shape: readonly number[]): number => shape.reduce((size, n) => size * n, 1);
 
-function make(device: GPUDevice, task: Task, keepsParams: boolean): Prepared {
-  const {kernel, problem, split = WHOLE, splitStrides = {output: 0, rows: 0}} = task;
+let partsMade = 0;
+
+function make(device: GPUDevice, {kernel, problem, features = {}}: Task): Prepared {
   const capabilities = capabilitiesOf(device);
   const {limits} = capabilities;
   const windows = makeWindows(kernel, problem, limits);
   const {kind, why} = planKind(kernel, problem, capabilities);
   const most = Math.max(...windows.map(({batches}) => batches));
-  const plan = makePlan(kernel, problem, capabilities, task.features, most, kind);
+  const plan = makePlan(kernel, problem, capabilities, features, most, kind);
   printPlan(plan, problem, why);
   const pipeline = pipelineOf(device, plan);
   const operands = operandsOf(kernel, problem);
+  const split = plan.split || kernel === 'merge_splits' ? splitOf(device, problem) : WHOLE;
+  const splitStrides = {output: product(rowShape(problem, 'output')), rows: product(lseShape(problem))};
   const parts = windows.map((window): PreparedPart => {
     const params =
         packParams(kernel, problem, window, limits, tablePlaces(kernel, problem, window), split, splitStrides);
     const splits = plan.split ? split.splits : 1;
     return {
-      window,
-      params: keepsParams ? fixedBuffer(device, params) : params,
+      id: partsMade++,
+      params: isLasting(problem) && problem.dropoutP === 0 ? fixedBuffer(device, params) : params,
       workgroups: grid(splits * workgroupCount(plan, problem, window, headsPerKey(problem, window)), limits),
       ranges: Object.fromEntries(operands.map(
           operand => [operand.name, rangeOf(operand, problem, window, limits)])),
+      table: tableLayout(plan, problem, window),
     };
   });
-  return {plan, pipeline, layout: pipeline.getBindGroupLayout(0), parts};
+  return {pipeline, layout: pipeline.getBindGroupLayout(0), parts};
 }
 
 function fixedBuffer(device: GPUDevice, contents: ArrayBuffer): GPUBuffer {
@@ -74,45 +82,29 @@ function fixedBuffer(device: GPUDevice, contents: ArrayBuffer): GPUBuffer {
   return buffer;
 }
 
-const problemKeys = new WeakMap<Problem, string>();
-
-/** A problem, and what tests change on a device that stays the same (limits, the kind of plan), in one string. */
-function keyOf(problem: Problem, limits: DeviceLimits): string {
-  let key = problemKeys.get(problem);
-  if (key === undefined) {
-    key = JSON.stringify(problem);
-    problemKeys.set(problem, key);
-  }
-  return `${key} ${limits.maxComputeWorkgroupStorageSize} ${limits.maxComputeInvocationsPerWorkgroup} ` +
-      `${limits.maxComputeWorkgroupsPerDimension} ${limits.maxStorageBufferBindingSize} ${forcedPlan() ?? ''}`;
-}
-
-/** Dropout seeds and the offsets of end-to-end sequences are new with every call: nothing is kept of those problems. */
-const isKept = (problem: Problem): boolean => problem.dropoutP === 0 && problem.queryOffsets === undefined;
-
 /**
  * Plan, pipeline, windows and uniform blocks of a task: made once for a problem and kept, since a model calls the same
  * few over and over.
  */
 export function prepare(device: GPUDevice, task: Task): Prepared {
-  const {kernel, problem, features, split, splitStrides} = task;
-  if (!isKept(problem)) {
-    return make(device, task, false);
+  const {kernel, problem, features} = task;
+  let key = `${kernel} ${forcedPlan() ?? ''}`;
+  if (features) {
+    for (const name of VARIANTS) {
+      key += features[name] ? 1 : 0;
+    }
   }
-  const key = `${kernel} ${JSON.stringify([features, split, splitStrides])} ${keyOf(problem, device.limits)}`;
-  return kept(device, key, () => make(device, task, true));
+  return prepared(device, problem, key, () => make(device, task));
 }
 
 /** How the keys of a forward pass are split: not at all where a device limit cuts the problem into windows already. */
 export function splitOf(device: GPUDevice, problem: Problem): Split {
-  const capabilities = capabilitiesOf(device);
-  const {limits} = capabilities;
-  const split = () => {
-    if (makeWindows('forward', problem, limits).length > 1) {
+  return prepared(device, problem, `split ${forcedPlan() ?? ''}`, () => {
+    const capabilities = capabilitiesOf(device);
+    if (makeWindows('forward', problem, capabilities.limits).length > 1) {
       return WHOLE;
     }
     const {kind} = planKind('forward', problem, capabilities);
     return makeSplit(makePlan('forward', problem, capabilities, {}, problem.batch, kind), problem);
-  };
-  return isKept(problem) ? kept(device, `split ${keyOf(problem, limits)}`, split) : split();
+  });
 }

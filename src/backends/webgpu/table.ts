@@ -35,30 +35,41 @@ export function tablePlaces(kernel: KernelName, problem: Problem, {batches}: Win
 
 /** A stretch of a tensor's words and where it goes in the table. */
 interface Piece {
-  readonly tensor: TensorInfo;
+  readonly tensor: keyof TableTensors;
   readonly from: number;
   readonly to: number;
   readonly words: number;
 }
 
-function pieces(kernel: KernelName, problem: Problem, window: Window, tensors: TableTensors): Piece[] {
-  const places = tablePlaces(kernel, problem, window);
-  const parts = tableParts(kernel, problem);
-  const {batchFirst, batches} = window;
-  const list: Piece[] = [];
-  const add = (tensor: TensorInfo|undefined, from: number, to: number, words: number) => {
-    if (words > 0) {
-      list.push({tensor: tensor!, from, to, words});
-    }
-  };
-  add(tensors.alibiSlopes, batchFirst * places.slopesBatch, 0, parts.slopes + batches * places.slopesBatch);
-  add(tensors.sinks, 0, places.sinks, parts.sinks);
-  add(tensors.sequences, batchFirst * SEQUENCE_FIELDS, places.sequences,
-      batches * (parts.perBatch - places.slopesBatch));
-  return list;
+/** What the table of a window holds. */
+export interface TableLayout {
+  readonly bytes: number;
+  readonly pieces: readonly Piece[];
 }
 
-/** What must be in a uniform buffer before a kernel runs. */
+/** The table of a window, or undefined where its kernel needs none. */
+export function tableLayout(plan: Plan, problem: Problem, window: Window): TableLayout|undefined {
+  const {kernel} = plan;
+  const {batchFirst, batches} = window;
+  if (tableWords(kernel, problem, batches) === 0) {
+    return undefined;
+  }
+  const places = tablePlaces(kernel, problem, window);
+  const {slopes, sinks, perBatch} = tableParts(kernel, problem);
+  const pieces: Piece[] = [
+    {
+      tensor: 'alibiSlopes', from: batchFirst * places.slopesBatch, to: 0, words: slopes + batches * places.slopesBatch,
+    },
+    {tensor: 'sinks', from: 0, to: places.sinks, words: sinks},
+    {
+      tensor: 'sequences', from: batchFirst * SEQUENCE_FIELDS, to: places.sequences,
+      words: batches * (perBatch - places.slopesBatch),
+    },
+  ];
+  return {bytes: 16 * plan.tableVec4, pieces: pieces.filter(({words}) => words > 0)};
+}
+
+/** A table in a uniform buffer of the pool. */
 export interface Table {
   readonly buffer: GPUBuffer;
   /** Tensors that are copied from on the device. */
@@ -66,22 +77,18 @@ export interface Table {
 }
 
 /**
- * The table of a window, or undefined where its kernel needs none. Values that the host has are written from there;
- * others are copied on the device, in order with what tfjs has recorded.
+ * Fills a table. Values that the host has are written from there; others are copied on the device, in order with what
+ * tfjs has recorded.
  */
-export function makeTable(
-    backend: Backend, plan: Plan, problem: Problem, window: Window, tensors: TableTensors): Table|undefined {
-  if (tableWords(plan.kernel, problem, window.batches) === 0) {
-    return undefined;
-  }
-  const bytes = 16 * plan.tableVec4;
+export function makeTable(backend: Backend, {bytes, pieces}: TableLayout, tensors: TableTensors): Table {
   const buffer = backend.bufferManager.acquireBuffer(bytes, GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
   const host = new ArrayBuffer(bytes);
   const onDevice: Piece[] = [];
-  for (const piece of pieces(plan.kernel, problem, window, tensors)) {
-    const {values} = backend.tensorMap.get(piece.tensor.dataId as DataId);
+  for (const piece of pieces) {
+    const {dataId, dtype} = tensors[piece.tensor]!;
+    const {values} = backend.tensorMap.get(dataId as DataId);
     if (values) {
-      const words = piece.tensor.dtype === 'int32' ? new Int32Array(host) : new Float32Array(host);
+      const words = dtype === 'int32' ? new Int32Array(host) : new Float32Array(host);
       words.set((values as Float32Array).subarray(piece.from, piece.from + piece.words), piece.to);
     } else {
       onDevice.push(piece);
@@ -92,8 +99,9 @@ export function makeTable(
     backend.ensureCommandEncoderReady();
     backend.endComputePassEncoder();
     for (const {tensor, from, to, words} of onDevice) {
-      backend.commandEncoder!.copyBufferToBuffer(bufferOf(backend, tensor), 4 * from, buffer, 4 * to, 4 * words);
+      const source = bufferOf(backend, tensors[tensor]!);
+      backend.commandEncoder!.copyBufferToBuffer(source, 4 * from, buffer, 4 * to, 4 * words);
     }
   }
-  return {buffer, tensors: onDevice.map(({tensor}) => tensor)};
+  return {buffer, tensors: onDevice.map(({tensor}) => tensors[tensor]!)};
 }

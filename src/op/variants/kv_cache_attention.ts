@@ -6,7 +6,7 @@ import type {Input} from '../attend.js';
 import type {AttentionWithLse} from '../flash_attention.js';
 import {booleanOption, checkOptionNames, COMMON_OPTIONS, invalid, resolveOptions} from '../options.js';
 import type {CommonOptions} from '../options.js';
-import {makeProblem} from '../problem.js';
+import {problemOf} from '../problem.js';
 import type {CallOptions} from '../problem.js';
 import {integersPerBatch, ownBatches, sequencesTensor} from '../sequences.js';
 import type {Column} from '../sequences.js';
@@ -175,7 +175,7 @@ export function attendOverCache(
   // All is checked before anything is written.
   const tensors = optionTensors(options);
   const call: CallOptions = {...resolved, cache: true, splits: splits === 0 ? undefined : splits};
-  makeProblem({q: query, k: keys, v: values, ...tensors, blockTable}, call);
+  problemOf({q: query, k: keys, v: values, ...tensors, blockTable}, call);
   const rotated = rotate(query, rows, before, options, resolved.windowLeft >= 0 || resolved.windowRight >= 0);
   if (rotated.rows) {
     const sequences = sequencesTensor(batch, [0, added, before, added, batches]);

@@ -1,0 +1,102 @@
+import {env, util} from '@tensorflow/tfjs-core';
+import type {TensorInfo} from '@tensorflow/tfjs-core';
+
+import {isLasting} from '../../op/problem.js';
+
+import {bufferId, bufferOf, isExternal, record, uniformBuffer} from './backend.js';
+import type {Backend} from './backend.js';
+import {bindGroupOf, checkSize, limitsOf} from './device.js';
+import {writeSeed} from './params.js';
+import {prepare} from './prepare.js';
+import type {PreparedPart, Task} from './prepare.js';
+import {makeTable} from './table.js';
+import type {TableTensors} from './table.js';
+import type {OperandName} from './windows.js';
+
+/** A tensor bound to a kernel: @binding number in kernels/wgsl, and how its elements are laid out. */
+export interface Binding {
+  readonly binding: number;
+  readonly tensor: TensorInfo;
+  /** Its place in the problem; none where the whole tensor is bound as it is. */
+  readonly operand?: OperandName;
+}
+
+/** @binding numbers in kernels/wgsl. */
+export const SLOT = {
+  q: 1, k: 2, v: 3, dOutput: 4, savedOutput: 5, result0: 6, result1: 7, mask: 8, bias: 13, blockTable: 14,
+  biasGradient: 14, table: 15,
+} as const;
+
+/** What one kernel runs on. */
+export interface Run extends Task {
+  readonly bindings: readonly Binding[];
+  readonly small: TableTensors;
+  readonly seed: number;
+}
+
+function parameters(backend: Backend, {params}: PreparedPart, seed: number, uniforms: GPUBuffer[]): GPUBuffer {
+  if (!(params instanceof ArrayBuffer)) {
+    return params;
+  }
+  writeSeed(params, seed);
+  const buffer = uniformBuffer(backend, params);
+  uniforms.push(buffer);
+  return buffer;
+}
+
+/** Runs one kernel over all windows of the problem. */
+export function run(backend: Backend, task: Run): void {
+  const {kernel, problem, bindings, small, seed} = task;
+  const {device} = backend;
+  const {pipeline, layout, parts} = prepare(device, task);
+  const tensors = bindings.map(({tensor}) => tensor);
+  const buffers = tensors.map(tensor => bufferOf(backend, tensor));
+  // A buffer of the caller's own may be waiting for the garbage collector: nothing of ours holds on to it.
+  const keepsGroups = isLasting(problem) && !tensors.some(tensor => isExternal(backend, tensor));
+  const submitAfter = env().getNumber('WEBGPU_DEFERRED_SUBMIT_BATCH_SIZE');
+  for (const part of parts) {
+    const uniforms: GPUBuffer[] = [];
+    const params = parameters(backend, part, seed, uniforms);
+    const table = part.table && makeTable(backend, part.table, small);
+    if (table) {
+      uniforms.push(table.buffer);
+    }
+    const makeBindGroup = () => {
+      const entries: GPUBindGroupEntry[] = [{binding: 0, resource: {buffer: params}}];
+      bindings.forEach(({binding, operand}, n) => {
+        const range = operand && part.ranges[operand];
+        entries.push({binding, resource: {buffer: buffers[n], offset: range?.offset, size: range?.size}});
+      });
+      if (table) {
+        entries.push({binding: SLOT.table, resource: {buffer: table.buffer}});
+      }
+      return device.createBindGroup({layout, entries});
+    };
+    let key = String(part.id);
+    for (const buffer of [...uniforms, ...buffers]) {
+      key += `,${bufferId(buffer)}`;
+    }
+    record(
+        backend, {
+          name: `FlashAttention ${kernel}`,
+          pipeline,
+          bindGroup: keepsGroups ? bindGroupOf(device, key, makeBindGroup) : makeBindGroup(),
+          workgroups: part.workgroups,
+          tensors: table ? [...tensors, ...table.tensors] : tensors,
+          uniforms,
+        },
+        submitAfter);
+  }
+}
+
+/** A tensor without contents, its buffer allocated. */
+export function newTensor(backend: Backend, name: string, shape: number[]): TensorInfo {
+  checkSize(limitsOf(backend.device), name, 4 * util.sizeFromShape(shape));
+  const tensor = backend.makeTensorInfo(shape, 'float32');
+  backend.uploadToGPU(tensor.dataId);
+  return tensor;
+}
+
+export function filledTensor(backend: Backend, shape: number[], value: number): TensorInfo {
+  return backend.makeTensorInfo(shape, 'float32', new Float32Array(util.sizeFromShape(shape)).fill(value));
+}
