@@ -11,10 +11,8 @@ fn is_seen(ids: HeadIds, query_0: u32, key_0: u32) -> bool {
   }
   workgroupBarrier();
   var any_seen = false;
-  for (var i = 0u; i < ROWS; i++) {
-    for (var c = 0u; c < 4u; c++) {
-      any_seen = any_seen || sees(ids, query_0 + query_row(i), key_0 + 4u * tx + c);
-    }
+  for (var n = thread; n < BLOCK_QUERIES * BLOCK_KEYS; n += THREADS) {
+    any_seen = any_seen || sees(ids, query_0 + n / BLOCK_KEYS, key_0 + n % BLOCK_KEYS);
   }
   if (any_seen) {
     atomicStore(&seen_by_any, 1u);

@@ -1,4 +1,4 @@
-import {extensionsOf} from '../../src/backends/webgpu/capabilities.js';
+import {extensionsOf, noteAdapter} from '../../src/backends/webgpu/capabilities.js';
 
 /** As much of a GPUDevice as is looked at. */
 function device(features: string[], adapterInfo?: object): GPUDevice {

@@ -1,0 +1,1 @@
+fn is_for_this_kernel() -> bool { return true; }

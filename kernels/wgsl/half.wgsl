@@ -1,0 +1,48 @@
+// q, k, v and dO as f16 for subgroup matrices: [B,H,rows,D'] in vec4u of eight halves, D' the head size rounded up with
+// zeros. Rows past a sequence's end are 0, and there are enough of them for any tile that begins before it. Sequences that
+// lie end to end stay so ([H,rows,D']); a cache is unpacked into the sequences' own order.
+//
+// `largest` holds the bits of the largest |element| of q, k, v, dO and dLSE. A tensor whose elements f16 could not hold
+// well is divided by a power of two. One that holds an infinity or a NaN makes the call run by the kernels that multiply
+// pair by pair (finite.wgsl), so that it reaches only what sees it.
+
+const Q = 0u;
+const K = 1u;
+const V = 2u;
+const D_OUTPUT = 3u;
+const D_LSE = 4u;
+
+fn half_rows(length: u32, total: u32) -> u32 {
+  return (select(length, total, END_TO_END) + 255u) / 128u * 128u;
+}
+
+fn half_query_row(ids: HeadIds, query: u32) -> u32 {
+  let rows = half_rows(params.queries, params.query_total);
+  if (END_TO_END) {
+    return ids.head * rows + ids.query_first + query;
+  }
+  return (ids.batch * params.heads + ids.head) * rows + query;
+}
+
+fn half_key_row(ids: HeadIds, key: u32) -> u32 {
+  let rows = half_rows(params.keys, params.key_total);
+  if (END_TO_END) {
+    return ids.key_head * rows + ids.key_first + key;
+  }
+  return (ids.batch * (params.heads / params.heads_per_key) + ids.key_head) * rows + key;
+}
+
+// An exponent above that of the number with these bits (a positive float): |x| < 2^e.
+fn exponent_above(bits: u32) -> i32 {
+  return i32(bits >> 23u) - 126;
+}
+
+// The power of two that a tensor is divided by: none while its largest element lies between 2^-6 and 2^14.
+fn half_exponent(bits: u32) -> i32 {
+  let exponent = exponent_above(bits);
+  return select(max(exponent - 8, -100), 0, bits == 0u || exponent > -6 && exponent <= 14);
+}
+
+fn power_of_two(exponent: i32) -> f32 {
+  return bitcast<f32>(u32(clamp(exponent, -126, 127) + 127) << 23u);
+}

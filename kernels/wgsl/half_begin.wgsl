@@ -1,0 +1,10 @@
+// Before to_half: nothing has been seen yet. (Buffers that tfjs hands out hold what was in them.)
+
+@group(0) @binding(16) var<storage, read_write> largest: array<u32>;
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(local_invocation_index) index: u32) {
+  if (index < arrayLength(&largest)) {
+    largest[index] = 0u;
+  }
+}

@@ -1,0 +1,159 @@
+// Writes q, k, v and, in the backward pass, dO as f16 (half.wgsl), and notes their largest elements. It runs twice: most
+// tensors are right after the first pass, which takes them as they are; AGAIN divides those by a power of two that need it.
+
+@group(0) @binding(16) var<storage, read_write> largest: array<atomic<u32>>;     // of q, k, v, dO, dLSE
+@group(0) @binding(17) var<storage, read_write> half_q: array<vec4u>;
+@group(0) @binding(18) var<storage, read_write> half_k: array<vec4u>;
+@group(0) @binding(19) var<storage, read_write> half_v: array<vec4u>;
+
+var<workgroup> largest_here: atomic<u32>;
+var<workgroup> largest_d_lse_here: atomic<u32>;
+
+// Eight halves a thread and step.
+const STEPS = 4u;
+
+fn bits_of_largest(value: vec4f) -> u32 {
+  let bits = bitcast<vec4u>(value) & vec4u(0x7fffffffu);
+  return max(max(bits.x, bits.y), max(bits.z, bits.w));
+}
+
+fn groups_of(vectors: u32) -> u32 {
+  return (vectors + THREADS * STEPS - 1u) / (THREADS * STEPS);
+}
+
+struct Source {
+  at: u32,
+  valid: bool,
+}
+
+// Row `row` of those that a head of q or dO (of k or v) has as halves.
+fn query_source(view: View, batch: u32, head: u32, row: u32) -> Source {
+  if (END_TO_END) {
+    return Source(view.base + row * view.row + head * view.head, row < params.query_total);
+  }
+  let ids = head_ids(batch, head);
+  return Source(query_at(view, ids, min(row, max(ids.queries, 1u) - 1u)), row < ids.queries);
+}
+
+fn key_source(view: View, batch: u32, key_head: u32, row: u32) -> Source {
+  if (END_TO_END) {
+    return Source(view.base + row * view.row + key_head * view.head, row < params.key_total);
+  }
+  let ids = head_ids(batch, key_head * params.heads_per_key);
+  return Source(key_at(view, ids, min(row, max(ids.keys, 1u) - 1u)), row < ids.keys);
+}
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) index: u32) {
+  let query_rows = half_rows(params.queries, params.query_total);
+  let key_rows = half_rows(params.keys, params.key_total);
+  let key_heads = params.heads / params.heads_per_key;
+  let batches = select(params.batches, 1u, END_TO_END);
+  let sizes = vec4u(
+      batches * params.heads * query_rows * HEAD_VEC8, batches * key_heads * key_rows * HEAD_VEC8,
+      batches * key_heads * key_rows * VALUE_VEC8, batches * params.heads * query_rows * VALUE_VEC8);
+  var group = group_id.x + group_id.y * groups.x;
+  var tensor = 0u;
+  while (tensor < D_OUTPUT && group >= groups_of(sizes[tensor])) {
+    group -= groups_of(sizes[tensor]);
+    tensor++;
+  }
+  let is_query = tensor == Q || tensor == D_OUTPUT;
+  let rows = select(key_rows, query_rows, is_query);
+  let heads = select(key_heads, params.heads, is_query);
+  let vectors = select(VALUE_VEC8, HEAD_VEC8, tensor == Q || tensor == K);
+  var end = sizes[tensor];
+  if (tensor == D_OUTPUT && !HAS_D_OUTPUT) {
+    end = 0u;
+  }
+  var divide = 1.0;
+  if (AGAIN) {
+    let exponent = half_exponent(atomicLoad(&largest[tensor]));
+    end = select(end, 0u, exponent == 0);
+    divide = power_of_two(-exponent);
+  }
+
+  var most = 0u;
+  var most_d_lse = 0u;
+  for (var step = 0u; step < STEPS; step++) {
+    let n = (group * STEPS + step) * THREADS + index;
+    if (n < end) {
+      let d8 = n % vectors;
+      let row = n / vectors % rows;
+      let head = n / vectors / rows % heads;
+      let batch = n / vectors / rows / heads;
+      var low = vec4f();
+      var high = vec4f();
+      var source: Source;
+      switch tensor {
+        case Q: {
+          source = query_source(params.q, batch, head, row);
+          low = q_vec4(source, 2u * d8);
+          high = q_vec4(source, 2u * d8 + 1u);
+        }
+        case K: {
+          source = key_source(params.k, batch, head, row);
+          low = k_vec4(source, 2u * d8);
+          high = k_vec4(source, 2u * d8 + 1u);
+        }
+        case V: {
+          source = key_source(params.v, batch, head, row);
+          low = v_vec4(source, 2u * d8);
+          high = v_vec4(source, 2u * d8 + 1u);
+        }
+        default: {
+          source = query_source(params.output, batch, head, row);
+          low = d_output_vec4(source, 2u * d8);
+          high = d_output_vec4(source, 2u * d8 + 1u);
+          if (HAS_LSE_GRADIENT && d8 == 0u && source.valid) {
+            let row_at = query_source(params.rows, batch, head, row).at;
+            most_d_lse = max(most_d_lse, d_lse_bits(row_at) & 0x7fffffffu);
+          }
+        }
+      }
+      most = max(most, max(bits_of_largest(low), bits_of_largest(high)));
+      low *= divide;
+      high *= divide;
+      let halves = vec4u(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
+      switch tensor {
+        case Q: { half_q[n] = halves; }
+        case K: { half_k[n] = halves; }
+        case V: { half_v[n] = halves; }
+        default: { store_half_d_output(n, halves); }
+      }
+    }
+  }
+
+  if (!AGAIN) {
+    atomicMax(&largest_here, most);
+    atomicMax(&largest_d_lse_here, most_d_lse);
+    workgroupBarrier();
+    if (index == 0u) {
+      atomicMax(&largest[tensor], atomicLoad(&largest_here));
+      atomicMax(&largest[D_LSE], atomicLoad(&largest_d_lse_here));
+    }
+  }
+}
+
+fn q_vec4(source: Source, d4: u32) -> vec4f {
+  if (!source.valid || d4 >= HEAD_VEC4) {
+    return vec4f();
+  }
+  return load_q(source.at, d4);
+}
+
+fn k_vec4(source: Source, d4: u32) -> vec4f {
+  if (!source.valid || d4 >= HEAD_VEC4) {
+    return vec4f();
+  }
+  return load_k(source.at, d4);
+}
+
+fn v_vec4(source: Source, d4: u32) -> vec4f {
+  if (!source.valid || d4 >= VALUE_VEC4) {
+    return vec4f();
+  }
+  return load_v(source.at, d4);
+}

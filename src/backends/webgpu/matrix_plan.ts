@@ -1,0 +1,158 @@
+import type {Problem} from '../../op/problem.js';
+
+import type {Capabilities, DeviceLimits, MatrixShape} from './capabilities.js';
+import type {KernelName} from './plan.js';
+
+/** How a workgroup is blocked for subgroup matrices (kernels/wgsl/matrix.wgsl). */
+export interface MatrixBlocking extends MatrixShape {
+  /** Lanes of a subgroup. */
+  readonly lanes: number;
+  /** Subgroups of a workgroup: each owns a strip of M rows of the result. */
+  readonly subgroups: number;
+  /** Rows of the tiles that all subgroups read. */
+  readonly blockRows: number;
+}
+
+/** The part of a plan that the sizes derive from. */
+interface MatrixPlan {
+  readonly kernel: KernelName;
+  readonly headSize: number;
+  readonly valueSize: number;
+  readonly mask: boolean;
+  readonly matrix: MatrixBlocking;
+}
+
+const roundUp = (n: number, multiple: number) => Math.ceil(n / multiple) * multiple;
+
+/** Head sizes are padded to this: to whole subgroup matrices, and to the eight halves of a vec4u. */
+const padding = ({N, K}: MatrixShape) => Math.max(8, N, K);
+
+/** Constants of kernels/wgsl/half.wgsl and matrix*.wgsl that follow from a plan. */
+export function deriveMatrix({kernel, headSize, valueSize, matrix}: MatrixPlan) {
+  const {M, N, K, lanes, subgroups, blockRows} = matrix;
+  const threads = lanes * subgroups;
+  const headPad = roundUp(headSize, padding(matrix));
+  const valuePad = roundUp(valueSize, padding(matrix));
+  const stripsAreKeys = kernel === 'backward_dkv';
+  const lanesPerRow = lanes / M;
+  const headLoads = blockRows * headPad / 8;
+  const valueLoads = blockRows * valuePad / 8;
+  // 8 floats of padding keep rows of a stored matrix in different banks; a lane that takes a whole row of 16 floats
+  // wants 4.
+  const sumsStride = stripsAreKeys ? (M + 4) / 4 : (blockRows + 8) / 4;
+  const rowsOfSums = stripsAreKeys ? 2 * blockRows : kernel === 'backward_dq' ? 2 * M : M;
+  return {
+    threads, matrixM: M, matrixN: N, matrixK: K, lanes, subgroups, blockRows,
+    blockQueries: stripsAreKeys ? blockRows : M * subgroups,
+    blockKeys: stripsAreKeys ? M * subgroups : blockRows,
+    headVec4: Math.ceil(headSize / 4), valueVec4: Math.ceil(valueSize / 4),
+    headVec8: headPad / 8, valueVec8: valuePad / 8,
+    // In vec4s of halves; 8 more than the row, so that eight rows lie in different banks.
+    headStride: (headPad + 8) / 4, valueStride: (valuePad + 8) / 4,
+    headTrips: Math.ceil(headLoads / threads), valueTrips: Math.ceil(valueLoads / threads),
+    headExact: headLoads % threads === 0, valueExact: valueLoads % threads === 0,
+    headSteps: headPad / K, valueSteps: valuePad / K, headColumns: headPad / N, valueColumns: valuePad / N,
+    sumsStride, sumsLength: subgroups * rowsOfSums * sumsStride,
+    weightsStride: (blockRows + 8) / 4, lanesPerRow, rowVec4: blockRows / 4 / lanesPerRow,
+    columnVec4: N / 4 / lanesPerRow,
+    queryTrips: Math.ceil(blockRows / lanes), queriesExact: blockRows % lanes === 0, blockTrips: M * N / 4 / lanes,
+  };
+}
+
+/** Bytes of workgroup memory, term by term. */
+export function matrixMemory(plan: MatrixPlan): Array<{name: string, bytes: number}> {
+  const {blockRows, headStride, valueStride, sumsLength, weightsStride, subgroups, matrixM} = deriveMatrix(plan);
+  const hiddenTiles = [{name: 'seen_by_any', bytes: 16}, {name: 'tile_is_seen', bytes: 16}];
+  return [
+    {name: 'head_tile', bytes: 8 * blockRows * headStride},
+    {name: 'value_tile', bytes: 8 * blockRows * valueStride},
+    {name: 'sums', bytes: 16 * sumsLength},
+    ...plan.kernel === 'backward_dkv' ? [] : [{name: 'weights', bytes: 8 * subgroups * matrixM * weightsStride}],
+    ...plan.kernel === 'forward' ? [{name: 'too_large', bytes: 16}] : [],
+    ...plan.mask ? hiddenTiles : [],
+  ];
+}
+
+/**
+ * The product of subgroup matrices that the kernels take: the largest that the device lists, if it has one whose rows
+ * come out even with its lanes.
+ */
+export function matrixShape({matrix, subgroups}: Capabilities): MatrixShape|undefined {
+  const lanes = subgroups?.max ?? 0;
+  return matrix
+      .filter(({M, N, K}) => lanes > 0 && lanes % M === 0 && M % 8 === 0 && N % (4 * lanes / M) === 0 && N <= 16 && K <= 16)
+      .sort((a, b) => b.M * b.N * b.K - a.M * a.N * a.K)[0];
+}
+
+/** [subgroups, blockRows] in order of preference: measured on an H100 (benchmarks/NOTES.md); the rest for less memory. */
+function shapesOf(kernel: KernelName, width: number): Array<[number, number]> {
+  const less: Array<[number, number]> = [[4, 32], [2, 32], [4, 16], [2, 16], [1, 16]];
+  return kernel === 'forward' && width > 64 ? [[8, 32], ...less] : less;
+}
+
+/** The preferred blocking that fits the device; undefined where none does. */
+export function matrixBlocking(
+    plan: Omit<MatrixPlan, 'matrix'>, capabilities: Capabilities): MatrixBlocking|undefined {
+  const shape = matrixShape(capabilities);
+  const {limits} = capabilities;
+  if (!shape) {
+    return undefined;
+  }
+  const lanes = capabilities.subgroups!.max;
+  for (const [subgroups, blockRows] of shapesOf(plan.kernel, Math.max(plan.headSize, plan.valueSize))) {
+    const matrix = {...shape, lanes, subgroups, blockRows};
+    const bytes = matrixMemory({...plan, matrix}).reduce((sum, term) => sum + term.bytes, 0);
+    if (lanes * subgroups <= limits.maxComputeInvocationsPerWorkgroup && fitsMemory(bytes, limits)) {
+      return matrix;
+    }
+  }
+  return undefined;
+}
+
+const fitsMemory = (bytes: number, limits: DeviceLimits) => bytes <= limits.maxComputeWorkgroupStorageSize;
+
+/** Rows that a head has as halves: enough for any tile that begins within them. */
+const halfRows = (rows: number) => Math.floor((rows + 255) / 128) * 128;
+
+export type HalfName = 'q'|'k'|'v'|'dOutput';
+
+/** Shape of q, k, v or dO as halves (kernels/wgsl/half.wgsl), in 32-bit words. */
+export function halfShape(problem: Problem, shape: MatrixShape, name: HalfName): number[] {
+  const isQuery = name === 'q' || name === 'dOutput';
+  const isEndToEnd = problem.layout === 'thd';
+  const rows = isQuery ? (isEndToEnd ? problem.queryRows : problem.queryLength) :
+                         (isEndToEnd ? problem.keyRows : problem.keyLength);
+  const size = name === 'q' || name === 'k' ? problem.headSize : problem.valueSize;
+  return [
+    isEndToEnd ? 1 : problem.batch, isQuery ? problem.queryHeads : problem.keyHeads, halfRows(rows),
+    roundUp(size, padding(shape)) / 2,
+  ];
+}
+
+/** What stands in the way of running a kernel over subgroup matrices, in words. */
+export function matrixObstacle(kernel: KernelName, problem: Problem, capabilities: Capabilities): string|undefined {
+  const {computeType, headSize, valueSize, maskShape} = problem;
+  const {limits, subgroups} = capabilities;
+  if (computeType !== 'float16' && computeType !== 'bfloat16') {
+    return `computeType ${computeType} asks for more than f16`;
+  }
+  const shape = matrixShape(capabilities);
+  if (!shape || !subgroups || subgroups.min !== subgroups.max) {
+    return 'the device has no subgroup matrices of f16 with sums of f32, or subgroups of several sizes';
+  }
+  if (!matrixBlocking({kernel, headSize, valueSize, mask: maskShape !== undefined}, capabilities)) {
+    return `no blocking for head sizes ${headSize} and ${valueSize} fits the device's workgroup memory`;
+  }
+  if (limits.maxStorageBuffersPerShaderStage < MOST_BUFFERS) {
+    return `it binds up to ${MOST_BUFFERS} storage buffers`;
+  }
+  const largest = Math.max(...(['q', 'k', 'v', 'dOutput'] as const).map(
+      name => 4 * halfShape(problem, shape, name).reduce((size, n) => size * n, 1)));
+  if (largest > Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize)) {
+    return `an operand in f16 takes ${largest} bytes`;
+  }
+  return undefined;
+}
+
+/** to_half in the backward pass: q, k, v, dO, dLSE, the largest elements, four results, block table. */
+const MOST_BUFFERS = 11;
