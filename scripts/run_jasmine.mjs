@@ -13,6 +13,7 @@ const GROUPS = {
     helpers: ['test/support/node_webgpu.ts'],
     spec_files: ['test/webgpu/**/*.spec.ts', 'test/node_webgpu/**/*.spec.ts'],
   },
+  matrix: {helpers: ['test/support/node_webgpu.ts'], spec_files: ['test/matrix/**/*.spec.ts']},
 };
 
 const [group, ...options] = process.argv.slice(2);

@@ -1,8 +1,9 @@
 // What the tests need beyond npm: a Chromium or Chrome, which brings SwiftShader (Vulkan on the CPU), the Vulkan
-// loader, through which Dawn in Node reaches SwiftShader or a GPU, and a compiler and pip for tfjs-node's addon.
+// loader, through which Dawn in Node reaches SwiftShader or a GPU, the keys of Debian's packages for
+// scripts/lavapipe.mjs, and a compiler and pip for tfjs-node's addon.
 // Missing Debian packages are installed when we may (root, apt-get); otherwise the one command to run is printed, and
 // what needs them is skipped.
-//   node scripts/system_packages.mjs [chromium] [libvulkan1] [g++] [python3-pip]
+//   node scripts/system_packages.mjs [chromium] [libvulkan1] [debian-archive-keyring] [g++] [python3-pip]
 import {spawnSync} from 'node:child_process';
 import {existsSync, readFileSync, realpathSync} from 'node:fs';
 import {tmpdir} from 'node:os';
@@ -19,6 +20,9 @@ const BROWSER_FOLDERS = [
   '/usr/lib/chromium', '/usr/lib64/chromium-browser', '/opt/google/chrome',
   '/snap/chromium/current/usr/lib/chromium-browser',
 ];
+
+/** The keys that Debian signs its packages with, as Debian's and Ubuntu's package installs them. */
+export const DEBIAN_KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
 function runs(command) {
   // Ubuntu has a /usr/bin/chromium-browser that only says that there is a snap. So ask for the version.
@@ -94,6 +98,7 @@ export function tfjsNodeProblem() {
 const IS_THERE = {
   'chromium': () => findBrowser() !== undefined,
   'libvulkan1': hasVulkanLoader,
+  'debian-archive-keyring': () => existsSync(DEBIAN_KEYRING),
   'g++': hasCompiler,
   'python3-pip': hasPip,
 };

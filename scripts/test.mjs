@@ -7,6 +7,7 @@ import {readFileSync, rmSync} from 'node:fs';
 import {fileURLToPath} from 'node:url';
 
 import {embedWgsl} from './embed_wgsl.mjs';
+import {lavapipeLauncher, lavapipeProblem} from './lavapipe.mjs';
 import {
   ensureSystemPackages, findBrowser, swiftShaderEnv, tfjsNodeProblem, vulkanProblem,
 } from './system_packages.mjs';
@@ -16,9 +17,9 @@ process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 const isFull = process.argv.includes('--full');
 const STEP_TIMEOUT = (isFull ? 180 : 25) * 60_000; // a hang is a failure too
 
-/** Runs a script in Node; true when it exits with 0. */
-function node(args, env = {}) {
-  const {status, signal} = spawnSync(process.execPath, args, {
+/** Runs a script in Node, started by `command` where one is given; true when it exits with 0. */
+function node(args, env = {}, [program, ...first] = [process.execPath]) {
+  const {status, signal} = spawnSync(program, [...first, ...args], {
     stdio: 'inherit', env: {...process.env, ...isFull && {TEST_FULL: '1'}, ...env}, timeout: STEP_TIMEOUT,
   });
   if (signal) {
@@ -31,10 +32,10 @@ function node(args, env = {}) {
 const check = ok => ({passed: Number(ok), failed: Number(!ok)});
 
 /** Runs what leaves its counts in build/<name>_counts.json. A bad exit is a failure, whatever the counts say. */
-function counted(name, args, env) {
+function counted(name, args, env, command) {
   const file = `build/${name}_counts.json`;
   rmSync(file, {force: true});
-  const ok = node(args, env);
+  const ok = node(args, env, command);
   let counts = {passed: 0, failed: 0};
   try {
     counts = JSON.parse(readFileSync(file, 'utf8'));
@@ -77,6 +78,16 @@ const PARTS = {
     problem: vulkanProblem,
     packages: ['chromium', 'libvulkan1'],
     run: () => counted('webgpu', ['--import', 'tsx', 'scripts/run_jasmine.mjs', 'webgpu'], swiftShaderEnv()),
+  },
+  matrix: {
+    title: 'Subgroup matrices in Node (Dawn on lavapipe)',
+    device: 'matrix',
+    problem: lavapipeProblem,
+    packages: ['debian-archive-keyring'],
+    run() {
+      const {command, env} = lavapipeLauncher();
+      return counted('matrix', ['--import', 'tsx', 'scripts/run_jasmine.mjs', 'matrix'], env, command);
+    },
   },
   browser: {
     title: 'WebGPU tests in a headless browser (SwiftShader)',
