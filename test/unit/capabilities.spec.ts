@@ -1,4 +1,4 @@
-import {capabilitiesOf} from '../../src/backends/webgpu/capabilities.js';
+import {capabilitiesOf, noteAdapter} from '../../src/backends/webgpu/capabilities.js';
 
 /** As much of a GPUDevice as is looked at. */
 function device(features: string[], adapterInfo?: object): GPUDevice {
@@ -40,6 +40,13 @@ describe('what a device offers', () => {
   it('is no product of f16 matrices without f16', () => {
     expect(capabilitiesOf(device(['chromium-experimental-subgroup-matrix'], INFO)).matrix).toEqual([]);
     expect(capabilitiesOf(device(['shader-f16', 'chromium-experimental-subgroup-matrix'])).matrix).toEqual([]);
+  });
+
+  it('is what the adapter tells where the device leaves something out', () => {
+    const {subgroupMatrixConfigs, ...less} = INFO;
+    const made = device(['shader-f16', 'chromium-experimental-subgroup-matrix'], less);
+    noteAdapter(made, {subgroupMatrixConfigs} as unknown as GPUAdapterInfo);
+    expect(capabilitiesOf(made).matrix.length).toBe(2);
   });
 
   it('follows limits that change', () => {

@@ -44,10 +44,9 @@ type Extensions = Omit<Capabilities, 'limits'>;
 
 const known = new WeakMap<GPUDevice, Extensions>();
 
-function extensionsOf(device: GPUDevice): Extensions {
+function extensionsOf(device: GPUDevice, info: AdapterInfo): Extensions {
   const has = (feature: string) => (device.features as ReadonlySet<string>).has(feature);
-  const {subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs = []} =
-      (device as {adapterInfo?: AdapterInfo}).adapterInfo ?? {};
+  const {subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs = []} = info;
   return {
     ...has('subgroups') && {
       subgroups: subgroupMinSize && subgroupMaxSize ? {min: subgroupMinSize, max: subgroupMaxSize} : ALL_SUBGROUPS,
@@ -61,11 +60,19 @@ function extensionsOf(device: GPUDevice): Extensions {
   };
 }
 
+/**
+ * To be called with each device that is made here, and `adapter.info` of its adapter: a device's own copy of it leaves
+ * out the subgroup matrices (webgpu 0.6.2).
+ */
+export function noteAdapter(device: GPUDevice, info: GPUAdapterInfo): void {
+  known.set(device, extensionsOf(device, info as AdapterInfo));
+}
+
 /** What a device offers: its extensions read once, its limits whenever they are looked at. */
 export function capabilitiesOf(device: GPUDevice): Capabilities {
   let extensions = known.get(device);
   if (!extensions) {
-    extensions = extensionsOf(device);
+    extensions = extensionsOf(device, (device as {adapterInfo?: AdapterInfo}).adapterInfo ?? {});
     known.set(device, extensions);
   }
   return {limits: device.limits, ...extensions};

@@ -1,5 +1,7 @@
 import {engine, registerBackend} from '@tensorflow/tfjs-core';
 
+import {noteAdapter} from './capabilities.js';
+
 /** How WebGPU is brought up in Node. */
 export interface NodeWebGPUOptions {
   /**
@@ -94,7 +96,10 @@ export async function requestFullDevice(adapter: GPUAdapter): Promise<GPUDevice>
       requiredLimits[name] = value;
     }
   }
-  return adapter.requestDevice({requiredFeatures: [...adapter.features] as GPUFeatureName[], requiredLimits});
+  const requiredFeatures = [...adapter.features] as GPUFeatureName[];
+  const device = await adapter.requestDevice({requiredFeatures, requiredLimits});
+  noteAdapter(device, adapter.info);
+  return device;
 }
 
 /**
