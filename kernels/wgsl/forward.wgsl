@@ -6,53 +6,7 @@
 @group(0) @binding(9) var<storage, read_write> lse: array<f32>;       // [B,Hq,Nq]
 @group(0) @binding(10) var<storage, read_write> lse_tail: array<f32>; // the same: what rounding took from the LSE
 
-alias Rows = array<f32, ROWS>;
-
-// For each query of this thread, the largest of what all threads of its row hold. Uses `left`.
-fn row_maxima(mine: ptr<function, Rows>) {
-  workgroupBarrier();
-  for (var g = 0u; g < ROWS / 4u; g++) {
-    left[(g * THREADS_Y + ty) * THREADS_X + tx] =
-        vec4f((*mine)[4u * g], (*mine)[4u * g + 1u], (*mine)[4u * g + 2u], (*mine)[4u * g + 3u]);
-  }
-  workgroupBarrier();
-  for (var g = 0u; g < ROWS / 4u; g++) {
-    var largest = left[(g * THREADS_Y + ty) * THREADS_X];
-    for (var x = 1u; x < THREADS_X; x++) {
-      largest = max(largest, left[(g * THREADS_Y + ty) * THREADS_X + x]);
-    }
-    (*mine)[4u * g] = largest.x;
-    (*mine)[4u * g + 1u] = largest.y;
-    (*mine)[4u * g + 2u] = largest.z;
-    (*mine)[4u * g + 3u] = largest.w;
-  }
-  workgroupBarrier();
-}
-
-// The same for the sum.
-fn row_totals(mine: ptr<function, Rows>) {
-  workgroupBarrier();
-  for (var g = 0u; g < ROWS / 4u; g++) {
-    left[(g * THREADS_Y + ty) * THREADS_X + tx] =
-        vec4f((*mine)[4u * g], (*mine)[4u * g + 1u], (*mine)[4u * g + 2u], (*mine)[4u * g + 3u]);
-  }
-  workgroupBarrier();
-  for (var g = 0u; g < ROWS / 4u; g++) {
-    var total = left[(g * THREADS_Y + ty) * THREADS_X];
-    for (var x = 1u; x < THREADS_X; x++) {
-      total += left[(g * THREADS_Y + ty) * THREADS_X + x];
-    }
-    (*mine)[4u * g] = total.x;
-    (*mine)[4u * g + 1u] = total.y;
-    (*mine)[4u * g + 2u] = total.z;
-    (*mine)[4u * g + 3u] = total.w;
-  }
-}
-
-@compute @workgroup_size(THREADS)
-fn main(
-    @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
-    @builtin(local_invocation_index) index: u32) {
+fn run_workgroup(group_id: vec3u, groups: vec3u, index: u32, lanes: u32) {
   start_thread(index);
   let tiles = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES;
   let item = group_id.x + group_id.y * groups.x;
@@ -132,7 +86,7 @@ fn main(
       let largest = max(score.xy, score.zw);
       new_max[i] = max(row_max[i], max(largest.x, largest.y));
     }
-    row_maxima(&new_max);
+    row_maxima(&new_max, lanes);
 
     for (var i = 0u; i < ROWS; i++) {
       let weights = select(exp_or_nan(scores[i] - new_max[i]), vec4f(), scores[i] == vec4f(NOT_SEEN));
@@ -161,7 +115,7 @@ fn main(
     }
   }
 
-  row_totals(&row_sum);
+  row_totals(&row_sum, lanes);
   for (var i = 0u; i < ROWS; i++) {
     let query = query_0 + query_row(i);
     if (query < ids.query_rows) {

@@ -11,17 +11,7 @@ var<workgroup> left: array<vec4f, LEFT_LENGTH>;
 var<workgroup> right: array<vec4f, RIGHT_LENGTH>;
 var<workgroup> right_not_finite: atomic<u32>;
 
-var<private> tx: u32;
-var<private> ty: u32;
-var<private> thread: u32;
-
 alias Scores = array<vec4f, ROWS>;
-
-fn start_thread(index: u32) {
-  thread = index;
-  tx = index % THREADS_X;
-  ty = index / THREADS_X;
-}
 
 fn query_row(i: u32) -> u32 {
   return ty + THREADS_Y * i;

@@ -1,5 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
 
+import {forcePlan} from '../../src/backends/webgpu/choose.js';
+import type {PlanKind} from '../../src/backends/webgpu/choose.js';
+
 import {optionsOf} from './case.js';
 import type {Case} from './case.js';
 import {judgeCase} from './run_case.js';
@@ -10,28 +13,37 @@ export const SLOW_MS = 5 * 60 * 1000;
 /**
  * One spec for each case: forward and backward through the public op, judged, nothing left behind. Says at the end how
  * many of the cases that ran made use of each option.
+ * @param kinds of WebGPU plans that kernels which have them must run by, one after the other; default: as chosen.
  */
-export function specCases(cases: readonly Case[], backendName: () => string): void {
+export function specCases(
+    cases: readonly Case[], backendName: () => string|Promise<string>,
+    kinds: ReadonlyArray<PlanKind|undefined> = [undefined]): void {
   const covered = new Map<string, number>();
 
   for (const c of cases) {
     it(c.name, async () => {
-      await tf.setBackend(backendName());
-      const before = tf.memory();
-      const failures = (await judgeCase(c)).filter(({ok}) => !ok).map(({message}) => message);
-      expect(failures).toEqual([]);
-      const after = tf.memory();
-      expect(after.numTensors).withContext('tensors left behind').toBe(before.numTensors);
-      expect(after.numDataBuffers).withContext('data buffers left behind').toBe(before.numDataBuffers);
+      await tf.setBackend(await backendName());
+      for (const kind of kinds) {
+        const before = tf.memory();
+        forcePlan(kind);
+        const failures = (await judgeCase(c)).filter(({ok}) => !ok).map(({message}) => message);
+        expect(failures).withContext(kind ?? '').toEqual([]);
+        const after = tf.memory();
+        expect(after.numTensors).withContext('tensors left behind').toBe(before.numTensors);
+        expect(after.numDataBuffers).withContext('data buffers left behind').toBe(before.numDataBuffers);
+      }
       for (const option of ['cases', ...optionsOf(c)]) {
         covered.set(option, (covered.get(option) ?? 0) + 1);
       }
     }, SLOW_MS);
   }
 
-  afterAll(() => {
+  afterEach(() => forcePlan(undefined));
+
+  afterAll(async () => {
     const counts = [...covered].sort((a, b) => b[1] - a[1]).map(([option, count]) => `${option} ${count}`);
-    console.log(`covered on ${backendName()}: ${counts.join(', ')}`);
+    const by = kinds.filter(Boolean).join(', then ');
+    console.log(`covered on ${await backendName()}${by && `, by plans of the kinds ${by}`}: ${counts.join(', ')}`);
   });
 }
 

@@ -1,11 +1,29 @@
 import * as tf from '@tensorflow/tfjs';
-import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
+import {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 
 import type {DeviceLimits} from '../../src/backends/webgpu/capabilities.js';
 import {pretendLimits} from '../../src/backends/webgpu/device.js';
+import {requestFullDevice} from '../../src/backends/webgpu/node_device.js';
 
 export const webgpuBackend = () => tf.backend() as unknown as WebGPUBackend;
 export const deviceOf = (): GPUDevice => webgpuBackend().device;
+
+const FULL = 'webgpu-with-all-features';
+
+/** The name of a WebGPU backend whose device has all that the adapter offers: `webgpu` itself, or one made here. */
+export async function fullWebGPU(): Promise<string> {
+  if (!tf.engine().registryFactory[FULL]) {
+    await tf.setBackend('webgpu');
+    const adapter = (await navigator.gpu.requestAdapter())!;
+    if ([...adapter.features].every(name => deviceOf().features.has(name as GPUFeatureName))) {
+      return 'webgpu';
+    }
+    const device = await requestFullDevice(adapter);
+    tf.registerBackend(FULL, () => new WebGPUBackend(device, adapter.info));
+    tf.copyRegisteredKernels('webgpu', FULL);
+  }
+  return FULL;
+}
 
 /** Runs `f` while our kernels take the current device for one with smaller limits. */
 export async function withLimits(smaller: Partial<DeviceLimits>, f: () => Promise<void>): Promise<void> {

@@ -14,6 +14,7 @@ const LIMITS = {
   maxComputeWorkgroupStorageSize: 32768, maxComputeInvocationsPerWorkgroup: 1024, maxComputeWorkgroupSizeX: 1024,
 } as DeviceLimits;
 const STOCK = stockCapabilities(LIMITS);
+const SUBGROUPS: Capabilities = {...STOCK, subgroups: {min: 4, max: 128}};
 
 function problem(queryLength: number, keyLength: number, queryHeads = 8, keyHeads = 8): Problem {
   const keys = {shape: [1, keyLength, keyHeads, 64]};
@@ -26,9 +27,10 @@ function problem(queryLength: number, keyLength: number, queryHeads = 8, keyHead
 describe('the choice of a plan', () => {
   const table: Array<[KernelName, Problem, Capabilities, PlanKind]> = [
     ['forward', problem(512, 512), STOCK, 'simt'],
-    ['backward_dq', problem(512, 512), STOCK, 'simt'],
-    ['backward_dkv', problem(512, 512), STOCK, 'simt'],
-    ['row_statistics', problem(512, 512), STOCK, 'simt'],
+    ['forward', problem(512, 512), SUBGROUPS, 'subgroup'],
+    ['backward_dq', problem(512, 512), SUBGROUPS, 'simt'],
+    ['backward_dkv', problem(512, 512), SUBGROUPS, 'simt'],
+    ['row_statistics', problem(512, 512), SUBGROUPS, 'simt'],
   ];
   for (const [kernel, of, capabilities, kind] of table) {
     const {queryLength, keyLength, queryHeads, keyHeads} = of;
@@ -44,7 +46,12 @@ describe('the choice of a plan', () => {
       forcePlan('matrix');
       expect(planKind('row_statistics', problem(9, 9), STOCK).kind).toBe('simt');
       forcePlan('simt');
-      expect(planKind('forward', problem(1, 4096), STOCK)).toEqual({kind: 'simt', why: 'forced'});
+      expect(planKind('forward', problem(1, 4096), SUBGROUPS)).toEqual({kind: 'simt', why: 'forced'});
+      forcePlan('subgroup');
+      expect(planKind('forward', problem(512, 512), SUBGROUPS).kind).toBe('subgroup');
+      expect(planKind('backward_dq', problem(512, 512), STOCK).kind).toBe('simt');
+      expect(() => planKind('forward', problem(512, 512), STOCK)).toThrowError(
+          /the plan 'subgroup' that was forced cannot run this forward: the device has no subgroups/);
     } finally {
       forcePlan(undefined);
     }

@@ -149,6 +149,9 @@ describe('the plan', () => {
     }
     expect(specialise(plan).startsWith(text)).toBeTrue();
     expect(specialise(plan)).toContain('var<storage, read> q: array<vec4f>;');
+    // What a shader enables comes first.
+    const subgroup = makePlanOn('forward', causal, {...stockCapabilities(LARGE), subgroups: {min: 8, max: 32}});
+    expect(specialise(subgroup).startsWith('enable subgroups;\n')).toBeTrue();
   });
 });
 

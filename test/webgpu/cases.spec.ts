@@ -1,6 +1,7 @@
 import {caseTable} from '../support/cases.js';
 import {specCases} from '../support/specs.js';
+import {fullWebGPU} from '../support/webgpu_device.js';
 
 describe('the WGSL kernels', () => {
-  specCases(caseTable(), () => 'webgpu');
+  specCases(caseTable(), fullWebGPU, ['simt', 'subgroup']);
 });

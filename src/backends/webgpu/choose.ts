@@ -19,7 +19,7 @@ export interface Choice {
 }
 
 /** Kinds that a kernel has beside `simt`, which all have. */
-const KINDS: {readonly [kernel in KernelName]?: readonly PlanKind[]} = {};
+const KINDS: {readonly [kernel in KernelName]?: readonly PlanKind[]} = {forward: ['subgroup']};
 
 export const hasKind = (kernel: KernelName, kind: PlanKind): boolean =>
     kind === 'simt' || (KINDS[kernel] ?? []).includes(kind);
@@ -40,8 +40,12 @@ export function obstacle(
 /** The kind of plan that suits the problem best on such a device, and why. Pure. */
 export function explainChoice(kernel: KernelName, problem: Problem, capabilities: Capabilities): Choice {
   void problem;
-  void capabilities;
-  return {kind: 'simt', why: `the only kind of ${kernel}`};
+  if (!hasKind(kernel, 'subgroup')) {
+    return {kind: 'simt', why: `the only kind of ${kernel}`};
+  }
+  return capabilities.subgroups ?
+      {kind: 'subgroup', why: `the device has subgroups of ${capabilities.subgroups.min} and more`} :
+      {kind: 'simt', why: 'the device has no subgroups'};
 }
 
 /** The kind of plan that suits the problem best on such a device. Pure; test/unit/choose.spec.ts has the table. */

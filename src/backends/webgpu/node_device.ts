@@ -96,8 +96,8 @@ export async function requestFullDevice(adapter: GPUAdapter): Promise<GPUDevice>
       requiredLimits[name] = value;
     }
   }
-  const device =
-      await adapter.requestDevice({requiredFeatures: [...adapter.features] as GPUFeatureName[], requiredLimits});
+  const requiredFeatures = [...adapter.features] as GPUFeatureName[];
+  const device = await adapter.requestDevice({requiredFeatures, requiredLimits});
   noteAdapter(device, adapter.info);
   return device;
 }

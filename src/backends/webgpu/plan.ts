@@ -60,6 +60,8 @@ export interface Plan extends Blocking, Features {
   readonly kind: PlanKind;
   readonly headSize: number;
   readonly valueSize: number;
+  /** Threads hand each other values by subgroup operations. */
+  readonly subgroups: boolean;
   /** Storage buffers are read as vec4f; otherwise one float at a time. */
   readonly vectorised: boolean;
   /** Room for what heads and sequences have of their own (kernels/wgsl/table.wgsl), a power of two; 0 without. */
@@ -144,6 +146,7 @@ export function workgroupMemory(plan: Plan): Array<{name: string, bytes: number}
     {name: 'right', bytes: 16 * rightLength},
     {name: 'right_not_finite', bytes: 16},
     ...plan.mask ? hiddenTiles : [],
+    ...plan.subgroups ? [{name: 'fewest_lanes', bytes: 16}, {name: 'common_lanes', bytes: 16}] : [],
   ];
 }
 
@@ -251,6 +254,7 @@ export function makePlan(
   const words = tableWords(kernel, problem, batches);
   const common = {
     kernel, kind, headSize, valueSize,
+    subgroups: kind === 'subgroup',
     vectorised: headSize % 4 === 0 && valueSize % 4 === 0,
     tableVec4: words === 0 ? 0 : 2 ** Math.max(4, Math.ceil(Math.log2(words / 4))),
     ...featuresOf(kernel, problem),

@@ -22,15 +22,25 @@ function partsOf(plan: Plan): Part[] {
   }
   const pairs: Part[] = [
     pages, plan.mask ? 'mask' : 'no_mask', plan.bias ? 'bias' : 'no_bias', 'philox',
-    'visibility', 'scores', 'tiles', plan.mask ? 'hidden_tiles' : 'no_hidden_tiles', 'stage',
+    'visibility', 'scores', 'threads', 'tiles', plan.mask ? 'hidden_tiles' : 'no_hidden_tiles', 'stage',
   ];
   const own: Record<typeof plan.kernel, Part[]> = {
-    forward: ['query_tile', 'forward'],
+    forward: ['query_tile', ...reductions(plan), 'forward'],
     backward_dq: ['score_gradient', 'query_tile', 'backward_dq'],
     backward_dkv: ['score_gradient', 'key_tile', secondResult, 'backward_dkv'],
     backward_dbias: ['score_gradient', 'backward_dbias'],
   };
   return [...table, ...pairs, ...own[plan.kernel]];
+}
+
+/** The entry point and how the threads of a row meet. */
+function reductions({subgroups}: Plan): Part[] {
+  return subgroups ? ['lanes', 'reduce_subgroup'] : ['no_lanes', 'reduce_workgroup'];
+}
+
+/** Language extensions, which come before all else in a shader. */
+function enables({subgroups}: Plan): string[] {
+  return subgroups ? ['enable subgroups;'] : [];
 }
 
 /** SCREAMING_SNAKE_CASE of a field's name: the name of its WGSL constant. */
@@ -44,7 +54,8 @@ export function header(plan: Plan): string {
   const all = {...constants, ofBias: kernel === 'backward_dbias', ...derive(plan)};
   const lines = Object.entries(all).map(
       ([field, value]) => `const ${constantName(field)} = ${typeof value === 'number' ? `${value}u` : value};`);
-  return `// ${kernel}, ${kind}${vectorised ? '' : ', one float at a time'}\n${lines.join('\n')}\n`;
+  const title = `// ${kernel}, ${kind}${vectorised ? '' : ', one float at a time'}`;
+  return `${[...enables(plan), title, ...lines].join('\n')}\n`;
 }
 
 /** The WGSL text of a plan: a header of constants, then the kernel's files as they are. */
