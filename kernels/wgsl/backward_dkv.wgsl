@@ -75,6 +75,9 @@ fn add_to_result_1(tile: ptr<function, KeyTile>, ids: HeadIds, key_0: u32) {
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) index: u32) {
+  if (!is_for_this_kernel()) {
+    return;
+  }
   start_thread(index);
   let tiles = (params.keys + BLOCK_KEYS - 1u) / BLOCK_KEYS;
   let key_heads = params.heads / params.heads_per_key;

@@ -5,6 +5,9 @@
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) index: u32) {
+  if (!is_for_this_kernel()) {
+    return;
+  }
   start_thread(index);
   let tiles = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES;
   let item = group_id.x + group_id.y * groups.x;

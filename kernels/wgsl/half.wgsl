@@ -40,7 +40,7 @@ fn exponent_above(bits: u32) -> i32 {
 // The power of two that a tensor is divided by: none while its largest element lies between 2^-6 and 2^14.
 fn half_exponent(bits: u32) -> i32 {
   let exponent = exponent_above(bits);
-  return select(max(exponent - 8, -100), 0, bits == 0u || exponent > -6 && exponent <= 14);
+  return select(max(exponent - 8, -100), 0, bits == 0u || (exponent > -6 && exponent <= 14));
 }
 
 fn power_of_two(exponent: i32) -> f32 {

@@ -55,6 +55,15 @@ fn main(
   let weight_scale = power_of_two(WEIGHT_EXPONENT);
   let half_row = half_key_row(of_keys, strip);
 
+  // In registers: read from memory in each tile they would cost more than half of the speed (NOTES.md).
+  var keys: array<Left, HEAD_STEPS>;
+  var values: array<Left, VALUE_STEPS>;
+  for (var d = 0u; d < HEAD_STEPS; d++) {
+    keys[d] = subgroupMatrixLoad<Left, row_major>(&half_k, half_row * HEAD_VEC8 + d * (MATRIX_K / 8u), HEAD_VEC8);
+  }
+  for (var d = 0u; d < VALUE_STEPS; d++) {
+    values[d] = subgroupMatrixLoad<Left, row_major>(&half_v, half_row * VALUE_VEC8 + d * (MATRIX_K / 8u), VALUE_VEC8);
+  }
   var d_keys: array<Sums, HEAD_COLUMNS>;
   var d_values: array<Sums, VALUE_COLUMNS>;
   for (var o = 0u; o < HEAD_COLUMNS; o++) {
@@ -83,22 +92,18 @@ fn main(
       for (var j = 0u; j < BLOCK_QUERIES / MATRIX_N; j++) {
         var products = Sums();
         for (var d = 0u; d < HEAD_STEPS; d++) {
-          let keys = subgroupMatrixLoad<Left, row_major>(
-              &half_k, half_row * HEAD_VEC8 + d * (MATRIX_K / 8u), HEAD_VEC8);
           let queries = subgroupMatrixLoad<Right, col_major>(
               &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
-          products = subgroupMatrixMultiplyAccumulate(keys, queries, products);
+          products = subgroupMatrixMultiplyAccumulate(keys[d], queries, products);
         }
         subgroupMatrixStore<col_major>(
             &sums, 2u * subgroup * SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, products, SUMS_STRIDE);
         if (WANT_KEYS) {
           var d_weights = Sums();
           for (var d = 0u; d < VALUE_STEPS; d++) {
-            let values = subgroupMatrixLoad<Left, row_major>(
-                &half_v, half_row * VALUE_VEC8 + d * (MATRIX_K / 8u), VALUE_VEC8);
             let d_outputs = subgroupMatrixLoad<Right, col_major>(
                 &value_tile, j * MATRIX_N * VALUE_STRIDE + d * (MATRIX_K / 4u), VALUE_STRIDE);
-            d_weights = subgroupMatrixMultiplyAccumulate(values, d_outputs, d_weights);
+            d_weights = subgroupMatrixMultiplyAccumulate(values[d], d_outputs, d_weights);
           }
           subgroupMatrixStore<col_major>(
               &sums, (2u * subgroup + 1u) * SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, d_weights, SUMS_STRIDE);

@@ -1,6 +1,6 @@
 /**
- * The rule by which a float32 kernel is judged (after flash_attn's tests): its largest error against float64 is at
- * most twice the largest error of plain float32 attention on the same inputs. The finite pattern must match exactly.
+ * The rule by which a kernel is judged (after flash_attn's tests): its largest error against float64 is at most twice
+ * the largest error of plain attention in the same precision on the same inputs. The finite pattern must match exactly.
  */
 export interface Comparison {
   ok: boolean;
@@ -17,6 +17,9 @@ export interface Comparison {
  */
 const FLOOR = 4 * 2 ** -24;
 
+/** The same where operands are float16: one rounding of 2⁻¹¹ of each term. */
+export const FLOAT16_FLOOR = 2 ** -11;
+
 /**
  * @param magnitude largest Σ|terms| of an element (see ReferenceResult).
  * @param specials `'exact'` for results whose NaN, ∞ and −∞ are defined one by one (output, LSE); `'finite'` for
@@ -24,7 +27,7 @@ const FLOOR = 4 * 2 ** -24;
  */
 export function compare(
     name: string, actual: ArrayLike<number>, reference: ArrayLike<number>, plain: ArrayLike<number>,
-    magnitude: number, specials: 'exact'|'finite'): Comparison {
+    magnitude: number, specials: 'exact'|'finite', floor = FLOOR): Comparison {
   const fail = (message: string): Comparison => ({ok: false, error: NaN, allowed: NaN, message: `${name}: ${message}`});
   if (actual.length !== reference.length || plain.length !== reference.length) {
     return fail(`lengths differ: ${actual.length}, reference ${reference.length}, plain ${plain.length}`);
@@ -52,7 +55,7 @@ export function compare(
       plainError = Math.max(plainError, Math.abs(plain[i] - expected));
     }
   }
-  const allowed = 2 * plainError + FLOOR * magnitude;
+  const allowed = 2 * plainError + floor * magnitude;
   const ok = error <= allowed;
   return {
     ok, error, allowed,

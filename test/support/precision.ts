@@ -4,6 +4,8 @@
  */
 export interface Precision {
   round(x: number): number;
+  /** What a matrix product reads and gives is rounded to this. */
+  store(x: number): number;
   /** Σ_d a[at + d]·b[bt + d], in the order of d. */
   dot(a: Float32Array, at: number, b: Float32Array, bt: number, size: number): number;
   /** into[to + d] += factor·row[from + d]. */
@@ -12,6 +14,7 @@ export interface Precision {
 
 export const float64: Precision = {
   round: x => x,
+  store: x => x,
   dot(a, at, b, bt, size) {
     let sum = 0;
     for (let d = 0; d < size; d++) {
@@ -29,6 +32,7 @@ export const float64: Precision = {
 /** Every operation rounded to float32. */
 export const float32: Precision = {
   round: Math.fround,
+  store: x => x,
   dot(a, at, b, bt, size) {
     let sum = 0;
     for (let d = 0; d < size; d++) {
@@ -42,3 +46,22 @@ export const float32: Precision = {
     }
   },
 };
+
+const FLOAT16_MAX = 65504;
+
+/** The nearest float16, ties to even; beyond the largest, ∞. */
+export function roundToFloat16(x: number): number {
+  if (x === 0 || !Number.isFinite(x)) {
+    return x;
+  }
+  const exponent = Math.max(-14, Math.floor(Math.log2(Math.abs(x))));
+  const unit = 2 ** (exponent - 10);
+  const count = x / unit; // exact: a power of two
+  const floor = Math.floor(count);
+  const rest = count - floor;
+  const rounded = (rest > 0.5 || rest === 0.5 && floor % 2 !== 0 ? floor + 1 : floor) * unit;
+  return Math.abs(rounded) > FLOAT16_MAX ? Math.sign(x) * Infinity : rounded;
+}
+
+/** Matrix products of float16 summed and softmax done in float32: what autocast makes of plain attention. */
+export const float16: Precision = {...float32, store: roundToFloat16};

@@ -7,7 +7,7 @@ import type {ReferenceProblem} from './reference_problem.js';
 import {ReferenceRow} from './reference_row.js';
 import type {ReferenceInputs} from './reference_row.js';
 
-export {float32, float64} from './precision.js';
+export {float16, float32, float64} from './precision.js';
 export type {ResultName} from './reference_magnitude.js';
 export type {ReferenceProblem} from './reference_problem.js';
 export type {ReferenceInputs} from './reference_row.js';
@@ -28,7 +28,7 @@ export interface ReferenceResult extends Omit<Results, 'dBias'|'dSinks'> {
 /** Adds what one row of scores gives to each result. */
 function addRow(p: ReferenceProblem, {q, k, v, dO, dLse}: ReferenceInputs, row: ReferenceRow, results: Results) {
   const {b, h, i, at, qi, oi, count, seen, weights, kept, dWeights, slopes, closing} = row;
-  const {round, addScaled} = row.precision;
+  const {round, store, addScaled} = row.precision;
   const scale = round(p.softmaxScale);
   const atBias = p.biasShape && broadcastIndex(p.biasShape);
   results.lse[at] = round(row.max + round(Math.log(row.total)));
@@ -38,10 +38,10 @@ function addRow(p: ReferenceProblem, {q, k, v, dO, dLse}: ReferenceInputs, row: 
     const dropped = round(weights[n] * kept[n]);
     const dScore = round(weights[n] * round(round(dWeights[n] - closing) + dLse[at]));
     const dProduct = round(round(dScore * slopes[n]) * scale);
-    addScaled(results.output, oi, dropped, v, vj, p.valueSize);
-    addScaled(results.dV, vj, dropped, dO, oi, p.valueSize);
-    addScaled(results.dQ, qi, dProduct, k, kj, p.headSize);
-    addScaled(results.dK, kj, dProduct, q, qi, p.headSize);
+    addScaled(results.output, oi, store(dropped), v, vj, p.valueSize);
+    addScaled(results.dV, vj, store(dropped), dO, oi, p.valueSize);
+    addScaled(results.dQ, qi, store(dProduct), k, kj, p.headSize);
+    addScaled(results.dK, kj, store(dProduct), q, qi, p.headSize);
     if (atBias) {
       const place = atBias(b, h, i, seen[n]);
       results.dBias[place] = round(results.dBias[place] + dScore);

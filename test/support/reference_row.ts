@@ -96,13 +96,13 @@ export class ReferenceRow {
   private score() {
     const {p, b, h, i, count, seen, scores, slopes, kj} = this;
     const {q, k} = this.x;
-    const {round, dot} = this.precision;
+    const {round, store, dot} = this.precision;
     const scale = round(p.softmaxScale);
     const softcap = round(p.softcap ?? 0);
     const slope = p.alibiSlopes?.(b, h);
     const position = i + sequenceOf(p, b).offset;
     for (let n = 0; n < count; n++) {
-      let score = round(dot(q, this.qi, k, kj[seen[n]], p.headSize) * scale);
+      let score = round(store(dot(q, this.qi, k, kj[seen[n]], p.headSize)) * scale);
       if (softcap > 0) {
         const tanh = round(Math.tanh(round(score / softcap)));
         score = round(softcap * tanh);
@@ -131,7 +131,7 @@ export class ReferenceRow {
   private softmax() {
     const {p, count, seen, scores, weights, kept, dWeights, max} = this;
     const {dO, v} = this.x;
-    const {round, dot} = this.precision;
+    const {round, store, dot} = this.precision;
     let total = 0;
     for (let n = 0; n < count; n++) {
       weights[n] = round(Math.exp(round(scores[n] - max)));
@@ -142,7 +142,7 @@ export class ReferenceRow {
     let closing = 0;
     for (let n = 0; n < count; n++) {
       weights[n] = round(weights[n] / total);
-      dWeights[n] = round(dot(dO, this.oi, v, this.vj[seen[n]], p.valueSize) * kept[n]);
+      dWeights[n] = round(store(dot(dO, this.oi, v, this.vj[seen[n]], p.valueSize)) * kept[n]);
       closing = round(closing + round(weights[n] * dWeights[n]));
     }
     this.total = total;

@@ -5,9 +5,10 @@ import type {FlashAttentionOptions} from '../../src/index.js';
 
 import {caseInputs, referenceProblem} from './cases.js';
 import type {Case, CaseInputs} from './cases.js';
-import {compare} from './error_budget.js';
+import {compare, FLOAT16_FLOOR} from './error_budget.js';
 import type {Comparison} from './error_budget.js';
-import {float32, float64, referenceAttention} from './reference.js';
+import {roundToFloat16} from './precision.js';
+import {float16, float32, float64, referenceAttention} from './reference.js';
 import type {ReferenceResult, ResultName} from './reference.js';
 
 /** Gradients of bias and sinks are there where the case has them. */
@@ -16,6 +17,9 @@ type AlwaysThere = Exclude<ResultName, 'dBias'|'dSinks'>;
 
 const shapeIn = (c: Case, rows: number, heads: number, size: number): [number, number, number, number] =>
     c.layout === 'bnhd' ? [c.batch, rows, heads, size] : [c.batch, heads, rows, size];
+
+/** Precisions that cases are judged in. */
+export type JudgedType = 'float32'|'float16';
 
 /** The options of a case that no gradient is asked for, by their public names. */
 function optionsFor(c: Case, inputs: CaseInputs): FlashAttentionOptions {
@@ -33,7 +37,8 @@ function optionsFor(c: Case, inputs: CaseInputs): FlashAttentionOptions {
 }
 
 /** Runs a case forward and backward through the public op on the current backend. */
-export async function attentionOf(c: Case, inputs: CaseInputs): Promise<Results> {
+export async function attentionOf(
+    c: Case, inputs: CaseInputs, computeType: JudgedType = 'float32'): Promise<Results> {
   const tensors = tf.tidy(() => {
     const differentiated: Record<string, tf.Tensor> = {
       q: tf.tensor(inputs.q, shapeIn(c, c.queryLength, c.queryHeads, c.headSize)),
@@ -44,7 +49,7 @@ export async function attentionOf(c: Case, inputs: CaseInputs): Promise<Results>
     };
     const dO = tf.tensor(inputs.dO, shapeIn(c, c.queryLength, c.queryHeads, c.valueSize));
     const dLse = tf.tensor(inputs.dLse, [c.batch, c.queryHeads, c.queryLength]);
-    const options = optionsFor(c, inputs);
+    const options = {...optionsFor(c, inputs), computeType};
     const names = Object.keys(differentiated);
     const kept: tf.Tensor[] = [];
     const gradients = tf.grads((...args) => {
@@ -89,9 +94,15 @@ function remember(key: string, made: References) {
   }
 }
 
-/** Float64 reference and plain float32 attention of a case. */
-export function referencesOf(c: Case, inputs: CaseInputs): References {
-  const key = `${c.name} ${c.inputSeed}`;
+function inFloat16(inputs: CaseInputs): CaseInputs {
+  const {q, k, v, dO} = inputs;
+  const [q16, k16, v16, dO16] = [q, k, v, dO].map(values => values.map(roundToFloat16));
+  return {...inputs, q: q16, k: k16, v: v16, dO: dO16};
+}
+
+/** Float64 reference and plain attention of a case in float32, or on float16. */
+export function referencesOf(c: Case, inputs: CaseInputs, computeType: JudgedType = 'float32'): References {
+  const key = `${c.name} ${c.inputSeed} ${computeType}`;
   const found = remembered.get(key);
   if (found) {
     return found;
@@ -99,19 +110,21 @@ export function referencesOf(c: Case, inputs: CaseInputs): References {
   const problem = referenceProblem(c, inputs);
   const made = {
     reference: referenceAttention(problem, inputs, float64),
-    plain: referenceAttention(problem, inputs, float32),
+    plain: computeType === 'float16' ? referenceAttention(problem, inFloat16(inputs), float16) :
+                                       referenceAttention(problem, inputs, float32),
   };
   remember(key, made);
   return made;
 }
 
 /** Every output and gradient of a case on the current backend, judged by the error budget. */
-export async function judgeCase(c: Case): Promise<Comparison[]> {
+export async function judgeCase(c: Case, computeType: JudgedType = 'float32'): Promise<Comparison[]> {
   const inputs = caseInputs(c);
-  const results = await attentionOf(c, inputs);
-  const {reference, plain} = referencesOf(c, inputs);
+  const results = await attentionOf(c, inputs, computeType);
+  const {reference, plain} = referencesOf(c, inputs, computeType);
   return (Object.keys(results) as ResultName[])
       .map(name => compare(
           name, results[name]!, reference[name]!, plain[name]!, reference.magnitude![name],
-          name === 'output' || name === 'lse' ? 'exact' : 'finite'));
+          name === 'output' || name === 'lse' ? 'exact' : 'finite',
+          computeType === 'float16' ? FLOAT16_FLOOR : undefined));
 }

@@ -47,8 +47,8 @@ const known = new WeakMap<GPUDevice, Extensions>();
 const adapters = new WeakMap<GPUDevice, AdapterInfo>();
 
 /**
- * Remembers which adapter a device came from. Dawn lists the products of subgroup matrices with the adapter only: a device
- * of which this is not known passes for one without.
+ * Remembers which adapter a device came from. Dawn lists the products of subgroup matrices with the adapter only: a
+ * device of which this is not known passes for one without.
  */
 export function noteAdapter(device: GPUDevice, info: GPUAdapterInfo): void {
   adapters.set(device, info as AdapterInfo);

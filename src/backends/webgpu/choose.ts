@@ -1,6 +1,7 @@
 import type {Problem} from '../../op/problem.js';
 
 import type {Capabilities} from './capabilities.js';
+import {matrixObstacle} from './matrix_plan.js';
 import type {KernelName} from './plan.js';
 
 /**
@@ -19,7 +20,9 @@ export interface Choice {
 }
 
 /** Kinds that a kernel has beside `simt`, which all have. */
-const KINDS: {readonly [kernel in KernelName]?: readonly PlanKind[]} = {forward: ['subgroup']};
+const KINDS: {readonly [kernel in KernelName]?: readonly PlanKind[]} = {
+  forward: ['subgroup', 'matrix'], backward_dq: ['matrix'], backward_dkv: ['matrix'],
+};
 
 export const hasKind = (kernel: KernelName, kind: PlanKind): boolean =>
     kind === 'simt' || (KINDS[kernel] ?? []).includes(kind);
@@ -27,9 +30,11 @@ export const hasKind = (kernel: KernelName, kind: PlanKind): boolean =>
 /** What stands in the way of running the problem that way on such a device, in words; undefined where nothing does. */
 export function obstacle(
     kernel: KernelName, kind: PlanKind, problem: Problem, capabilities: Capabilities): string|undefined {
-  void problem;
   if (!hasKind(kernel, kind)) {
     return `there is no ${kernel} of that kind`;
+  }
+  if (kind === 'matrix') {
+    return matrixObstacle(kernel, problem, capabilities);
   }
   if (kind === 'subgroup' && !capabilities.subgroups) {
     return 'the device has no subgroups';
@@ -37,9 +42,16 @@ export function obstacle(
   return undefined;
 }
 
+/** Enough work that turning q, k and v into f16 pays. */
+function isLarge({batch, queryHeads, queryLength, keyLength}: Problem): boolean {
+  return queryLength >= 32 && batch * queryHeads * queryLength * keyLength >= 2 ** 20;
+}
+
 /** The kind of plan that suits the problem best on such a device, and why. Pure. */
 export function explainChoice(kernel: KernelName, problem: Problem, capabilities: Capabilities): Choice {
-  void problem;
+  if (hasKind(kernel, 'matrix') && isLarge(problem) && matrixObstacle(kernel, problem, capabilities) === undefined) {
+    return {kind: 'matrix', why: `computeType ${problem.computeType}, and the device has subgroup matrices`};
+  }
   if (!hasKind(kernel, 'subgroup')) {
     return {kind: 'simt', why: `the only kind of ${kernel}`};
   }

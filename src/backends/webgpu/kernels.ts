@@ -12,6 +12,8 @@ import type {Problem} from '../../op/problem.js';
 
 import type {Backend} from './backend.js';
 import {checkDevice, limitsOf} from './device.js';
+import {disposeHalves, makeHalves, matrixKernels, runWith} from './halves.js';
+import type {Halves} from './halves.js';
 import {splitOf} from './prepare.js';
 import {filledTensor, newTensor, run, SLOT} from './run.js';
 import type {Binding, Run} from './run.js';
@@ -67,16 +69,19 @@ function forward(backend: Backend, call: Call): Results {
       ];
   const whole = {output: 'output', rows: 'rows'} as const;
   const split = splitOf(backend.device, problem);
+  const halves = matrixKernels(backend, call, ['forward']).length > 0 ? makeHalves(backend, call) : undefined;
   if (split.splits === 1) {
     const bindings = [...rowBindings(call), ...bindResults(results, whole)];
-    run(backend, {kernel: 'forward', problem, seed, bindings, small: tensors});
+    runWith(backend, halves, {kernel: 'forward', problem, seed, bindings, small: tensors});
+    disposeHalves(backend, halves);
     return results;
   }
   const parts = newResults(backend, problem, [split.splits], ' of the split keys');
-  run(backend, {
+  runWith(backend, halves, {
     kernel: 'forward', problem, seed, small: tensors, features: {split: true},
     bindings: [...rowBindings(call), ...bindResults(parts, {})],
   });
+  disposeHalves(backend, halves);
   run(backend, {
     kernel: 'merge_splits', problem, seed, small: tensors,
     bindings: [
@@ -109,18 +114,24 @@ function gradientShape(name: WantedGradient, {tensors, problem}: KernelCall<Grad
   return name === 'bias' ? biasGradientShape(problem) : tensors[name]!.shape;
 }
 
-/** dK and dV, or one of them. Two kernels where one would bind more buffers than the device allows. */
+/** Over subgroup matrices, head sizes from which on the sums of dK and of dV do not fit the registers together. */
+const SEPARATE_SUMS = 129;
+
+/** dK and dV, or one of them. Two kernels where one would bind more buffers or hold more sums than fit. */
 function keyGradients(
-    backend: Backend, task: Omit<Run, 'kernel'>, keys: TensorInfo|undefined, values: TensorInfo|undefined) {
+    backend: Backend, halves: Halves|undefined, task: Omit<Run, 'kernel'>, keys: TensorInfo|undefined,
+    values: TensorInfo|undefined) {
   const isShared = keys === values || !keys || !values;
   const mostBuffers = limitsOf(backend.device).maxStorageBuffersPerShaderStage;
-  if (keys && values && task.bindings.length + (isShared ? 1 : 2) > mostBuffers) {
-    keyGradients(backend, task, keys, undefined);
-    keyGradients(backend, task, undefined, values);
+  const {headSize, valueSize} = task.problem;
+  if (keys && values && (task.bindings.length + (isShared ? 1 : 2) > mostBuffers ||
+                         halves && Math.max(headSize, valueSize) >= SEPARATE_SUMS)) {
+    keyGradients(backend, halves, task, keys, undefined);
+    keyGradients(backend, halves, task, undefined, values);
     return;
   }
   const second: Binding[] = isShared ? [] : [{binding: SLOT.result1, tensor: values!, operand: 'v'}];
-  run(backend, {
+  runWith(backend, halves, {
     ...task,
     kernel: 'backward_dkv',
     features: {wantKeys: keys !== undefined, wantValues: values !== undefined, sharedResult: isShared},
@@ -166,13 +177,16 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
   const dQ = results.q ?? results.qkv;
   const dK = results.k ?? results.kv ?? results.qkv;
   const dV = results.v ?? results.kv ?? results.qkv;
+  const wantedKernels = [...dQ ? ['backward_dq'] as const : [], ...dK || dV ? ['backward_dkv'] as const : []];
+  const halves = matrixKernels(backend, call, wantedKernels).length > 0 ? makeHalves(backend, call) : undefined;
   if (dQ) {
     const bindings: Binding[] = [...task.bindings, {binding: SLOT.result0, tensor: dQ, operand: 'q'}];
-    run(backend, {...task, kernel: 'backward_dq', bindings});
+    runWith(backend, halves, {...task, kernel: 'backward_dq', bindings});
   }
   if (dK || dV) {
-    keyGradients(backend, task, dK, dV);
+    keyGradients(backend, halves, task, dK, dV);
   }
+  disposeHalves(backend, halves);
   if (results.bias) {
     const [, , queries, keys] = biasGradientShape(problem);
     run(backend, {

@@ -80,11 +80,12 @@ export function matrixMemory(plan: MatrixPlan): Array<{name: string, bytes: numb
 export function matrixShape({matrix, subgroups}: Capabilities): MatrixShape|undefined {
   const lanes = subgroups?.max ?? 0;
   return matrix
-      .filter(({M, N, K}) => lanes > 0 && lanes % M === 0 && M % 8 === 0 && N % (4 * lanes / M) === 0 && N <= 16 && K <= 16)
+      .filter(({M, N, K}) => lanes > 0 && lanes % M === 0 && M % 8 === 0 && N % (4 * lanes / M) === 0 &&
+                  N <= 16 && K <= 16)
       .sort((a, b) => b.M * b.N * b.K - a.M * a.N * a.K)[0];
 }
 
-/** [subgroups, blockRows] in order of preference: measured on an H100 (benchmarks/NOTES.md); the rest for less memory. */
+/** [subgroups, blockRows] in order of preference, measured on an H100 (benchmarks/NOTES.md); then those for less. */
 function shapesOf(kernel: KernelName, width: number): Array<[number, number]> {
   const less: Array<[number, number]> = [[4, 32], [2, 32], [4, 16], [2, 16], [1, 16]];
   return kernel === 'forward' && width > 64 ? [[8, 32], ...less] : less;

@@ -5,10 +5,13 @@ import {SEQUENCE_FIELDS} from '../../op/sequences.js';
 import type {Capabilities, DeviceLimits} from './capabilities.js';
 import {choosePlan} from './choose.js';
 import type {PlanKind} from './choose.js';
+import {deriveMatrix, halfShape, matrixBlocking, matrixMemory} from './matrix_plan.js';
+import type {MatrixBlocking} from './matrix_plan.js';
 
 /** The WGSL kernels: kernels/wgsl/<name>.wgsl. */
 export type KernelName =
-    'forward'|'merge_splits'|'row_statistics'|'backward_dq'|'backward_dkv'|'backward_dbias'|'cache_append';
+    'forward'|'merge_splits'|'row_statistics'|'backward_dq'|'backward_dkv'|'backward_dbias'|'cache_append'|'half_begin'|
+    'to_half';
 
 /** Parts of a kernel that are compiled in or out. */
 export interface Features {
@@ -34,6 +37,11 @@ export interface Features {
   readonly wantValues: boolean;
   /** backward_dkv: both results lie in one buffer, or only one of them is wanted. */
   readonly sharedResult: boolean;
+  /** Runs only where a matrix plan cannot: where something that the call reads is not finite. */
+  readonly routed: boolean;
+  /** to_half: the backward pass; the second time, for tensors that f16 does not hold as they are. */
+  readonly hasDOutput: boolean;
+  readonly again: boolean;
   /** backward_dbias: the gradient is one number for all queries (keys). */
   readonly overQueries: boolean;
   readonly overKeys: boolean;
@@ -60,6 +68,8 @@ export interface Plan extends Blocking, Features {
   readonly kind: PlanKind;
   readonly headSize: number;
   readonly valueSize: number;
+  /** Kind `matrix` and to_half: the subgroup matrices, and how a workgroup is blocked for them. */
+  readonly matrix?: MatrixBlocking;
   /** Threads hand each other values by subgroup operations. */
   readonly subgroups: boolean;
   /** Storage buffers are read as vec4f; otherwise one float at a time. */
@@ -96,12 +106,24 @@ export interface Derived {
 }
 
 /** Kernels without tiles: one thread to a row (row_statistics), or one to a vec4 of a row. */
-const ROW_KERNELS: readonly KernelName[] = ['row_statistics', 'merge_splits', 'cache_append'];
+const ROW_KERNELS: readonly KernelName[] =
+    ['row_statistics', 'merge_splits', 'cache_append', 'half_begin', 'to_half'];
 const ROW_THREADS = 64;
+/** to_half: eight elements at a time, so many times. */
+const HALF_THREADS = 256;
+const HALF_STEPS = 4;
 
 export const isTiled = (kernel: KernelName): boolean => !ROW_KERNELS.includes(kernel);
 
 const vec4s = (size: number) => Math.ceil(size / 4);
+
+/** Sizes that the dispatch of a plan derives from; its shader has more. */
+export type Sizes = Pick<Derived, 'threads'|'blockQueries'|'blockKeys'|'headVec4'|'valueVec4'>;
+
+/** The constants of a plan's shader that follow from the plan. */
+export function sizesOf(plan: Plan): Sizes {
+  return isMatrixPlan(plan) ? deriveMatrix(plan) : derive(plan);
+}
 
 export function derive(plan: Plan): Derived {
   const {threadsX, threadsY, rows, chunk, rowChunk} = plan;
@@ -134,10 +156,18 @@ export function derive(plan: Plan): Derived {
   };
 }
 
+/** True for kernels over subgroup matrices. */
+export function isMatrixPlan(plan: Plan): plan is Plan&{matrix: MatrixBlocking} {
+  return plan.kind === 'matrix' && isTiled(plan.kernel);
+}
+
 /** Bytes of workgroup memory, term by term as WebGPU counts them (each variable rounded up to 16). */
 export function workgroupMemory(plan: Plan): Array<{name: string, bytes: number}> {
   if (!isTiled(plan.kernel)) {
     return [];
+  }
+  if (isMatrixPlan(plan)) {
+    return matrixMemory(plan);
   }
   const {leftLength, rightLength} = derive(plan);
   const hiddenTiles = [{name: 'seen_by_any', bytes: 16}, {name: 'tile_is_seen', bytes: 16}];
@@ -204,7 +234,7 @@ function fits(plan: Plan, limits: DeviceLimits): boolean {
 function featuresOf(kernel: KernelName, problem: Problem): Features {
   const tiled = isTiled(kernel);
   const {layout, windowLeft, windowRight, maskShape, biasShape, pageSize} = problem;
-  const readsKeys = tiled || kernel === 'cache_append';
+  const readsKeys = tiled || kernel === 'cache_append' || kernel === 'to_half';
   return {
     windowLeft: tiled && windowLeft >= 0,
     windowRight: tiled && windowRight >= 0,
@@ -219,7 +249,7 @@ function featuresOf(kernel: KernelName, problem: Problem): Features {
     cache: readsKeys && problem.cache === true,
     paged: readsKeys && pageSize > 0,
     split: false, hasLseGradient: false, wantKeys: false, wantValues: false, sharedResult: false,
-    overQueries: false, overKeys: false,
+    routed: false, hasDOutput: false, again: false, overQueries: false, overKeys: false,
   };
 }
 
@@ -262,7 +292,20 @@ export function makePlan(
   };
   if (!isTiled(kernel)) {
     // The blocking only carries the number of threads.
-    return {...common, threadsX: ROW_THREADS, threadsY: 1, rows: 1, chunk: 1, rowChunk: 1};
+    const threadsX = kernel === 'to_half' ? HALF_THREADS : ROW_THREADS;
+    const matrix = kernel === 'to_half' ? matrixBlocking(common, capabilities) : undefined;
+    return {...common, matrix, threadsX, threadsY: 1, rows: 1, chunk: 1, rowChunk: 1};
+  }
+  if (kind === 'matrix') {
+    const matrix = matrixBlocking(common, capabilities);
+    if (!matrix) {
+      throw new Error(`flashAttention: no ${kernel} kernel over subgroup matrices fits the WebGPU device`);
+    }
+    // Its operands have been unpacked from a cache's pages.
+    return {
+      ...common, paged: false, matrix, threadsX: matrix.lanes, threadsY: matrix.subgroups, rows: 1, chunk: 1,
+      rowChunk: 1,
+    };
   }
   const widths = kernel === 'forward' ? [vec4s(headSize)] : [vec4s(headSize), vec4s(valueSize)];
   const width = Math.max(headSize, valueSize);
@@ -305,9 +348,18 @@ export function biasGroups(problem: Problem, {batches, heads}: Extent): {batches
 
 /** Workgroups of a dispatch over a window, for one part of the keys where they are split. */
 export function workgroupCount(plan: Plan, problem: Problem, window: Extent, headsPerKey: number): number {
-  const {blockQueries, blockKeys, headVec4, valueVec4} = derive(plan);
+  const {blockQueries, blockKeys, headVec4, valueVec4} = sizesOf(plan);
   const {queries, keys, heads, batches} = window;
   switch (plan.kernel) {
+    case 'half_begin':
+      return 1;
+    case 'to_half': {
+      const names = ['q', 'k', 'v', ...plan.hasDOutput ? ['dOutput'] as const : []] as const;
+      return names.reduce((sum, name) => {
+        const words = halfShape(problem, plan.matrix!, name).reduce((size, n) => size * n, 1);
+        return sum + Math.ceil(words / 4 / (HALF_THREADS * HALF_STEPS));
+      }, 0);
+    }
     case 'cache_append':
       return Math.ceil(Math.max(headVec4, valueVec4) * queries * heads * batches / ROW_THREADS);
     case 'row_statistics':
@@ -330,6 +382,8 @@ export function workgroupCount(plan: Plan, problem: Problem, window: Extent, hea
 /** Threads that keep a large GPU busy (an H200 has 132 multiprocessors); the most parts that merging pays for. */
 const BUSY_THREADS = 2 ** 16;
 const MOST_SPLITS = 64;
+/** Keys of the largest tile that any plan has. */
+const LARGEST_TILE = 256;
 
 /** How the keys of a forward pass are split: into how many parts, of how many keys each (a multiple of the tile). */
 export interface Split {
@@ -342,7 +396,9 @@ export interface Split {
  * split-KV), or as the caller says. Pure.
  */
 export function makeSplit(plan: Plan, problem: Problem): Split {
-  const {blockKeys, threads} = derive(plan);
+  const {blockKeys: keysOfTile, threads} = sizesOf(plan);
+  // The kernel that stands in for one over matrices has tiles of its own; parts must be whole tiles of both.
+  const blockKeys = isMatrixPlan(plan) ? LARGEST_TILE : keysOfTile;
   const tiles = Math.max(1, Math.ceil(problem.keyLength / blockKeys));
   const whole: Extent =
       {batches: problem.batch, heads: problem.queryHeads, queries: problem.queryLength, keys: problem.keyLength};

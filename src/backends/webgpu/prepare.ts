@@ -1,7 +1,8 @@
 import {isLasting, lseShape, rowShape} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
 
-import {forcedPlan, planKind} from './choose.js';
+import {explainChoice, forcedPlan, planKind} from './choose.js';
+import type {Choice, PlanKind} from './choose.js';
 import {printPlan} from './debug.js';
 import {capabilitiesOf, pipelineOf, prepared} from './device.js';
 import {packParams} from './params.js';
@@ -15,6 +16,7 @@ import type {OperandName, Range} from './windows.js';
 /** Features that do not follow from the problem. */
 const VARIANTS = [
   'split', 'hasLseGradient', 'wantKeys', 'wantValues', 'sharedResult', 'overQueries', 'overKeys',
+  'routed', 'hasDOutput', 'again',
 ] as const satisfies ReadonlyArray<keyof Features>;
 
 /** One kernel on one problem, whatever its tensors. */
@@ -37,6 +39,7 @@ export interface PreparedPart {
 
 /** All that a call of a kernel needs beside its tensors. */
 export interface Prepared {
+  readonly kind: PlanKind;
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
   readonly parts: readonly PreparedPart[];
@@ -51,7 +54,8 @@ function make(device: GPUDevice, {kernel, problem, features = {}}: Task): Prepar
   const capabilities = capabilitiesOf(device);
   const {limits} = capabilities;
   const windows = makeWindows(kernel, problem, limits);
-  const {kind, why} = planKind(kernel, problem, capabilities);
+  const {kind, why} = features.routed ? explainChoice(kernel, problem, {...capabilities, matrix: []}) :
+                                        kindOf(device, kernel, problem);
   const most = Math.max(...windows.map(({batches}) => batches));
   const plan = makePlan(kernel, problem, capabilities, features, most, kind);
   printPlan(plan, problem, why);
@@ -72,7 +76,7 @@ function make(device: GPUDevice, {kernel, problem, features = {}}: Task): Prepar
       table: tableLayout(plan, problem, window),
     };
   });
-  return {pipeline, layout: pipeline.getBindGroupLayout(0), parts};
+  return {kind, pipeline, layout: pipeline.getBindGroupLayout(0), parts};
 }
 
 function fixedBuffer(device: GPUDevice, contents: ArrayBuffer): GPUBuffer {
@@ -97,6 +101,15 @@ export function prepare(device: GPUDevice, task: Task): Prepared {
   return prepared(device, problem, key, () => make(device, task));
 }
 
+/** The kind of plan that a kernel runs by. A problem that a device limit cuts into windows goes without matrices. */
+export function kindOf(device: GPUDevice, kernel: KernelName, problem: Problem): Choice {
+  return prepared(device, problem, `kind ${kernel} ${forcedPlan() ?? ''}`, () => {
+    const capabilities = capabilitiesOf(device);
+    const isWhole = makeWindows(kernel, problem, capabilities.limits).length === 1;
+    return planKind(kernel, problem, isWhole ? capabilities : {...capabilities, matrix: []});
+  });
+}
+
 /** How the keys of a forward pass are split: not at all where a device limit cuts the problem into windows already. */
 export function splitOf(device: GPUDevice, problem: Problem): Split {
   return prepared(device, problem, `split ${forcedPlan() ?? ''}`, () => {
@@ -104,7 +117,7 @@ export function splitOf(device: GPUDevice, problem: Problem): Split {
     if (makeWindows('forward', problem, capabilities.limits).length > 1) {
       return WHOLE;
     }
-    const {kind} = planKind('forward', problem, capabilities);
+    const {kind} = kindOf(device, 'forward', problem);
     return makeSplit(makePlan('forward', problem, capabilities, {}, problem.batch, kind), problem);
   });
 }

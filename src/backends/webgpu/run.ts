@@ -24,7 +24,7 @@ export interface Binding {
 /** @binding numbers in kernels/wgsl. */
 export const SLOT = {
   q: 1, k: 2, v: 3, dOutput: 4, savedOutput: 5, result0: 6, result1: 7, mask: 8, bias: 13, blockTable: 14,
-  biasGradient: 14, table: 15,
+  biasGradient: 14, table: 15, dLse: 11, largest: 16, halfQ: 17, halfK: 18, halfV: 19, halfDOutput: 20,
 } as const;
 
 /** What one kernel runs on. */
@@ -48,7 +48,7 @@ function parameters(backend: Backend, {params}: PreparedPart, seed: number, unif
 export function run(backend: Backend, task: Run): void {
   const {kernel, problem, bindings, small, seed} = task;
   const {device} = backend;
-  const {pipeline, layout, parts} = prepare(device, task);
+  const {kind, pipeline, layout, parts} = prepare(device, task);
   const tensors = bindings.map(({tensor}) => tensor);
   const buffers = tensors.map(tensor => bufferOf(backend, tensor));
   // A buffer of the caller's own may be waiting for the garbage collector: nothing of ours holds on to it.
@@ -78,7 +78,7 @@ export function run(backend: Backend, task: Run): void {
     }
     record(
         backend, {
-          name: `FlashAttention ${kernel}`,
+          name: `FlashAttention ${kernel} ${kind}`,
           pipeline,
           bindGroup: keepsGroups ? bindGroupOf(device, key, makeBindGroup) : makeBindGroup(),
           workgroups: part.workgroups,

@@ -1,5 +1,7 @@
-import {derive} from './plan.js';
-import type {Plan} from './plan.js';
+import {deriveMatrix} from './matrix_plan.js';
+import {derive, isMatrixPlan} from './plan.js';
+import type {KernelName, Plan} from './plan.js';
+import {unrollLoops} from './unroll.js';
 import {WGSL} from './wgsl_sources.js';
 
 type Part = keyof typeof WGSL;
@@ -17,20 +19,36 @@ function partsOf(plan: Plan): Part[] {
   if (plan.kernel === 'row_statistics' || plan.kernel === 'merge_splits') {
     return [...table, plan.kernel];
   }
+  if (plan.kernel === 'half_begin') {
+    return ['half_begin'];
+  }
+  if (plan.kernel === 'to_half') {
+    return [
+      ...table, pages, 'half', 'to_half', plan.hasDOutput ? 'to_half_d_output' : 'no_to_half_d_output',
+    ];
+  }
   if (plan.kernel === 'cache_append') {
     return [...table, pages, secondResult, plan.kernel];
   }
   const pairs: Part[] = [
-    pages, plan.mask ? 'mask' : 'no_mask', plan.bias ? 'bias' : 'no_bias', 'philox',
-    'visibility', 'scores', 'threads', 'tiles', plan.mask ? 'hidden_tiles' : 'no_hidden_tiles', 'stage',
+    ...table, pages, plan.mask ? 'mask' : 'no_mask', plan.bias ? 'bias' : 'no_bias', 'philox', 'visibility', 'scores',
+    plan.mask ? 'hidden_tiles' : 'no_hidden_tiles',
   ];
+  if (isMatrixPlan(plan)) {
+    const own: {readonly [kernel in KernelName]?: Part[]} = {
+      forward: ['matrix_rows', 'matrix_forward'],
+      backward_dq: ['pair_gradients', 'matrix_gradient', 'matrix_rows', 'matrix_dq'],
+      backward_dkv: ['pair_gradients', 'matrix_gradient', secondResult, 'matrix_dkv'],
+    };
+    return [...pairs, 'half', 'finite', 'matrix', ...own[plan.kernel]!];
+  }
   const own: Record<typeof plan.kernel, Part[]> = {
     forward: ['query_tile', ...reductions(plan), 'forward'],
-    backward_dq: ['score_gradient', 'query_tile', 'backward_dq'],
-    backward_dkv: ['score_gradient', 'key_tile', secondResult, 'backward_dkv'],
-    backward_dbias: ['score_gradient', 'backward_dbias'],
+    backward_dq: ['pair_gradients', 'score_gradient', 'query_tile', 'backward_dq'],
+    backward_dkv: ['pair_gradients', 'score_gradient', 'key_tile', secondResult, 'backward_dkv'],
+    backward_dbias: ['pair_gradients', 'score_gradient', 'backward_dbias'],
   };
-  return [...table, ...pairs, ...own[plan.kernel]];
+  return [...pairs, 'threads', 'tiles', 'stage', plan.routed ? 'finite' : 'always', ...own[plan.kernel]];
 }
 
 /** The entry point and how the threads of a row meet. */
@@ -39,8 +57,15 @@ function reductions({subgroups}: Plan): Part[] {
 }
 
 /** Language extensions, which come before all else in a shader. */
-function enables({subgroups}: Plan): string[] {
-  return subgroups ? ['enable subgroups;'] : [];
+function enables(plan: Plan): string[] {
+  if (isMatrixPlan(plan)) {
+    // Which subgroup a thread is in follows from its index, but the uniformity analysis cannot know that.
+    return [
+      'enable f16, subgroups, chromium_experimental_subgroup_matrix;',
+      'diagnostic(off, chromium.subgroup_matrix_uniformity);',
+    ];
+  }
+  return plan.subgroups ? ['enable subgroups;'] : [];
 }
 
 /** SCREAMING_SNAKE_CASE of a field's name: the name of its WGSL constant. */
@@ -50,16 +75,23 @@ function constantName(field: string): string {
 
 /** The constants of a plan as WGSL declarations. */
 export function header(plan: Plan): string {
-  const {kernel, kind, vectorised, ...constants} = plan;
-  const all = {...constants, ofBias: kernel === 'backward_dbias', ...derive(plan)};
+  const {kernel, kind, vectorised, matrix, threadsX, threadsY, rows, chunk, rowChunk, ...constants} = plan;
+  const sizes = isMatrixPlan(plan) ? deriveMatrix(plan) :
+      matrix                       ? {...deriveMatrix({...plan, matrix}), threads: threadsX} :
+                                     {threadsX, threadsY, rows, chunk, rowChunk, ...derive(plan)};
+  const all = {...constants, matrix: isMatrixPlan(plan), ofBias: kernel === 'backward_dbias', ...sizes};
   const lines = Object.entries(all).map(
       ([field, value]) => `const ${constantName(field)} = ${typeof value === 'number' ? `${value}u` : value};`);
   const title = `// ${kernel}, ${kind}${vectorised ? '' : ', one float at a time'}`;
   return `${[...enables(plan), title, ...lines].join('\n')}\n`;
 }
 
-/** The WGSL text of a plan: a header of constants, then the kernel's files as they are. */
+/**
+ * The WGSL text of a plan: a header of constants, then the kernel's files as they are; for subgroup matrices with their
+ * loops written out.
+ */
 export function specialise(plan: Plan): string {
   const access: keyof typeof WGSL = plan.vectorised ? 'access_vec4' : 'access_scalar';
-  return [header(plan), WGSL.params, WGSL[access], ...partsOf(plan).map(part => WGSL[part])].join('\n');
+  const text = [header(plan), WGSL.params, WGSL[access], ...partsOf(plan).map(part => WGSL[part])].join('\n');
+  return isMatrixPlan(plan) ? unrollLoops(text) : text;
 }

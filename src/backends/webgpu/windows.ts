@@ -88,6 +88,8 @@ export function operandsOf(kernel: KernelName, problem: Problem): Operand[] {
     merge_splits: ['output', 'rows'],
     cache_append: ['q', 'k', 'v', 'output'],
     row_statistics: ['output', 'rows', 'statistics'],
+    half_begin: [],
+    to_half: ['q', 'k', 'v', 'output', 'rows'],
     backward_dq: backward,
     backward_dkv: backward,
     backward_dbias: [...backward, 'biasGradient'],
@@ -212,6 +214,8 @@ export function resumes(kernel: KernelName, problem: Problem, window: Window): b
     case 'row_statistics':
     case 'merge_splits':
     case 'cache_append':
+    case 'half_begin':
+    case 'to_half':
       return false;
     case 'backward_dkv':
       return window.queryFirst > 0 || window.headFirst % (problem.queryHeads / problem.keyHeads) > 0;

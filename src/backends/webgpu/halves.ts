@@ -1,0 +1,81 @@
+import type {TensorInfo} from '@tensorflow/tfjs-core';
+
+import type {GradInputName, KernelCall} from '../../op/kernels.js';
+
+import type {Backend} from './backend.js';
+import {capabilitiesOf} from './device.js';
+import {halfShape, matrixShape} from './matrix_plan.js';
+import type {HalfName} from './matrix_plan.js';
+import type {KernelName} from './plan.js';
+import {kindOf} from './prepare.js';
+import {newTensor, run, SLOT} from './run.js';
+import type {Binding, Run} from './run.js';
+
+/** The operands of a call as f16, for kernels over subgroup matrices (kernels/wgsl/half.wgsl). */
+export interface Halves {
+  readonly bindings: readonly Binding[];
+  readonly largest: Binding;
+  readonly tensors: readonly TensorInfo[];
+}
+
+/** Who runs over subgroup matrices where the call asks for these kernels; none if the list is empty. */
+export function matrixKernels(
+    backend: Backend, {problem}: KernelCall<GradInputName>, kernels: readonly KernelName[]): KernelName[] {
+  return kernels.filter(kernel => kindOf(backend.device, kernel, problem).kind === 'matrix');
+}
+
+/** Records the turning of q, k, v (and of dO, in the backward pass) into f16. To be given back with `disposeHalves`. */
+export function makeHalves(backend: Backend, {tensors, problem, seed}: KernelCall<GradInputName>): Halves {
+  const {q, k, v, blockTable, dOutput, dLse, lse} = tensors;
+  const shape = matrixShape(capabilitiesOf(backend.device))!;
+  const half = (name: HalfName) => newTensor(backend, `${name} as f16`, halfShape(problem, shape, name));
+  const largest = {binding: SLOT.largest, tensor: newTensor(backend, 'the largest elements', [8])};
+  const bindings: Binding[] = [
+    {binding: SLOT.halfQ, tensor: half('q')}, {binding: SLOT.halfK, tensor: half('k')},
+    {binding: SLOT.halfV, tensor: half('v')},
+    ...dOutput ? [{binding: SLOT.halfDOutput, tensor: half('dOutput')}] : [],
+  ];
+  run(backend, {kernel: 'half_begin', problem, seed, small: {}, bindings: [largest]});
+  for (const again of [false, true]) {
+    run(backend, {
+      kernel: 'to_half', problem, seed, small: tensors,
+      features: {again, hasDOutput: dOutput !== undefined, hasLseGradient: dLse !== undefined},
+      bindings: [
+        {binding: SLOT.q, tensor: q, operand: 'q'},
+        {binding: SLOT.k, tensor: k, operand: 'k'},
+        {binding: SLOT.v, tensor: v, operand: 'v'},
+        ...blockTable ? [{binding: SLOT.blockTable, tensor: blockTable}] : [],
+        ...dOutput ? [
+          {binding: SLOT.dOutput, tensor: dOutput, operand: 'output'},
+          {binding: SLOT.dLse, tensor: dLse ?? lse!, operand: 'rows'},
+        ] as const : [],
+        ...bindings, largest,
+      ],
+    });
+  }
+  return {bindings, largest, tensors: [...bindings.map(({tensor}) => tensor), largest.tensor]};
+}
+
+export function disposeHalves(backend: Backend, halves: Halves|undefined): void {
+  halves?.tensors.forEach(({dataId}) => backend.disposeData(dataId));
+}
+
+const OPERANDS: readonly number[] = [SLOT.q, SLOT.k, SLOT.v, SLOT.dOutput, SLOT.blockTable];
+
+/** Runs a kernel: over subgroup matrices with a stand-in for calls that are not finite, or as it is. */
+export function runWith(backend: Backend, halves: Halves|undefined, task: Run): void {
+  const {kernel, problem, bindings, features} = task;
+  if (!halves || kindOf(backend.device, kernel, problem).kind !== 'matrix') {
+    run(backend, task);
+    return;
+  }
+  const halvesOf = halves.bindings.filter(
+      ({binding}) => binding !== SLOT.halfDOutput || kernel !== 'forward');
+  run(backend, {
+    ...task,
+    bindings: [
+      ...bindings.filter(({binding}) => !OPERANDS.includes(binding)), ...halvesOf, halves.largest,
+    ],
+  });
+  run(backend, {...task, features: {...features, routed: true}, bindings: [...bindings, halves.largest]});
+}
