@@ -10,7 +10,8 @@ describe('loops written out', () => {
   });
 
   it('are written out within each other, each with its own counter', () => {
-    const code = 'const A = 4u;\nconst B = 2u;\nfor (var j = 0u; j < A / B; j++) { for (var d = 0u; d < 2u; d++) { f(j, d); } }';
+    const code = 'const A = 4u;\nconst B = 2u;\n' +
+        'for (var j = 0u; j < A / B; j++) { for (var d = 0u; d < 2u; d++) { f(j, d); } }';
     expect(squeeze(unrollLoops(code)).match(/f\(\d+u, \d+u\)/g))
         .toEqual(['f(0u, 0u)', 'f(0u, 1u)', 'f(1u, 0u)', 'f(1u, 1u)']);
   });

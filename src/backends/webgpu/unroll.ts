@@ -22,12 +22,12 @@ function endOfBlock(code: string, begin: number): number {
 }
 
 /**
- * WGSL with its counted loops written out: `for (var i = 0u; i < ROUNDS; i++) { … }` becomes a block for each round with
- * a number in the place of `i`. Comments go. Arrays of subgroup matrices that are only indexed by numbers stay in
+ * WGSL with its counted loops written out: `for (var i = 0u; i < ROUNDS; i++) { … }` becomes a block for each round,
+ * with a number in the place of `i`. Comments go. Arrays of subgroup matrices that are only indexed by numbers stay in
  * registers; in a loop, NVIDIA's compiler (580.159) puts them into memory, which halves the speed (NOTES.md).
  *
- * Left alone: loops that `break` or `continue`, of bounds that are no constants (`const NAME = 3u;` of the same text), or
- * of more than 64 rounds.
+ * Left alone: loops that `break` or `continue`, of bounds that are no constants (`const NAME = 3u;` of the same text),
+ * or of more than 64 rounds.
  */
 export function unrollLoops(text: string): string {
   let code = text.replace(/\/\/.*$/gm, '');
