@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 
 import {median} from '../../examples/gpt/measure.js';
 
-/** Milliseconds of one run by the clock on the wall: the median of several batches of runs, and how far they lie apart. */
+/** Milliseconds of one run by the clock on the wall: median of several batches of runs, and how far they lie apart. */
 export interface Timing {
   medianMs: number;
   /** (slowest − fastest) / median of the batches. */
