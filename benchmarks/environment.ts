@@ -1,28 +1,13 @@
-import {execFileSync} from 'node:child_process';
 import {cpus} from 'node:os';
 
 import * as tf from '@tensorflow/tfjs';
 
+import {gitCommit} from '../scripts/git_commit.mjs';
 import {findNodeAdapter, registerNodeWebGPU} from '../src/backends/webgpu/node_device.js';
 
 import type {Environment} from './core/results.js';
 
 export type {Environment} from './core/results.js';
-
-function gitCommit(): string {
-  // A bundle has no repository; its build writes the commit here.
-  if (process.env.BUNDLE_COMMIT) {
-    return process.env.BUNDLE_COMMIT;
-  }
-  try {
-    const git = (...args: string[]) =>
-        execFileSync('git', args, {encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore']}).trim();
-    const dirty = git('status', '--porcelain', '--untracked-files=no') === '' ? '' : '-dirty';
-    return git('rev-parse', '--short', 'HEAD') + dirty;
-  } catch {
-    return 'unknown';
-  }
-}
 
 /** @param adapter description of the WebGPU adapter, when there is one. */
 export function describeEnvironment(adapter?: string): Environment {

@@ -8,18 +8,21 @@
  *   npm run bench host           JavaScript time of a call
  *   npm run bench train-bench    the GPT of npm start
  *
- * Options with their defaults are in suite_options.ts. Every measurement runs in another process under a time limit
- * (--limit, seconds) and a run ends after --seconds; what was measured until then is in the file.
+ * Options with their defaults are in command_line.ts and core/suite_options.ts. Every measurement runs in another
+ * process under a time limit (--limit, seconds) and a run ends after --seconds; what was measured until then is in the
+ * file.
  */
 import {extname} from 'node:path';
 import {fileURLToPath} from 'node:url';
 
+import {parseCommand} from './command_line.js';
+import type {Command} from './command_line.js';
+import {describeRow} from './core/describe_row.js';
 import {labelOf} from './core/measurements.js';
 import type {Measurement} from './core/measurements.js';
-import type {AttentionRow, DecodeRow, Environment, HostRow, Row, TrainingRow} from './core/results.js';
+import type {Environment, Row} from './core/results.js';
 import {findOnnxruntime} from './onnxruntime/find.js';
 import {ResultsWriter} from './results_file.js';
-import {parseCommand} from './suite_options.js';
 import {supervise} from './supervise.js';
 
 /** A program of this folder; in a bundle, the one of its name that lies beside this one. */
@@ -28,35 +31,14 @@ const program = (name: string, inBundle: string): string => {
   return fileURLToPath(new URL(`${extension === '.ts' ? name : inBundle}${extension}`, import.meta.url));
 };
 
-const milliseconds = (row: AttentionRow|DecodeRow): string =>
-  `${row.medianMs.toFixed(3).padStart(9)} ms ±${(100 * row.spread).toFixed(0).padStart(2)}%` +
-  `${row.gpuMs === undefined ? '' : `, GPU ${row.gpuMs.toFixed(3)} ms`}`;
-
-/** A row in one line. */
-function describe(suite: Measurement['suite'], row: Row): string {
-  switch (suite) {
-    case 'attention': {
-      const {pass, tflops, peakBytes} = row as AttentionRow;
-      const memory = peakBytes === undefined ? '' : `, peak ${(peakBytes / 2 ** 20).toFixed(1)} MiB`;
-      return `${pass.padEnd(17)}${milliseconds(row as AttentionRow)}, ${tflops.toFixed(2)} TFLOP/s${memory}`;
-    }
-    case 'decode':
-      return `${milliseconds(row as DecodeRow)}, ${(row as DecodeRow).gigabytesPerSecond.toFixed(0)} GB/s`;
-    case 'host': {
-      const {pass, medianMicroseconds, leastMicroseconds, heapBytesPerCall} = row as HostRow;
-      return `${pass.padEnd(17)}${medianMicroseconds.toFixed(1).padStart(9)} µs a call, ` +
-          `${leastMicroseconds.toFixed(1)} at least, heap ${heapBytesPerCall?.toFixed(0)} bytes a call`;
-    }
-    case 'training': {
-      const {tokensPerSecond, medianMs, firstLoss, lastLoss, peakBytes} = row as TrainingRow;
-      return `${tokensPerSecond.toFixed(0)} tokens/s, ${medianMs.toFixed(0)} ms a step, ` +
-          `peak ${(peakBytes / 2 ** 20).toFixed(0)} MiB, loss ${firstLoss.toFixed(3)} → ${lastLoss.toFixed(3)}`;
-    }
-  }
-}
-
 const onnxruntime = findOnnxruntime();
-const command = parseCommand(process.argv.slice(2), onnxruntime !== undefined);
+let command: Command;
+try {
+  command = parseCommand(process.argv.slice(2), onnxruntime !== undefined);
+} catch (error) {
+  console.error((error as Error).message);
+  process.exit(2);
+}
 const {suite, measurements, backend, dawn, out, seconds, secondsEach} = command;
 const tfjsWorker = {file: program('worker', 'bench_worker'), args: ['--backend', backend, '--dawn', dawn]};
 const onnxruntimeWorker =
@@ -82,7 +64,7 @@ await supervise(
       row(measurement, row) {
         told.set(measurement, [...told.get(measurement) ?? [], row]);
         writer!.add(labelOf(measurement), row);
-        say(measurement, describe(measurement.suite, row));
+        say(measurement, describeRow(measurement.suite, row));
       },
       skipped(measurement, why, failed) {
         failures += Number(failed);

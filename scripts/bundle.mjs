@@ -12,6 +12,7 @@ import {build} from 'esbuild';
 
 import {embedWgsl} from './embed_wgsl.mjs';
 import {fetchOnnxruntime} from './fetch_onnxruntime.mjs';
+import {gitCommit} from './git_commit.mjs';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 
@@ -80,9 +81,7 @@ if (loader) {
   console.log('no Vulkan loader here: the other machine needs libvulkan.so.1');
 }
 
-const git = (...args) => execFileSync('git', args, {encoding: 'utf8'}).trim();
-const commit = git('rev-parse', '--short', 'HEAD') +
-    (git('status', '--porcelain', '--untracked-files=no') ? '-dirty' : '');
+const commit = gitCommit();
 const {version} = JSON.parse(readFileSync('node_modules/webgpu/package.json', 'utf8'));
 writeFileSync(join(FOLDER, 'run'), `#!/bin/sh
 here=$(cd "$(dirname "$0")" && pwd)
