@@ -34,7 +34,7 @@ export async function finish(result: tf.Tensor|tf.Tensor[]): Promise<void> {
 /** Median and spread of what `batch(runs)`, in milliseconds, takes a run. */
 export async function timeBatches(
     batch: (runs: number) => Promise<number>, options: TimingOptions = {}): Promise<Timing> {
-  const {warmUpMs = 300, batchMs = 100, batches = 5, mostMs = 4000} = options;
+  const {warmUpMs = 250, batchMs = 80, batches = 5, mostMs = 3000} = options;
   await batch(1); // compiles
   const once = await batch(1);
   const runs = Math.max(1, Math.min(500, Math.round(batchMs / once)));

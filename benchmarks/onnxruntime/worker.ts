@@ -37,12 +37,14 @@ const {values: args} = parseArgs({options: {folder: {type: 'string', default: ''
 
 /** Rounding to float16 at every step of a running sum leaves more than the kernels of this package may. */
 const TOLERANCE: Record<ModelType, number> = {float32: 1e-4, float16: 0.1};
-const FIRST_CHAIN = 4;
+const FIRST_CHAIN = 2;
 const LONGEST_CHAIN = 64;
-const CHAIN_MS = 100;
+/** At least so much attention in a chain. */
+const CHAIN_MS = 80;
 const WARM_UP_MS = 250;
 const SAMPLES = 5;
-const MOST_MS = 5000;
+/** No new sample after this long, once there are two. */
+const MOST_MS = 2500;
 
 let numbers: Float32Array[] = [];
 
@@ -141,16 +143,17 @@ class Peer {
     let many = await several(chain);
     await run(one);
     await run(many); // both have compiled now
+    const warmUp = performance.now();
     const each = (await run(many) - await run(one)) / chain;
     if (each * chain < CHAIN_MS) {
       await many.release();
       chain = Math.min(LONGEST_CHAIN, Math.max(FIRST_CHAIN, Math.ceil(CHAIN_MS / Math.max(each, 1e-3))));
       many = await several(chain);
-    }
-    const warmUp = performance.now();
-    do {
       await run(many);
-    } while (performance.now() - warmUp < WARM_UP_MS);
+    }
+    while (performance.now() - warmUp < WARM_UP_MS) {
+      await run(many);
+    }
     const samples: number[] = [];
     const start = performance.now();
     while (samples.length < 2 || samples.length < SAMPLES && performance.now() - start < MOST_MS) {
