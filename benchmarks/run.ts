@@ -49,31 +49,36 @@ let failures = 0;
 const told = new Map<Measurement, Row[]>();
 const say = (measurement: Measurement, text: string) => console.log(`${labelOf(measurement).padEnd(58)} ${text}`);
 
-await supervise(
-    measurements, m => m.suite === 'attention' && m.kind === 'onnxruntime' ? onnxruntimeWorker : tfjsWorker,
-    tfjsWorker, {seconds, secondsEach}, {
-      environment(environment) {
-        if (!writer) {
-          // The first to start is tfjs, which names the device.
-          const whole = environment as Environment;
-          console.log(`${whole.device}, backend ${whole.backend}, commit ${whole.commit}`);
-          writer = new ResultsWriter(out, suite, whole);
-        }
-        writer.tookPart(environment);
-      },
-      row(measurement, row) {
-        told.set(measurement, [...told.get(measurement) ?? [], row]);
-        writer!.add(labelOf(measurement), row);
-        say(measurement, describeRow(measurement.suite, row));
-      },
-      skipped(measurement, why, failed) {
-        failures += Number(failed);
-        say(measurement, `${failed ? 'FAILED' : 'skipped'}: ${why}`);
-        if (failed) {
-          writer?.remove(told.get(measurement) ?? []);
-        }
-        writer?.skip({label: labelOf(measurement), why});
-      },
-    });
+try {
+  await supervise(
+      measurements, m => m.suite === 'attention' && m.kind === 'onnxruntime' ? onnxruntimeWorker : tfjsWorker,
+      tfjsWorker, {seconds, secondsEach}, {
+        environment(environment) {
+          if (!writer) {
+            // The first to start is tfjs, which names the device.
+            const whole = environment as Environment;
+            console.log(`${whole.device}, backend ${whole.backend}, commit ${whole.commit}`);
+            writer = new ResultsWriter(out, suite, whole);
+          }
+          writer.tookPart(environment);
+        },
+        row(measurement, row) {
+          told.set(measurement, [...told.get(measurement) ?? [], row]);
+          writer!.add(labelOf(measurement), row);
+          say(measurement, describeRow(measurement.suite, row));
+        },
+        skipped(measurement, why, failed) {
+          failures += Number(failed);
+          say(measurement, `${failed ? 'FAILED' : 'skipped'}: ${why}`);
+          if (failed) {
+            writer?.remove(told.get(measurement) ?? []);
+          }
+          writer?.skip({label: labelOf(measurement), why});
+        },
+      });
+} catch (error) {
+  console.error((error as Error).message);
+  failures++;
+}
 console.log(writer ? `written: ${writer.path}` : 'nothing was measured');
-process.exit(failures > 0 || !writer ? 1 : 0);
+process.exit(failures > 0 ? 1 : 0);

@@ -84,6 +84,7 @@ class Worker {
  * Has measurements done by other processes, one after the other. A process that hangs, crashes or reports an error is
  * killed and started anew for the next measurement, so that a run ends in time whatever a driver does.
  * @param first is started before the others, which may be all that is measured: it names the device.
+ * @throws when the first does not start.
  */
 export async function supervise(
     measurements: readonly Measurement[], programOf: (m: Measurement) => Program, first: Program,
@@ -91,8 +92,10 @@ export async function supervise(
   const end = seconds > 0 ? performance.now() + 1000 * seconds : Infinity;
   const workers = new Map<string, Worker>();
   const broken = new Map<string, string>();
+  const keyOf = ({file, args}: Program) => [file, ...args].join(' ');
   const workerOf = async (program: Program): Promise<Worker|string> => {
-    const running = workers.get(program.file) ?? broken.get(program.file);
+    const key = keyOf(program);
+    const running = workers.get(key) ?? broken.get(key);
     if (running !== undefined) {
       return running;
     }
@@ -101,14 +104,17 @@ export async function supervise(
     if (message.type !== 'ready') {
       worker.kill();
       const why = message.type === 'failed' ? message.why : `it began with ${message.type}`;
-      broken.set(program.file, why);
+      broken.set(key, why);
       return why;
     }
-    workers.set(program.file, worker);
+    workers.set(key, worker);
     listener.environment(message.environment);
     return worker;
   };
-  await workerOf(first);
+  const started = await workerOf(first);
+  if (typeof started === 'string') {
+    throw new Error(`nothing can be measured: ${started}`);
+  }
   for (const measurement of measurements) {
     if (performance.now() > end) {
       listener.skipped(measurement, `the ${seconds} s given were over`, false);
@@ -129,7 +135,7 @@ export async function supervise(
       listener.skipped(measurement, message.why, false);
     } else if (message.type === 'failed') {
       worker.kill();
-      workers.delete(program.file);
+      workers.delete(keyOf(program));
       // What was told before the time was over is right.
       listener.skipped(measurement, message.why, message.why !== late);
     }

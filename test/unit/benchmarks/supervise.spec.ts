@@ -14,6 +14,8 @@ function measurement(label: string, length = 1): AttentionMeasurement {
   };
 }
 
+const working = {file, args: []};
+
 interface Told {
   lengths: number[];
   skipped: Array<[string, string, boolean]>;
@@ -71,10 +73,22 @@ describe('supervised measurements', () => {
   });
 
   it('say why where no process starts', async () => {
-    const {skipped} = await told(['rows', 'rows'], {}, ['--broken']);
-    expect(skipped).toEqual([['rows', 'no adapter', true], ['rows', 'no adapter', true]]);
-    const silent = await told(['rows'], {seconds: 2}, ['--silent']);
-    expect(silent.skipped.length).toBe(1);
-    expect(silent.seconds).toBeLessThan(5);
+    await expectAsync(told(['rows'], {}, ['--broken'])).toBeRejectedWithError(/no adapter/);
+    const start = performance.now();
+    await expectAsync(told(['rows'], {seconds: 2}, ['--silent'])).toBeRejectedWithError(/did not start within 2 s/);
+    expect(performance.now() - start).toBeLessThan(5000);
+  });
+
+  it('go on without a program that does not start, if it is not the first', async () => {
+    const told: string[] = [];
+    await supervise(
+        [measurement('rows', 1), measurement('rows', 2), measurement('rows', 3)],
+        m => (m as AttentionMeasurement).length === 2 ? {file, args: ['--broken']} : working, working,
+        {seconds: 0, secondsEach: 20}, {
+          environment: () => undefined,
+          row: (_, row) => told.push(`row ${(row as AttentionRow).length}`),
+          skipped: (_, why) => told.push(why),
+        });
+    expect(told).toEqual(['row 1', 'row 2', 'no adapter', 'row 3', 'row 4']);
   });
 });
