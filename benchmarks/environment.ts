@@ -1,35 +1,13 @@
-import {execFileSync} from 'node:child_process';
 import {cpus} from 'node:os';
 
 import * as tf from '@tensorflow/tfjs';
 
+import {gitCommit} from '../scripts/git_commit.mjs';
 import {findNodeAdapter, registerNodeWebGPU} from '../src/backends/webgpu/node_device.js';
 
-/** What a result was measured on. */
-export interface Environment {
-  date: string;
-  commit: string;
-  backend: string;
-  device: string;
-  node: string;
-  tfjs: string;
-  webgpu?: string;
-}
+import type {Environment} from './core/results.js';
 
-function gitCommit(): string {
-  // A bundle has no repository; its build writes the commit here.
-  if (process.env.BUNDLE_COMMIT) {
-    return process.env.BUNDLE_COMMIT;
-  }
-  try {
-    const git = (...args: string[]) =>
-        execFileSync('git', args, {encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore']}).trim();
-    const dirty = git('status', '--porcelain', '--untracked-files=no') === '' ? '' : '-dirty';
-    return git('rev-parse', '--short', 'HEAD') + dirty;
-  } catch {
-    return 'unknown';
-  }
-}
+export type {Environment} from './core/results.js';
 
 /** @param adapter description of the WebGPU adapter, when there is one. */
 export function describeEnvironment(adapter?: string): Environment {
@@ -44,15 +22,19 @@ export function describeEnvironment(adapter?: string): Environment {
   };
 }
 
-/** A device's name as part of a file name. */
-export function slug(text: string): string {
-  return text.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '').slice(0, 60);
+/**
+ * Dawn's switches for measuring: those of the package, and timestamps that are not rounded to 65 µs.
+ * @param features more of them, by Dawn's names.
+ */
+export function measuringFlags(features: readonly string[] = []): string[] {
+  const enabled = ['allow_unsafe_apis', 'vulkan_enable_f16_on_nvidia', ...features];
+  return [`enable-dawn-features=${enabled.join()}`, 'disable-dawn-features=timestamp_quantization'];
 }
 
 /** Sets the backend, WebGPU in Node through Dawn. Gives what describes the adapter, if there is one. */
-export async function useBackend(name: string): Promise<string|undefined> {
+export async function useBackend(name: string, dawnFlags?: string[]): Promise<string|undefined> {
   if (name === 'webgpu') {
-    registerNodeWebGPU();
+    registerNodeWebGPU({dawnFlags});
   } else if (name === 'wasm') {
     await import('@tensorflow/tfjs-backend-wasm');
   }

@@ -1,6 +1,8 @@
 // npm run bundle: everything that the benchmarks, the case table and the main job need on a Linux x64 machine without a
 // network, in build/tfjs-flash-attention-bundle.tar.xz: Node itself, Dawn, the Vulkan loader if it is found here, the
-// text, and the programs as single files. There: tar xf …, then ./run bench | verify | train | lab [options]
+// text, and the programs as single files. There: tar xf …, then ./run, which says what it runs.
+// With --peers also build/onnxruntime-bundle.tar.xz, to be unpacked in the same folder, which ./run bench and
+// ./run peers compare with.
 import {execFileSync} from 'node:child_process';
 import {chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync} from 'node:fs';
 import {join} from 'node:path';
@@ -9,21 +11,30 @@ import {fileURLToPath} from 'node:url';
 import {build} from 'esbuild';
 
 import {embedWgsl} from './embed_wgsl.mjs';
+import {fetchOnnxruntime} from './fetch_onnxruntime.mjs';
+import {gitCommit} from './git_commit.mjs';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 
 const FOLDER = 'build/bundle';
+const PEERS_FOLDER = 'build/onnxruntime_bundle';
 const ARCHIVE = 'build/tfjs-flash-attention-bundle.tar.xz';
+const PEERS_ARCHIVE = 'build/onnxruntime-bundle.tar.xz';
+/** For the archives together. */
 const LIMIT = 60 * 2 ** 20;
 
 const PROGRAMS = {
-  bench: 'benchmarks/attention.ts',
-  decode: 'benchmarks/decode.ts',
+  bench_worker: 'benchmarks/worker.ts', // what the benchmarks start to measure in
+  benchmarks: 'benchmarks/run.ts',
   lab: 'benchmarks/kernel_lab.ts',
+  onnxruntime_worker: 'benchmarks/onnxruntime/worker.ts',
   probe_webgpu: 'examples/train_gpt/probe_webgpu.ts', // what train starts to look for a GPU
   train: 'examples/train_gpt/main.ts',
   verify: 'test/verify_device.ts',
 };
+/** What `run` takes: commands of benchmarks/run.ts, and programs. */
+const BENCHMARKS = ['bench', 'decode', 'host', 'peers', 'train-bench'];
+const COMMANDS = [...BENCHMARKS, 'lab', 'train', 'verify'];
 
 if (process.platform !== 'linux' || process.arch !== 'x64') {
   console.error('npm run bundle: the bundle is for Linux on x64 and carries this machine\'s Node; run it there');
@@ -70,19 +81,19 @@ if (loader) {
   console.log('no Vulkan loader here: the other machine needs libvulkan.so.1');
 }
 
-const git = (...args) => execFileSync('git', args, {encoding: 'utf8'}).trim();
-const commit = git('rev-parse', '--short', 'HEAD') +
-    (git('status', '--porcelain', '--untracked-files=no') ? '-dirty' : '');
+const commit = gitCommit();
 const {version} = JSON.parse(readFileSync('node_modules/webgpu/package.json', 'utf8'));
 writeFileSync(join(FOLDER, 'run'), `#!/bin/sh
-# ./run bench | verify | train | lab [options]
 here=$(cd "$(dirname "$0")" && pwd)
 program=$1
-shift
-if [ ! -f "$here/app/$program.mjs" ]; then
-  echo "usage: ./run ${Object.keys(PROGRAMS).sort().join(' | ')} [options]" >&2
-  exit 2
-fi
+case $program in
+  ${BENCHMARKS.join('|')}) program=benchmarks ;;
+  ${COMMANDS.filter(name => !BENCHMARKS.includes(name)).join('|')}) shift ;;
+  *)
+    echo "usage: ./run ${COMMANDS.join(' | ')} [options]" >&2
+    exit 2
+    ;;
+esac
 export BUNDLE_COMMIT=${commit} BUNDLE_WEBGPU=${version}
 # The machine's own Vulkan loader, where it has one, knows its drivers best.
 if ! ldconfig -p 2>/dev/null | grep -q libvulkan.so.1; then
@@ -92,10 +103,29 @@ exec "$here/node" "$here/app/$program.mjs" "$@"
 `);
 chmodSync(join(FOLDER, 'run'), 0o755);
 
-execFileSync('tar', ['cJf', ARCHIVE, '-C', FOLDER, '.'], {env: {...process.env, XZ_OPT: '-T0 -6'}});
-const {size} = statSync(ARCHIVE);
-console.log(`${ARCHIVE}: ${(size / 2 ** 20).toFixed(1)} MiB, commit ${commit}`);
+/** Packs a folder's contents; gives the archive's size. */
+function pack(archive, folder) {
+  execFileSync('tar', ['cJf', archive, '-C', folder, '.'], {env: {...process.env, XZ_OPT: '-T0 -6'}});
+  const {size} = statSync(archive);
+  console.log(`${archive}: ${(size / 2 ** 20).toFixed(1)} MiB, commit ${commit}`);
+  return size;
+}
+
+/** The Linux library of onnxruntime-node and the JavaScript around it, under the name that the programs look for. */
+function packPeers() {
+  const from = fetchOnnxruntime();
+  rmSync(PEERS_FOLDER, {recursive: true, force: true});
+  for (const path of [
+    'onnxruntime-node/package.json', 'onnxruntime-node/dist', 'onnxruntime-node/bin/napi-v6/linux/x64',
+    'onnxruntime-common/package.json', 'onnxruntime-common/dist/cjs',
+  ]) {
+    cpSync(join(from, 'node_modules', path), join(PEERS_FOLDER, 'onnxruntime/node_modules', path), {recursive: true});
+  }
+  return pack(PEERS_ARCHIVE, PEERS_FOLDER);
+}
+
+const size = pack(ARCHIVE, FOLDER) + (process.argv.includes('--peers') ? packPeers() : 0);
 if (size > LIMIT) {
-  console.error(`over the ${LIMIT / 2 ** 20} MiB that it may have`);
+  console.error(`over the ${LIMIT / 2 ** 20} MiB that they may have`);
   process.exit(1);
 }

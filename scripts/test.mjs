@@ -97,11 +97,11 @@ const PARTS = {
     run: () => counted('browser', ['node_modules/karma/bin/karma', 'start']),
   },
   page: {
-    title: 'The demo page in a headless browser (SwiftShader)',
+    title: 'The demo and benchmark pages in a headless browser (SwiftShader)',
     device: 'webgpu',
     problem: browserProblem,
     packages: ['chromium', 'libvulkan1'],
-    run: () => counted('page', ['test/browser/demo_page.mjs']),
+    run: () => counted('page', ['test/browser/pages.mjs']),
   },
   package: {
     title: 'The packed package, as its users install it',

@@ -9,7 +9,8 @@ import {mkdirSync, writeFileSync} from 'node:fs';
 import {join} from 'node:path';
 import {parseArgs} from 'node:util';
 
-import {describeEnvironment, slug, useBackend} from '../benchmarks/environment.js';
+import {slug} from '../benchmarks/core/slug.js';
+import {describeEnvironment, useBackend} from '../benchmarks/environment.js';
 import '../src/index.js';
 
 import {gridSample} from './support/case_grid.js';

@@ -76,8 +76,16 @@ export function largestTensorBytes(): number {
   return device ? Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize) : Infinity;
 }
 
-/** Destroys the buffers that the pool keeps for reuse, so that what is allocated next is what is needed next. */
-async function emptyPool({bufferManager, queue}: PooledBackend): Promise<void> {
+/**
+ * Destroys the buffers that the WebGPU backend keeps for reuse, so that what is allocated next is what is needed next.
+ * Does nothing on other backends.
+ */
+export async function emptyPool(): Promise<void> {
+  const {bufferManager, queue} = tf.backend() as Partial<PooledBackend>;
+  if (!bufferManager || !queue) {
+    return;
+  }
+  await finishQueue();
   await queue.onSubmittedWorkDone();
   for (const buffers of bufferManager.freeBuffers.values()) {
     for (const buffer of buffers.splice(0)) {
@@ -90,11 +98,9 @@ async function emptyPool({bufferManager, queue}: PooledBackend): Promise<void> {
 
 /** The most memory that a computation needs beyond what was in use before it. */
 export async function peakBytes(run: () => tf.Tensor[]): Promise<number> {
-  const backend = tf.backend();
-  const pool = poolOf(backend);
+  const pool = poolOf(tf.backend());
   if (pool) {
-    await finishQueue();
-    await emptyPool(backend as unknown as PooledBackend);
+    await emptyPool();
     const before = pool.numBytesAllocated;
     await timeOf(run);
     return pool.numBytesAllocated - before;

@@ -1,8 +1,5 @@
-import * as vega from 'vega';
-import {compile} from 'vega-lite';
-import type {TopLevelSpec} from 'vega-lite';
-
 import type {AttentionKind} from './attention.js';
+import {toSvg} from './svg.js';
 import type {SweepPoint} from './sweep_lengths.js';
 import type {LossAt} from './trainer.js';
 
@@ -10,13 +7,6 @@ const WIDTH = 560;
 const HEIGHT = 300;
 const MOST_POINTS = 500;
 const COLOURS: Record<AttentionKind, string> = {flash: '#1f77b4', standard: '#d62728'};
-
-async function toSvg(spec: TopLevelSpec): Promise<string> {
-  const view = new vega.View(vega.parse(compile(spec).spec), {renderer: 'none'});
-  const svg = await view.toSVG();
-  view.finalize();
-  return svg;
-}
 
 /** Means over equal stretches of steps, so that the curve stays readable and the file small. */
 function thinned(losses: readonly number[]): LossAt[] {

@@ -1,50 +1,9 @@
-// The browser page in a real headless Chromium, on its SwiftShader: node test/browser/demo_page.mjs
-// Leaves its counts in build/page_counts.json, as scripts/run_jasmine.mjs does. CHROME_BIN names another browser.
-import {mkdirSync, writeFileSync} from 'node:fs';
-
-import {chromium} from 'playwright-core';
-
 import {serve} from '../../examples/browser/serve.mjs';
-import {findBrowser} from '../../scripts/system_packages.mjs';
 
-const COMMON_FLAGS = [
-  '--no-sandbox', '--disable-quic', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-  '--no-first-run',
-];
-const WEBGPU_FLAGS = [
-  '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-dawn-features=disable_workgroup_init',
-];
-// SwiftShader on a busy two-core machine compiles for minutes.
-const TIMEOUT_MS = 8 * 60_000;
+import {expect, saysWhatIsMissing, state, textOf, WEBGPU_FLAGS, withPage} from './page_support.mjs';
+
 const TINY = 'context=32&layers=1&heads=2&width=32&batch=2&steps=24&learningRate=0.01&seed=1';
 
-const counts = {passed: 0, failed: 0, pending: 0};
-
-function expect(what, ok, seen) {
-  counts[ok ? 'passed' : 'failed']++;
-  console.log(`${ok ? 'passed' : 'FAILED'}: ${what}${ok ? '' : ` (saw ${JSON.stringify(seen)})`}`);
-}
-
-async function withPage(flags, address, use) {
-  const browser = await chromium.launch({
-    executablePath: process.env.CHROME_BIN ?? findBrowserPath(), headless: true, args: [...COMMON_FLAGS, ...flags],
-  });
-  try {
-    const page = await browser.newPage();
-    page.setDefaultTimeout(TIMEOUT_MS);
-    const errors = [];
-    page.on('pageerror', error => errors.push(error.message));
-    page.on('console', message => message.type() === 'error' && errors.push(message.text()));
-    await page.goto(address);
-    await page.waitForSelector('body[data-state]');
-    await use(page, errors);
-  } finally {
-    await browser.close();
-  }
-}
-
-const textOf = (page, id) => page.textContent(`#${id}`);
-const state = (page, name) => page.waitForSelector(`body[data-state=${name}]`);
 const stepReached = (page, step) => page.waitForFunction(
   least => parseInt(document.getElementById('step').textContent, 10) >= least, step, {polling: 250});
 
@@ -97,32 +56,13 @@ async function trains(page, errors) {
   expect('nothing went wrong in the console', errors.length === 0, errors);
 }
 
-async function saysWhatIsMissing(page, errors) {
-  await state(page, 'missing');
-  const message = await textOf(page, 'missing');
-  expect('without WebGPU the page says what is missing', /WebGPU/.test(message) && /missing/.test(message), message);
-  expect('and offers no training', await page.isHidden('#trainer'), 'a trainer');
-  expect('and stays calm in the console', errors.length === 0, errors);
-}
-
-function findBrowserPath() {
-  const found = findBrowser();
-  if (!found) {
-    throw new Error('no browser: install chromium or Google Chrome, or set CHROME_BIN');
+/** The page that trains. */
+export async function testDemoPage() {
+  const {server, address} = await serve({port: 0});
+  try {
+    await withPage(WEBGPU_FLAGS, `${address}?${TINY}`, trains);
+    await withPage([], address, (page, errors) => saysWhatIsMissing(page, errors, 'trainer'));
+  } finally {
+    server.close();
   }
-  // playwright wants a path.
-  return found.includes('/') ? found : `/usr/bin/${found}`;
 }
-
-const {server, address} = await serve({port: 0});
-try {
-  await withPage(WEBGPU_FLAGS, `${address}?${TINY}`, trains);
-  await withPage([], address, saysWhatIsMissing);
-} catch (error) {
-  expect('the test runs to its end', false, error.message);
-}
-server.close();
-mkdirSync('build', {recursive: true});
-writeFileSync('build/page_counts.json', JSON.stringify(counts));
-console.log(`${counts.passed} passed, ${counts.failed} failed`);
-process.exitCode = counts.failed > 0 ? 1 : 0;

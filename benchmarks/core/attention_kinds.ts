@@ -1,8 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
 
-import {flashAttention} from '../src/index.js';
+import {flashAttention} from '../../src/index.js';
 
-export type Kind = 'flash'|'standard';
+import type {Variant} from './variants.js';
 
 /** Attention over [B,H,N,D] tensors. */
 export type Attention = (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D) => tf.Tensor4D;
@@ -24,6 +24,6 @@ export function standardAttention(mask?: tf.Tensor2D): Attention {
   });
 }
 
-export function flash(causal: boolean): Attention {
-  return (q, k, v) => flashAttention(q, k, v, {layout: 'bhnd', causal});
+export function flash(causal: boolean, {computeType}: Pick<Variant, 'computeType'>): Attention {
+  return (q, k, v) => flashAttention(q, k, v, {layout: 'bhnd', causal, computeType});
 }
