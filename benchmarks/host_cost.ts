@@ -26,51 +26,72 @@ GPUComputePassEncoder.prototype.dispatchWorkgroups = function(this: GPUComputePa
   return dispatch.call(this, 0, 0, 0);
 };
 
-const [x, y, z] = [1, 2, 3].map(() => tf.randomNormal<tf.Rank.R4>([1, 16, 2, 16]));
-const q = tf.randomNormal<tf.Rank.R4>([1, 1, 2, 16]);
-const k = tf.randomNormal<tf.Rank.R4>([1, 1, 2, 16]);
-for (const {dataId} of [x, y, z, q, k]) {
-  backend.uploadToGPU(dataId); // or tfjs adds them on the host
-}
-const cache = new KvCache({batch: 1, capacity: 4096, keyHeads: 2, headSize: 16});
-const gradients = tf.valueAndGrads((...qkv: tf.Tensor[]) =>
-    flashAttention(qkv[0] as tf.Tensor4D, qkv[1], qkv[2], {causal: true}).sum());
-const floor = tf.valueAndGrads((...xs: tf.Tensor[]) => xs[0].add(xs[1]).add(xs[2]).sum());
+/** Takes turns among tensors in periods without a common divisor: the same few together hardly come again. */
+const PERIODS = [29, 31, 37];
 
-const calls: Array<[name: string, call: () => tf.Tensor|tf.Tensor[]]> = [
-  ['tf.add', () => tf.add(x, y)],
-  ['tf.matMul', () => tf.matMul(x, y, false, true)],
-  ['matMul, softmax, matMul', () => tf.tidy(() => tf.matMul(tf.softmax(tf.matMul(x, y, false, true)), z))],
-  ['flashAttention', () => flashAttention(x, y, z)],
-  ['flashAttention, causal, sinks', () => flashAttention(x, y, z, {causal: true, sinks: [0, 0]})],
-  ['flashAttention, 5 options', () => flashAttention(
-      x, y, z, {causal: true, windowSize: [8, 8], softmaxScale: 0.3, softcap: 5, keyLengths: [12]})],
-  ['KvCache.attend, one token', () => {
+function inputs(shape: [number, number, number, number]): (n: number) => tf.Tensor4D[] {
+  const rings = PERIODS.map(period => Array.from({length: period}, () => {
+    const tensor = tf.randomNormal<tf.Rank.R4>(shape);
+    backend.uploadToGPU(tensor.dataId); // or tfjs adds small tensors on the host
+    return tensor;
+  }));
+  return n => rings.map(ring => ring[n % ring.length]);
+}
+
+const rows = inputs([1, 16, 2, 16]);
+const tokens = inputs([1, 1, 2, 16]);
+const [dy] = rows(1);
+const cache = new KvCache({batch: 1, capacity: 4096, keyHeads: 2, headSize: 16});
+
+/** Calls so far: what new tensors and seeds are taken by. */
+let turn = 0;
+
+type Call = (n: number) => tf.Tensor|tf.Tensor[];
+
+/** A function of three tensors, forward and backward. */
+const withGradients = (f: (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D) => tf.Tensor): Call => {
+  const run = tf.valueAndGrads((...xs) => f(xs[0] as tf.Tensor4D, xs[1] as tf.Tensor4D, xs[2] as tf.Tensor4D));
+  return n => {
+    const {value, grads} = run(rows(n), dy);
+    return [value, ...grads];
+  };
+};
+const unfused = (q: tf.Tensor, k: tf.Tensor, v: tf.Tensor) =>
+    tf.tidy(() => tf.matMul(tf.softmax(tf.matMul(q, k, false, true)), v));
+const on = (f: (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D) => tf.Tensor): Call => n => {
+  const [q, k, v] = rows(n);
+  return f(q, k, v);
+};
+
+const calls: Array<[name: string, call: Call]> = [
+  ['tf.add', on((q, k) => tf.add(q, k))],
+  ['tf.matMul', on((q, k) => tf.matMul(q, k, false, true))],
+  ['matMul, softmax, matMul', on(unfused)],
+  ['flashAttention', on((q, k, v) => flashAttention(q, k, v))],
+  ['flashAttention, sinks', on((q, k, v) => flashAttention(q, k, v, {causal: true, sinks: [0, 0]}))],
+  ['flashAttention, 5 options', on((q, k, v) => flashAttention(
+      q, k, v, {causal: true, windowSize: [8, 8], softmaxScale: 0.3, softcap: 5, keyLengths: [12]}))],
+  ['flashAttention, dropout', on((q, k, v) => flashAttention(q, k, v, {dropoutP: 0.1, seed: turn}))],
+  ['KvCache.attend, one token', n => {
     if (cache.lengths[0] === cache.capacity) {
       cache.truncate(2048);
     }
-    return cache.attend(q, {k, v: k, causal: true});
+    const [q, k, v] = tokens(n);
+    return cache.attend(q, {k, v, causal: true});
   }],
-  ['add, add, sum, forward and backward', () => {
-    const {value, grads} = floor([x, y, z]);
-    return [value, ...grads];
-  }],
-  ['flashAttention, sum, forward and backward', () => {
-    const {value, grads} = gradients([x, y, z]);
-    return [value, ...grads];
-  }],
+  ['2 tf.add and gradients', withGradients((q, k, v) => tf.add(tf.add(q, k), v))],
+  ['unfused and gradients', withGradients(unfused)],
+  ['flashAttention and gradients', withGradients((q, k, v) => flashAttention(q, k, v, {causal: true}))],
 ];
 
-const idle = () => backend.queue.onSubmittedWorkDone();
-
 /** Least µs a call of all batches. Results are disposed of, and what is left over is submitted, off the clock. */
-async function microseconds(call: () => tf.Tensor|tf.Tensor[], batches: number): Promise<number> {
+async function microseconds(call: Call, batches: number, newBuffers: boolean): Promise<number> {
   let least = Infinity;
   for (let batch = 0; batch < batches; batch++) {
     const results: Array<tf.Tensor|tf.Tensor[]> = [];
     const start = performance.now();
-    for (let n = 0; n < CALLS; n++) {
-      results.push(call());
+    for (let n = 0; n < CALLS; n++, turn++) {
+      results.push(call(newBuffers ? turn : 0));
     }
     least = Math.min(least, performance.now() - start);
     tf.dispose(results);
@@ -78,21 +99,19 @@ async function microseconds(call: () => tf.Tensor|tf.Tensor[], batches: number):
     if ((backend as unknown as {commandEncoder: unknown}).commandEncoder) {
       backend.submitQueue();
     }
-    await idle();
+    await backend.queue.onSubmittedWorkDone();
   }
   return 1000 * least / CALLS;
 }
 
 console.log(describeEnvironment(adapter));
-const batches = Number(values.batches);
+console.log(`µs a call: on the same tensors, on others each time; with submits every ${submitAfter} dispatches`);
 for (const [name, call] of calls.filter(([name]) => name.includes(values.only))) {
-  const columns: string[] = [];
-  for (const after of [NEVER, submitAfter]) {
+  const columns: number[] = [];
+  for (const [after, newBuffers] of [[NEVER, false], [NEVER, true], [submitAfter, true]] as const) {
     tf.env().set(SUBMIT_AFTER, after);
-    const spent = await microseconds(call, batches);
-    const submits = after === NEVER ? 'without submits' : `submits every ${after}`;
-    columns.push(`${spent.toFixed(1).padStart(7)} µs ${submits}`);
+    columns.push(await microseconds(call, Number(values.batches), newBuffers));
   }
-  console.log(`${name.padEnd(42)} ${columns.join(', ')}`);
+  console.log(`${name.padEnd(30)} ${columns.map(spent => spent.toFixed(1).padStart(7)).join(' ')}`);
 }
 process.exit(0); // Dawn keeps Node alive

@@ -189,6 +189,15 @@ export function makeProblem(shapes: Shapes, options: CallOptions): Problem {
 /** Whether the same problem may well come again: offsets of sequences end to end differ from call to call. */
 export const isLasting = ({queryOffsets}: Pick<CallOptions, 'queryOffsets'>): boolean => queryOffsets === undefined;
 
+/** Names that tell one lasting problem from another; the types have them complete. */
+const KEY_OPTIONS = Object.keys({
+  layout: 0, causalAlignment: 0, windowLeft: 0, windowRight: 0, softmaxScale: 0, softcap: 0, dropoutP: 0,
+  computeType: 0, cache: 0, splits: 0,
+} satisfies Record<Exclude<keyof CallOptions, 'seed'|'queryOffsets'|'keyOffsets'>, 0>) as Array<keyof CallOptions>;
+const KEY_SHAPES = Object.keys({
+  q: 0, k: 0, v: 0, qkv: 0, kv: 0, mask: 0, bias: 0, alibiSlopes: 0, sinks: 0, sequences: 0, blockTable: 0,
+} satisfies Record<keyof Shapes, 0>) as Array<keyof Shapes>;
+
 /** A model has a few problems; one that generates text without a cache has a new one for each length. */
 const problems = new Recent<string, Problem>(256);
 
@@ -200,11 +209,14 @@ export function problemOf(shapes: Shapes, options: CallOptions): Problem {
   if (!isLasting(options)) {
     return makeProblem(shapes, options);
   }
-  const o = options;
-  const key = `${o.layout} ${o.causalAlignment} ${o.windowLeft} ${o.windowRight} ${o.softmaxScale} ${o.softcap} ` +
-      `${o.dropoutP} ${o.computeType} ${o.cache} ${o.splits} ${shapes.q?.shape} ${shapes.k?.shape} ` +
-      `${shapes.v?.shape} ${shapes.qkv?.shape} ${shapes.kv?.shape} ${shapes.mask?.shape} ${shapes.bias?.shape} ` +
-      `${shapes.alibiSlopes?.shape} ${shapes.sinks?.shape} ${shapes.sequences?.shape} ${shapes.blockTable?.shape}`;
+  let key = '';
+  for (const name of KEY_OPTIONS) {
+    key += `${options[name]} `;
+  }
+  for (const name of KEY_SHAPES) {
+    const shape = shapes[name]?.shape;
+    key += shape ? `${shape} ` : '- ';
+  }
   return problems.get(key, () => makeProblem(shapes, options));
 }
 
