@@ -13,7 +13,7 @@ import type {Problem} from '../../op/problem.js';
 import {bufferOf, record, uniformBuffer} from './backend.js';
 import type {Backend} from './backend.js';
 import {checkDevice, checkSize} from './device.js';
-import {prepare, splitOf} from './prepare.js';
+import {canStartFromLse, prepare, splitOf} from './prepare.js';
 import type {Task} from './prepare.js';
 import {makeTable} from './table.js';
 import type {TableTensors} from './table.js';
@@ -129,7 +129,7 @@ function newResults(backend: Backend, problem: Problem, parts: number[], of: str
   };
 }
 
-function forward(backend: Backend, call: Call): Results {
+function forward(backend: Backend, call: Call, forGradient = false): Results {
   const {tensors, problem} = call;
   const results = newResults(backend, problem, [], '');
   const bindResults = ({output, lse, lseTail}: Results, name: {output?: OperandName, rows?: OperandName}): Binding[] =>
@@ -139,10 +139,10 @@ function forward(backend: Backend, call: Call): Results {
         {binding: 10, tensor: lseTail, operand: name.rows},
       ];
   const whole = {output: 'output', rows: 'rows'} as const;
-  const split = splitOf(backend.device, problem);
+  const split = splitOf(backend.device, problem, forGradient);
   if (split.splits === 1) {
     const bindings = [...rowBindings(call), ...bindResults(results, whole)];
-    run(backend, {kernel: 'forward', problem, bindings, small: tensors});
+    run(backend, {kernel: 'forward', problem, bindings, small: tensors, forGradient});
     return results;
   }
   const parts = newResults(backend, problem, [split.splits], ' of the split keys');
@@ -150,7 +150,7 @@ function forward(backend: Backend, call: Call): Results {
     output: util.sizeFromShape(results.output.shape), rows: util.sizeFromShape(results.lse.shape),
   };
   run(backend, {
-    kernel: 'forward', problem, small: tensors, split, splitStrides, features: {split: true},
+    kernel: 'forward', problem, small: tensors, split, splitStrides, features: {split: true}, forGradient,
     bindings: [...rowBindings(call), ...bindResults(parts, {})],
   });
   run(backend, {
@@ -210,7 +210,7 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
   const {wanted} = attrs as unknown as GradAttrs;
   const call = kernelCall(inputs, attrs as unknown as GradAttrs);
   const {tensors, problem} = call;
-  const {output, lse, lseTail, dOutput, dLse} = tensors;
+  const {output, dOutput, dLse} = tensors;
   checkDevice(backend.device);
   if (isEmpty(problem)) {
     return wanted.map(name => filledTensor(backend, gradientShape(name, call), 0));
@@ -219,6 +219,8 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
   for (const name of wanted) {
     results[name] = newTensor(backend, `the gradient of ${name}`, gradientShape(name, call));
   }
+  const again = canStartFromLse(backend.device, problem) ? undefined : forward(backend, call as Call, true);
+  const {lse, lseTail} = again ?? tensors;
   const statistics = newTensor(backend, 'the row statistics', [...lseShape(problem), 4]);
   run(backend, {
     kernel: 'row_statistics', problem, small: tensors, features: {hasLseGradient: dLse !== undefined},
@@ -257,7 +259,8 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
       bindings: [...task.bindings, {binding: SLOT.biasGradient, tensor: results.bias, operand: 'biasGradient'}],
     });
   }
-  backend.disposeData(statistics.dataId);
+  [statistics, ...again ? [again.output, again.lse, again.lseTail] : []].forEach(
+      ({dataId}) => backend.disposeData(dataId));
   return wanted.map(name => results[name]!);
 }
 

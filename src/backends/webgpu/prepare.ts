@@ -2,7 +2,7 @@ import type {Problem} from '../../op/problem.js';
 
 import {capabilitiesOf} from './capabilities.js';
 import type {DeviceLimits} from './capabilities.js';
-import {forcedPlan, planKind} from './choose.js';
+import {forcedPlan, planKind, roundsAsBackward} from './choose.js';
 import {printPlan} from './debug.js';
 import {kept, pipelineOf} from './device.js';
 import {packParams} from './params.js';
@@ -20,6 +20,8 @@ export interface Task {
   readonly features?: Partial<Features>;
   readonly split?: Split;
   readonly splitStrides?: SplitStrides;
+  /** A forward pass whose LSE is for the backward kernels: see `planKind`. */
+  readonly forGradient?: boolean;
 }
 
 /** One dispatch of it. */
@@ -46,7 +48,7 @@ function make(device: GPUDevice, task: Task, keepsParams: boolean): Prepared {
   const capabilities = capabilitiesOf(device);
   const {limits} = capabilities;
   const windows = makeWindows(kernel, problem, limits);
-  const {kind, why} = planKind(kernel, problem, capabilities);
+  const {kind, why} = planKind(kernel, problem, capabilities, task.forGradient);
   const most = Math.max(...windows.map(({batches}) => batches));
   const plan = makePlan(kernel, problem, capabilities, task.features, most, kind);
   printPlan(plan, problem, why);
@@ -99,20 +101,26 @@ export function prepare(device: GPUDevice, task: Task): Prepared {
   if (!isKept(problem)) {
     return make(device, task, false);
   }
-  const key = `${kernel} ${JSON.stringify([features, split, splitStrides])} ${keyOf(problem, device.limits)}`;
+  const variant = JSON.stringify([features, split, splitStrides, task.forGradient]);
+  const key = `${kernel} ${variant} ${keyOf(problem, device.limits)}`;
   return kept(device, key, () => make(device, task, true));
 }
 
 /** How the keys of a forward pass are split: not at all where a device limit cuts the problem into windows already. */
-export function splitOf(device: GPUDevice, problem: Problem): Split {
+export function splitOf(device: GPUDevice, problem: Problem, forGradient: boolean): Split {
   const capabilities = capabilitiesOf(device);
   const {limits} = capabilities;
   const split = () => {
     if (makeWindows('forward', problem, limits).length > 1) {
       return WHOLE;
     }
-    const {kind} = planKind('forward', problem, capabilities);
+    const {kind} = planKind('forward', problem, capabilities, forGradient);
     return makeSplit(makePlan('forward', problem, capabilities, {}, problem.batch, kind), problem);
   };
-  return isKept(problem) ? kept(device, `split ${keyOf(problem, limits)}`, split) : split();
+  return isKept(problem) ? kept(device, `split ${forGradient} ${keyOf(problem, limits)}`, split) : split();
+}
+
+/** Whether the backward kernels can start from the LSE that a forward pass left, or need one made for them. */
+export function canStartFromLse(device: GPUDevice, problem: Problem): boolean {
+  return roundsAsBackward(planKind('forward', problem, capabilitiesOf(device)).kind);
 }

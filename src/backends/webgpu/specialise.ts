@@ -1,4 +1,4 @@
-import {derive} from './plan.js';
+import {sizesOf} from './plan.js';
 import type {Plan} from './plan.js';
 import {WGSL} from './wgsl_sources.js';
 
@@ -21,21 +21,28 @@ function partsOf(plan: Plan): Part[] {
     return [...table, pages, secondResult, plan.kernel];
   }
   const pairs: Part[] = [
-    pages, plan.mask ? 'mask' : 'no_mask', plan.bias ? 'bias' : 'no_bias', 'philox',
-    'visibility', 'scores', 'threads', 'tiles', plan.mask ? 'hidden_tiles' : 'no_hidden_tiles', 'stage',
+    pages, plan.mask ? 'mask' : 'no_mask', plan.bias ? 'bias' : 'no_bias', 'philox', 'visibility', 'scores', 'threads',
   ];
+  if (plan.kind === 'decode') {
+    return [...table, ...pairs, ...decodeSums(plan), 'decode'];
+  }
+  const tiles: Part[] = ['tiles', plan.mask ? 'hidden_tiles' : 'no_hidden_tiles', 'stage'];
   const own: Record<typeof plan.kernel, Part[]> = {
     forward: ['query_tile', ...reductions(plan), 'forward'],
     backward_dq: ['score_gradient', 'query_tile', 'backward_dq'],
     backward_dkv: ['score_gradient', 'key_tile', secondResult, 'backward_dkv'],
     backward_dbias: ['score_gradient', 'backward_dbias'],
   };
-  return [...table, ...pairs, ...own[plan.kernel]];
+  return [...table, ...pairs, ...tiles, ...own[plan.kernel]];
 }
 
 /** The entry point and how the threads of a row meet. */
 function reductions({subgroups}: Plan): Part[] {
   return subgroups ? ['lanes', 'reduce_subgroup'] : ['no_lanes', 'reduce_workgroup'];
+}
+
+function decodeSums({subgroups}: Plan): Part[] {
+  return subgroups ? ['lanes', 'sum_subgroup'] : ['no_lanes', 'sum_workgroup'];
 }
 
 /** Language extensions, which come before all else in a shader. */
@@ -51,7 +58,7 @@ function constantName(field: string): string {
 /** The constants of a plan as WGSL declarations. */
 export function header(plan: Plan): string {
   const {kernel, kind, vectorised, ...constants} = plan;
-  const all = {...constants, ofBias: kernel === 'backward_dbias', ...derive(plan)};
+  const all = {...constants, ofBias: kernel === 'backward_dbias', ...sizesOf(plan)};
   const lines = Object.entries(all).map(
       ([field, value]) => `const ${constantName(field)} = ${typeof value === 'number' ? `${value}u` : value};`);
   const title = `// ${kernel}, ${kind}${vectorised ? '' : ', one float at a time'}`;
