@@ -137,6 +137,9 @@ fn main(
   var key_0 = next_seen(ids, query_0, begin, end);
   var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
   store_head_tile(&fetched_keys);
+  if (thread == 0u) {
+    too_large = 0u;
+  }
   workgroupBarrier();
   while (key_0 < end) {
     let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);

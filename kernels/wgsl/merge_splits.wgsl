@@ -1,10 +1,19 @@
-// Joins the parts that a forward pass with SPLIT made, by their LSE: O = Σ exp(LSE_s − LSE)·O_s. One workgroup a row,
-// one thread a vec4 of it. saved_output holds the parts [splits, …output], result_0 becomes the output.
+// Joins the parts that a forward pass with SPLIT made, by their LSE: O = Σ exp(LSE_s − LSE)·O_s. One workgroup a row.
+// MERGE_SLOTS groups of VALUE_VEC4 threads each take every MERGE_SLOTS-th part, one thread a vec4 of the row: with one
+// query there is little else to keep a GPU busy, and what counts is how few loads wait for each other.
+// saved_output holds the parts [splits, …output], result_0 becomes the output.
 
 @group(0) @binding(9) var<storage, read_write> lse: array<f32>;       // [B,Hq,Nq]
 @group(0) @binding(10) var<storage, read_write> lse_tail: array<f32>; // the same
 @group(0) @binding(11) var<storage, read> part_lse: array<f32>;       // [splits,B,Hq,Nq]
 @group(0) @binding(12) var<storage, read> part_tail: array<f32>;      // the same
+
+var<workgroup> maxima: array<f32, THREADS>;
+var<workgroup> totals: array<f32, THREADS>;
+var<workgroup> sums: array<vec4f, THREADS>;
+
+// Parts of a slot whose loads are in flight at once.
+const AT_ONCE = 4u;
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -22,33 +31,63 @@ fn main(
     return;
   }
   let row = query_at(params.rows, ids, query);
+
   var largest = NOT_SEEN;
-  for (var s = 0u; s < params.splits; s++) {
+  for (var s = index; s < params.splits; s += THREADS) {
     largest = max(largest, part_lse[row + s * params.split_rows]);
   }
-  var total = 0.0;
-  for (var s = 0u; s < params.splits; s++) {
-    total += part_weight(row, s, largest);
+  maxima[index] = largest;
+  workgroupBarrier();
+  for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+    if (index < half) {
+      maxima[index] = max(maxima[index], maxima[index + half]);
+    }
+    workgroupBarrier();
   }
-  let empty = total == 0.0;
+  largest = maxima[0];
+
+  let slot = index / VALUE_VEC4;
+  let d4 = index % VALUE_VEC4;
   let at = query_at(params.output, ids, query);
-  for (var d4 = index; d4 < VALUE_VEC4; d4 += THREADS) {
-    var sum = vec4f();
-    for (var s = 0u; s < params.splits; s++) {
-      let weight = part_weight(row, s, largest);
-      if (weight != 0.0) {
-        sum += weight * load_saved_output(at + s * params.split_output, d4);
+  var total = 0.0;
+  var sum = vec4f();
+  if (slot < MERGE_SLOTS) {
+    for (var first = slot; first < params.splits; first += AT_ONCE * MERGE_SLOTS) {
+      var weights: array<f32, AT_ONCE>;
+      var values: array<vec4f, AT_ONCE>;
+      for (var n = 0u; n < AT_ONCE; n++) {
+        let s = min(first + n * MERGE_SLOTS, params.splits - 1u);
+        weights[n] = part_weight(row, s, largest);
+        values[n] = load_saved_output(at + s * params.split_output, d4);
+      }
+      for (var n = 0u; n < AT_ONCE; n++) {
+        if (first + n * MERGE_SLOTS < params.splits) {
+          total += weights[n];
+          // A part that saw no key wrote zeros; one that has no weight for another reason may hold a NaN.
+          sum += select(weights[n] * values[n], vec4f(), weights[n] == 0.0);
+        }
       }
     }
-    store_result_0(at, d4, VALUE_SIZE, select(sum / total, vec4f(), empty));
   }
+  totals[index] = total;
+  sums[index] = sum;
+  workgroupBarrier();
+  if (slot > 0u) {
+    return;
+  }
+  for (var n = 1u; n < MERGE_SLOTS; n++) {
+    total += totals[index + n * VALUE_VEC4];
+    sum += sums[index + n * VALUE_VEC4];
+  }
+  let empty = total == 0.0;
+  store_result_0(at, d4, VALUE_SIZE, select(sum / total, vec4f(), empty));
   if (index == 0u) {
     // As in the forward kernel: the sum of two floats and its exact rest.
     let log_total = log_or_nan(total);
-    let sum = largest + log_total;
-    let log_part = sum - largest;
-    let tail = (largest - (sum - log_part)) + (log_total - log_part);
-    lse[row] = select(sum, negative_infinity(), empty);
+    let log_sum = largest + log_total;
+    let log_part = log_sum - largest;
+    let tail = (largest - (log_sum - log_part)) + (log_total - log_part);
+    lse[row] = select(log_sum, negative_infinity(), empty);
     lse_tail[row] = select(tail, 0.0, empty);
   }
 }

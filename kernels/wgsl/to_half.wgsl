@@ -127,6 +127,11 @@ fn main(
   }
 
   if (!AGAIN) {
+    if (index == 0u) {
+      atomicStore(&largest_here, 0u);
+      atomicStore(&largest_d_lse_here, 0u);
+    }
+    workgroupBarrier();
     atomicMax(&largest_here, most);
     atomicMax(&largest_d_lse_here, most_d_lse);
     workgroupBarrier();

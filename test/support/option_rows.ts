@@ -115,7 +115,39 @@ function combinations(): Row[] {
   ];
 }
 
+/** Few queries over many keys: groups of heads that share a key head, keys that are split, and every option. */
+function decoding(): Row[] {
+  const grouped = {queryHeads: 4, keyHeads: 2, batch: 2};
+  const all: Row = {
+    queryLength: 3, keyLength: 300, ...grouped, headSize: 22, valueSize: 40, causal: true, windowSize: [200, 0],
+    softcap: 4, alibi: 'batch', lengths: 'both', sinks: true, dropoutP: 0.25, seed: 2 ** 40 + 5,
+    maskSpec: {shape: [2, 1, 3, 300], hidden: 0.5},
+    biasSpec: {shape: [1, 4, 3, 300], values: 'withMinusInfinity'},
+  };
+  return [
+    {queryLength: 1, keyLength: 700, headSize: 128, queryHeads: 8, keyHeads: 2},
+    {queryLength: 4, keyLength: 700, headSize: 80, queryHeads: 4, keyHeads: 1, causal: true},
+    {queryLength: 2, keyLength: 333, headSize: 256, causal: true, ...BHND},
+    {queryLength: 3, keyLength: 300, headSize: 64, valueSize: 32, windowSize: [40, 1]},
+    {queryLength: 1, keyLength: 700, headSize: 20, ...grouped, maskSpec: {shape: [2, 4, 1, 700], hidden: 0.5},
+      values: 'nan'},
+    {queryLength: 4, keyLength: 300, headSize: 32, ...grouped, causal: true, values: 'infinite',
+      biasSpec: {shape: [1, 4, 4, 300], values: 'withMinusInfinity'}},
+    {queryLength: 4, keyLength: 333, headSize: 24, valueSize: 40, ...grouped, dropoutP: 0.3, seed: 9},
+    {queryLength: 2, keyLength: 700, headSize: 13, batch: 3, queryHeads: 6, alibi: 'batch', softcap: 5,
+      lengths: 'both', sinks: true, keyHeads: 2, causal: true},
+    {queryLength: 1, keyLength: 700, headSize: 96, batch: 4, lengths: 'key', sinks: true, values: 'nan', ...BHND},
+    {queryLength: 4, keyLength: 130, headSize: 128, values: 'large', causal: true, ...TOP_LEFT},
+    {queryLength: 4, keyLength: 3, headSize: 64, causal: true, ...grouped},
+    all,
+    {...all, values: 'nan', causal: false, ...BHND},
+  ];
+}
+
 /** Each option alone, then with what changes its meaning: alignment, lengths, empty rows, NaN and ∞. */
 export function optionRows(): Row[] {
-  return [...windows(), ...softcapsAndSlopes(), ...biases(), ...lengths(), ...sinks(), ...combinations()];
+  return [
+    ...windows(), ...softcapsAndSlopes(), ...biases(), ...lengths(), ...sinks(), ...combinations(),
+    ...decoding(),
+  ];
 }

@@ -25,6 +25,20 @@ export async function fullWebGPU(): Promise<string> {
   return FULL;
 }
 
+const STOCK = 'webgpu-without-features';
+
+/** The name of a WebGPU backend on a device as tfjs makes one: without subgroups and all else that is optional. */
+export async function stockWebGPU(): Promise<string> {
+  if (!tf.engine().registryFactory[STOCK]) {
+    await tf.setBackend('webgpu');
+    const adapter = (await navigator.gpu.requestAdapter())!;
+    const device = await adapter.requestDevice();
+    tf.registerBackend(STOCK, () => new WebGPUBackend(device, adapter.info));
+    tf.copyRegisteredKernels('webgpu', STOCK);
+  }
+  return STOCK;
+}
+
 /** Runs `f` while our kernels take the current device for one with smaller limits. */
 export async function withLimits(smaller: Partial<DeviceLimits>, f: () => Promise<void>): Promise<void> {
   const device = deviceOf();

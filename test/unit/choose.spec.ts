@@ -41,6 +41,19 @@ describe('the choice of a plan', () => {
     });
   }
 
+  it('for a gradient is one that rounds its scores as the backward kernels do, also where another is forced', () => {
+    expect(planKind('forward', problem(1, 4096), STOCK, true).kind).toBe('simt');
+    expect(planKind('forward', problem(1, 4096), SUBGROUPS, true).kind).toBe('subgroup');
+    try {
+      forcePlan('decode');
+      expect(planKind('forward', problem(1, 4096), SUBGROUPS, true).kind).toBe('subgroup');
+      forcePlan('simt');
+      expect(planKind('forward', problem(1, 4096), SUBGROUPS, true).kind).toBe('simt');
+    } finally {
+      forcePlan(undefined);
+    }
+  });
+
   it('can be forced, where the kernel has the kind', () => {
     try {
       forcePlan('matrix');
@@ -52,6 +65,8 @@ describe('the choice of a plan', () => {
       expect(planKind('backward_dq', problem(512, 512), STOCK).kind).toBe('simt');
       expect(() => planKind('forward', problem(512, 512), STOCK)).toThrowError(
           /the plan 'subgroup' that was forced cannot run this forward: the device has no subgroups/);
+      forcePlan('decode');
+      expect(() => planKind('forward', problem(5, 512), SUBGROUPS)).toThrowError(/more than 4 queries/);
     } finally {
       forcePlan(undefined);
     }

@@ -1,5 +1,6 @@
 import {stockCapabilities} from '../../src/backends/webgpu/capabilities.js';
-import type {DeviceLimits} from '../../src/backends/webgpu/capabilities.js';
+import type {Capabilities, DeviceLimits} from '../../src/backends/webgpu/capabilities.js';
+import {decodeSizes} from '../../src/backends/webgpu/decode_plan.js';
 import {
   chunkOf, derive, grid, makePlan as makePlanOn, makeSplit, planKey, tableWords, workgroupBytes, workgroupCount,
   workgroupMemory,
@@ -155,6 +156,75 @@ describe('the plan', () => {
   });
 });
 
+describe('the plan for few queries', () => {
+  const subgroups = (min: number, limits = LARGE) => ({...stockCapabilities(limits), subgroups: {min, max: 128}});
+  const stock = stockCapabilities(LARGE);
+  // [D, Dv, Nq, Hq, Hkv, device] → threads a row × rows of threads, queries, keys at once (e: values along), bytes
+  const table: Array<[number, number, number, number, number, Capabilities, string]> = [
+    [128, 128, 1, 32, 32, subgroups(32), '32x4 rows 1 keys 8e bytes 4672'],
+    [128, 128, 1, 32, 8, subgroups(32), '32x4 rows 4 keys 4e bytes 10400'],
+    [128, 128, 4, 32, 4, subgroups(32), '32x4 rows 8 keys 4e bytes 12576'],
+    [64, 64, 1, 8, 8, subgroups(32), '16x8 rows 1 keys 8e bytes 4448'],
+    [256, 256, 1, 8, 8, subgroups(32), '32x4 rows 1 keys 4e bytes 3136'],
+    [256, 256, 2, 8, 2, subgroups(32, GUARANTEED), '32x4 rows 4 keys 4e bytes 12448'],
+    [20, 20, 1, 8, 8, subgroups(32), '8x16 rows 1 keys 8e bytes 4384'],
+    // No more lanes than are sure to be one subgroup, but enough to keep a row in registers.
+    [128, 128, 1, 32, 32, subgroups(8), '8x16 rows 1 keys 4 bytes 2720'],
+    [128, 128, 1, 32, 32, subgroups(4), '8x16 rows 1 keys 4 bytes 2720'],
+    [128, 128, 1, 32, 32, stock, '8x16 rows 1 keys 4 bytes 2688'],
+    [128, 128, 1, 32, 4, stock, '8x16 rows 4 keys 4 bytes 10752'],
+    [256, 256, 1, 8, 8, stock, '16x8 rows 1 keys 4 bytes 3136'],
+    [3, 3, 1, 6, 2, stock, '4x32 rows 4 keys 4e bytes 9472'],
+  ];
+  for (const [headSize, valueSize, queryLength, queryHeads, keyHeads, capabilities, expected] of table) {
+    it(`is ${expected} for D${headSize} Dv${valueSize} Nq${queryLength} Hq${queryHeads} Hkv${keyHeads}, ` +
+       `${capabilities.subgroups ? `subgroups of ${capabilities.subgroups.min}` : 'no subgroups'}`, () => {
+      const of = problem(headSize, valueSize, {queryLength, queryHeads, keyHeads, keyLength: 999});
+      const p = makePlanOn('forward', of, capabilities);
+      expect(`${p.threadsX}x${p.threadsY} rows ${p.rows} keys ${p.keysAtOnce}${p.earlyValues ? 'e' : ''} ` +
+             `bytes ${workgroupBytes(p)}`).toBe(expected);
+    });
+  }
+
+  it('exists within the guaranteed limits for every pair of head sizes, in whole steps', () => {
+    for (const limits of [GUARANTEED, COMPATIBILITY]) {
+      for (const capabilities of [stockCapabilities(limits), subgroups(4, limits), subgroups(32, limits)]) {
+        for (let size = 1; size <= 256; size += size < 20 ? 1 : 17) {
+          for (const valueSize of [1, size, 256]) {
+            for (const queryHeads of [2, 6, 32]) {
+              const plan = makePlanOn('forward', problem(size, valueSize, {queryLength: 3, queryHeads}), capabilities);
+              expect(plan.kind).toBe('decode');
+              const sizes = decodeSizes(plan);
+              expect(workgroupBytes(plan)).toBeLessThanOrEqual(limits.maxComputeWorkgroupStorageSize);
+              expect(sizes.threads).toBeLessThanOrEqual(limits.maxComputeInvocationsPerWorkgroup);
+              expect(sizes.headVecs * plan.threadsX).toBeGreaterThanOrEqual(sizes.headVec4);
+              expect(sizes.valueVecs * plan.threadsX).toBeGreaterThanOrEqual(sizes.valueVec4);
+              for (const whole of [plan.keysAtOnce / 4, sizes.scores / sizes.sharedItems,
+                                   sizes.valueVecs / sizes.sharedValues, plan.threadsY]) {
+                expect(whole).toBeGreaterThan(0);
+                expect(Number.isInteger(whole)).toBeTrue();
+              }
+            }
+          }
+        }
+      }
+    }
+  });
+
+  it('reads K and V once for all heads that share them', () => {
+    const workgroups = (more: Partial<Problem>) => {
+      const of = problem(128, 128, {queryLength: 1, keyLength: 4096, ...more});
+      return workgroupCount(
+          makePlanOn('forward', of, subgroups(32)), of,
+          {batches: of.batch, heads: of.queryHeads, queries: of.queryLength, keys: 4096},
+          of.queryHeads / of.keyHeads);
+    };
+    expect(workgroups({queryHeads: 32, keyHeads: 32})).toBe(32);
+    expect(workgroups({queryHeads: 32, keyHeads: 8, batch: 3})).toBe(24);
+    expect(workgroups({queryHeads: 32, keyHeads: 2, queryLength: 4})).toBe(2 * 8);
+  });
+});
+
 describe('the bindings of a shader', () => {
   const storageBuffers = (plan: ReturnType<typeof makePlan>) => new Set(
       [...specialise(plan).matchAll(/@binding\((\d+)\) var<storage/g)].map(([, binding]) => binding));
@@ -197,16 +267,19 @@ describe('the table of a plan', () => {
 describe('the split of the keys', () => {
   // [B, Hq, Nq, Nk, asked for] → parts × keys of each
   const table: Array<[number, number, number, number, number|undefined, string]> = [
-    [1, 32, 1, 32768, undefined, '32 × 1024'],
+    [1, 32, 1, 32768, undefined, '16 × 2048'],
     [1, 8, 1, 32768, undefined, '64 × 512'],
-    [1, 1, 1, 32768, undefined, '64 × 512'],
-    [1, 1, 1, 65536 * 4, undefined, '64 × 4096'],
-    [8, 32, 1, 32768, undefined, '4 × 8192'],
+    [1, 1, 1, 32768, undefined, '128 × 256'],
+    [1, 1, 1, 65536 * 4, undefined, '256 × 1024'],
+    [8, 32, 1, 32768, undefined, '2 × 16384'],
     [8, 128, 1, 32768, undefined, '1 × 32768'],
-    [1, 1, 1, 100, undefined, '1 × 256'],
-    [1, 1, 1, 1000, 3, '2 × 512'],
+    [1, 1, 1, 100, undefined, '1 × 128'],
+    [1, 1, 1, 1000, 3, '3 × 384'],
     [1, 1, 1, 1000, 4, '4 × 256'],
-    [1, 1, 1, 1000, 100, '4 × 256'],
+    [1, 1, 1, 1000, 5, '4 × 256'],
+    [1, 1, 1, 1000, 100, '8 × 128'],
+    [1, 1, 1, 2 ** 20, 1000, '256 × 4096'],
+    [1, 1, 5, 2 ** 20, undefined, '64 × 16384'],
     [4, 16, 4096, 4096, undefined, '1 × 4096'],
     [1, 2, 128, 8192, undefined, '64 × 128'],
     [4, 16, 4096, 4096, 1, '1 × 4096'],
@@ -214,7 +287,7 @@ describe('the split of the keys', () => {
   for (const [batch, queryHeads, queryLength, keyLength, splits, expected] of table) {
     const shape = `B${batch} H${queryHeads} Nq${queryLength} Nk${keyLength}`;
     it(`is ${expected} for ${shape}, ${splits ?? 'nothing'} asked`, () => {
-      const p = problem(64, 64, {batch, queryHeads, queryLength, keyLength, splits});
+      const p = problem(64, 64, {batch, queryHeads, keyHeads: queryHeads, queryLength, keyLength, splits});
       const split = makeSplit(makePlan('forward', p, LARGE), p);
       expect(`${split.splits} × ${split.keys}`).toBe(expected);
       expect(split.splits * split.keys).toBeGreaterThanOrEqual(keyLength);

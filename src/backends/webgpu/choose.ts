@@ -19,9 +19,12 @@ export interface Choice {
   readonly why: string;
 }
 
+/** Up to here, as when a model generates text, queries are few. */
+export const FEW_QUERIES = 4;
+
 /** Kinds that a kernel has beside `simt`, which all have. */
 const KINDS: {readonly [kernel in KernelName]?: readonly PlanKind[]} = {
-  forward: ['subgroup', 'matrix'], backward_dq: ['matrix'], backward_dkv: ['matrix'],
+  forward: ['subgroup', 'matrix', 'decode'], backward_dq: ['matrix'], backward_dkv: ['matrix'],
 };
 
 export const hasKind = (kernel: KernelName, kind: PlanKind): boolean =>
@@ -39,6 +42,9 @@ export function obstacle(
   if (kind === 'subgroup' && !capabilities.subgroups) {
     return 'the device has no subgroups';
   }
+  if (kind === 'decode' && problem.queryLength > FEW_QUERIES) {
+    return `there are more than ${FEW_QUERIES} queries`;
+  }
   return undefined;
 }
 
@@ -47,13 +53,20 @@ function isLarge({batch, queryHeads, queryLength, keyLength}: Problem): boolean 
   return queryLength >= 32 && batch * queryHeads * queryLength * keyLength >= 2 ** 20;
 }
 
-/** The kind of plan that suits the problem best on such a device, and why. Pure. */
-export function explainChoice(kernel: KernelName, problem: Problem, capabilities: Capabilities): Choice {
+/**
+ * The kind of plan that suits the problem best on such a device, and why. Pure.
+ * @param forGradient of a forward pass: its LSE is for the backward kernels; see roundsAsBackward.
+ */
+export function explainChoice(
+    kernel: KernelName, problem: Problem, capabilities: Capabilities, forGradient = false): Choice {
   if (hasKind(kernel, 'matrix') && isLarge(problem) && matrixObstacle(kernel, problem, capabilities) === undefined) {
     return {kind: 'matrix', why: `computeType ${problem.computeType}, and the device has subgroup matrices`};
   }
   if (!hasKind(kernel, 'subgroup')) {
     return {kind: 'simt', why: `the only kind of ${kernel}`};
+  }
+  if (!forGradient && obstacle(kernel, 'decode', problem, capabilities) === undefined) {
+    return {kind: 'decode', why: `at most ${FEW_QUERIES} queries`};
   }
   return capabilities.subgroups ?
       {kind: 'subgroup', why: `the device has subgroups of ${capabilities.subgroups.min} and more`} :
@@ -78,12 +91,20 @@ export function forcePlan(kind: PlanKind|undefined): void {
 export const forcedPlan = (): PlanKind|undefined => forced;
 
 /**
+ * Whether the scores of a forward pass by such a plan are rounded as the backward kernels round theirs. They must be:
+ * P = exp(S − LSE) is off by what the two differ in, and where one key outweighs all others plain attention is exact.
+ */
+export const roundsAsBackward = (kind: PlanKind): boolean => kind !== 'decode';
+
+/**
  * What is forced, else what is chosen.
+ * @param forGradient of a forward pass: only kinds that roundsAsBackward.
  * @throws when the forced kind cannot run the problem.
  */
-export function planKind(kernel: KernelName, problem: Problem, capabilities: Capabilities): Choice {
-  if (forced === undefined || !hasKind(kernel, forced)) {
-    return explainChoice(kernel, problem, capabilities);
+export function planKind(
+    kernel: KernelName, problem: Problem, capabilities: Capabilities, forGradient = false): Choice {
+  if (forced === undefined || !hasKind(kernel, forced) || forGradient && !roundsAsBackward(forced)) {
+    return explainChoice(kernel, problem, capabilities, forGradient);
   }
   const reason = obstacle(kernel, forced, problem, capabilities);
   if (reason !== undefined) {

@@ -2,7 +2,7 @@ import {env} from '@tensorflow/tfjs-core';
 
 import type {Problem} from '../../op/problem.js';
 
-import {derive, isTiled, workgroupBytes} from './plan.js';
+import {isTiled, sizesOf, workgroupBytes} from './plan.js';
 import type {Plan} from './plan.js';
 
 /**
@@ -16,12 +16,12 @@ env().registerFlag(FLAG, () => globalThis.process?.env?.[FLAG] ?? '');
 /** A plan and what it is for in one line. */
 export function describePlan(plan: Plan, problem: Problem, why: string): string {
   const {batch, queryLength, keyLength, queryHeads, keyHeads, headSize, valueSize, layout} = problem;
-  const {threads, blockQueries, blockKeys} = derive(plan);
+  const {threads, blockQueries, blockKeys} = sizesOf(plan);
   const shape = `B${batch} Nq${queryLength} Nk${keyLength} Hq${queryHeads} Hkv${keyHeads} D${headSize} ` +
       `Dv${valueSize} ${layout}`;
+  const steps = plan.kind === 'decode' ? `${plan.keysAtOnce} at once` : `steps of ${plan.chunk} and ${plan.rowChunk}`;
   const blocking = isTiled(plan.kernel) ?
-      `${plan.threadsX}x${plan.threadsY} threads, ${blockQueries} queries x ${blockKeys} keys, ` +
-          `steps of ${plan.chunk} and ${plan.rowChunk}` :
+      `${plan.threadsX}x${plan.threadsY} threads, ${blockQueries} queries x ${blockKeys} keys, ${steps}` :
       `${threads} threads`;
   return `flashAttention plan: ${plan.kernel} ${plan.kind} for ${shape}: ${blocking}, ` +
       `${workgroupBytes(plan)} bytes of workgroup memory (${why})`;

@@ -14,7 +14,7 @@ import type {Backend} from './backend.js';
 import {checkDevice, limitsOf} from './device.js';
 import {disposeHalves, makeHalves, matrixKernels, runWith} from './halves.js';
 import type {Halves} from './halves.js';
-import {splitOf} from './prepare.js';
+import {canStartFromLse, splitOf} from './prepare.js';
 import {filledTensor, newTensor, run, SLOT} from './run.js';
 import type {Binding, Run} from './run.js';
 import type {OperandName} from './windows.js';
@@ -58,7 +58,7 @@ function newResults(backend: Backend, problem: Problem, parts: number[], of: str
   };
 }
 
-function forward(backend: Backend, call: Call): Results {
+function forward(backend: Backend, call: Call, forGradient = false): Results {
   const {tensors, problem, seed} = call;
   const results = newResults(backend, problem, [], '');
   const bindResults = ({output, lse, lseTail}: Results, name: {output?: OperandName, rows?: OperandName}): Binding[] =>
@@ -68,22 +68,22 @@ function forward(backend: Backend, call: Call): Results {
         {binding: 10, tensor: lseTail, operand: name.rows},
       ];
   const whole = {output: 'output', rows: 'rows'} as const;
-  const split = splitOf(backend.device, problem);
+  const split = splitOf(backend.device, problem, forGradient);
   const halves = matrixKernels(backend, call, ['forward']).length > 0 ? makeHalves(backend, call) : undefined;
   if (split.splits === 1) {
     const bindings = [...rowBindings(call), ...bindResults(results, whole)];
-    runWith(backend, halves, {kernel: 'forward', problem, seed, bindings, small: tensors});
+    runWith(backend, halves, {kernel: 'forward', problem, seed, bindings, small: tensors, forGradient});
     disposeHalves(backend, halves);
     return results;
   }
   const parts = newResults(backend, problem, [split.splits], ' of the split keys');
   runWith(backend, halves, {
-    kernel: 'forward', problem, seed, small: tensors, features: {split: true},
+    kernel: 'forward', problem, seed, small: tensors, features: {split: true}, forGradient,
     bindings: [...rowBindings(call), ...bindResults(parts, {})],
   });
   disposeHalves(backend, halves);
   run(backend, {
-    kernel: 'merge_splits', problem, seed, small: tensors,
+    kernel: 'merge_splits', problem, seed, small: tensors, forGradient,
     bindings: [
       {binding: SLOT.savedOutput, tensor: parts.output},
       {binding: 11, tensor: parts.lse},
@@ -145,7 +145,7 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
   const {wanted} = attrs as unknown as GradAttrs;
   const call = kernelCall(inputs, attrs as unknown as GradAttrs);
   const {tensors, problem, seed} = call;
-  const {output, lse, lseTail, dOutput, dLse} = tensors;
+  const {output, dOutput, dLse} = tensors;
   checkDevice(backend.device);
   if (isEmpty(problem)) {
     return wanted.map(name => filledTensor(backend, gradientShape(name, call), 0));
@@ -154,6 +154,8 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
   for (const name of wanted) {
     results[name] = newTensor(backend, `the gradient of ${name}`, gradientShape(name, call));
   }
+  const again = canStartFromLse(backend.device, problem) ? undefined : forward(backend, call as Call, true);
+  const {lse, lseTail} = again ?? tensors;
   const statistics = newTensor(backend, 'the row statistics', [...lseShape(problem), 4]);
   run(backend, {
     kernel: 'row_statistics', problem, seed, small: tensors, features: {hasLseGradient: dLse !== undefined},
@@ -195,7 +197,8 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
       bindings: [...task.bindings, {binding: SLOT.biasGradient, tensor: results.bias, operand: 'biasGradient'}],
     });
   }
-  backend.disposeData(statistics.dataId);
+  [statistics, ...again ? [again.output, again.lse, again.lseTail] : []].forEach(
+      ({dataId}) => backend.disposeData(dataId));
   return wanted.map(name => results[name]!);
 }
 

@@ -3,8 +3,9 @@ import type {Problem} from '../../op/problem.js';
 import {SEQUENCE_FIELDS} from '../../op/sequences.js';
 
 import type {Capabilities, DeviceLimits} from './capabilities.js';
-import {choosePlan} from './choose.js';
+import {choosePlan, FEW_QUERIES} from './choose.js';
 import type {PlanKind} from './choose.js';
+import {decodeBlockings, decodeMemory, decodeSizes} from './decode_plan.js';
 import {deriveMatrix, halfShape, matrixBlocking, matrixMemory} from './matrix_plan.js';
 import type {MatrixBlocking} from './matrix_plan.js';
 
@@ -47,7 +48,7 @@ export interface Features {
   readonly overKeys: boolean;
 }
 
-/** How a workgroup is blocked (kernels/wgsl/tiles.wgsl). */
+/** How a workgroup is blocked (kernels/wgsl/tiles.wgsl, decode.wgsl). */
 export interface Blocking {
   readonly threadsX: number;
   readonly threadsY: number;
@@ -57,6 +58,9 @@ export interface Blocking {
   readonly chunk: number;
   /** Rows of the right operand that are in workgroup memory at a time while results are made. */
   readonly rowChunk: number;
+  /** decode: keys that a row of threads reads at a time, 4 or 8, and whether their values along with them; else 0. */
+  readonly keysAtOnce: number;
+  readonly earlyValues: boolean;
 }
 
 /**
@@ -78,13 +82,17 @@ export interface Plan extends Blocking, Features {
   readonly tableVec4: number;
 }
 
-/** Sizes that follow from a plan, in vec4s where not said otherwise. */
-export interface Derived {
+/** Sizes that every plan has. */
+export interface Sizes {
   readonly threads: number;
   readonly blockQueries: number;
   readonly blockKeys: number;
   readonly headVec4: number;
   readonly valueVec4: number;
+}
+
+/** Sizes that follow from a plan for tiles, in vec4s where not said otherwise. */
+export interface Derived extends Sizes {
   /** vec4 columns of results that one thread owns. */
   readonly columns: number;
   /** backward_dkv: groups of four keys that one thread owns. */
@@ -112,18 +120,11 @@ const ROW_THREADS = 64;
 /** to_half: eight elements at a time, so many times. */
 const HALF_THREADS = 256;
 const HALF_STEPS = 4;
+const MERGE_THREADS = 128;
 
 export const isTiled = (kernel: KernelName): boolean => !ROW_KERNELS.includes(kernel);
 
 const vec4s = (size: number) => Math.ceil(size / 4);
-
-/** Sizes that the dispatch of a plan derives from; its shader has more. */
-export type Sizes = Pick<Derived, 'threads'|'blockQueries'|'blockKeys'|'headVec4'|'valueVec4'>;
-
-/** The constants of a plan's shader that follow from the plan. */
-export function sizesOf(plan: Plan): Sizes {
-  return isMatrixPlan(plan) ? deriveMatrix(plan) : derive(plan);
-}
 
 export function derive(plan: Plan): Derived {
   const {threadsX, threadsY, rows, chunk, rowChunk} = plan;
@@ -161,22 +162,48 @@ export function isMatrixPlan(plan: Plan): plan is Plan&{matrix: MatrixBlocking} 
   return plan.kind === 'matrix' && isTiled(plan.kernel);
 }
 
+/** All constants that a plan's shader has beside the plan itself. */
+export function sizesOf(plan: Plan): Sizes {
+  if (isMatrixPlan(plan)) {
+    return deriveMatrix(plan);
+  }
+  if (plan.matrix) {
+    return {...deriveMatrix({...plan, matrix: plan.matrix}), threads: plan.threadsX};
+  }
+  if (plan.kind === 'decode') {
+    return decodeSizes(plan);
+  }
+  const sizes = derive(plan);
+  return plan.kernel === 'merge_splits' ?
+      {...sizes, mergeSlots: Math.floor(sizes.threads / sizes.valueVec4)} as Sizes :
+      sizes;
+}
+
 /** Bytes of workgroup memory, term by term as WebGPU counts them (each variable rounded up to 16). */
 export function workgroupMemory(plan: Plan): Array<{name: string, bytes: number}> {
+  const lanes = plan.subgroups ? [{name: 'fewest_lanes', bytes: 16}, {name: 'common_lanes', bytes: 16}] : [];
+  if (plan.kind === 'decode') {
+    return [...decodeMemory(plan), ...lanes];
+  }
+  const {threads, leftLength, rightLength} = derive(plan);
+  if (plan.kernel === 'merge_splits') {
+    return [
+      {name: 'maxima', bytes: 4 * threads}, {name: 'totals', bytes: 4 * threads}, {name: 'sums', bytes: 16 * threads},
+    ];
+  }
   if (!isTiled(plan.kernel)) {
     return [];
   }
   if (isMatrixPlan(plan)) {
     return matrixMemory(plan);
   }
-  const {leftLength, rightLength} = derive(plan);
   const hiddenTiles = [{name: 'seen_by_any', bytes: 16}, {name: 'tile_is_seen', bytes: 16}];
   return [
     {name: 'left', bytes: 16 * leftLength},
     {name: 'right', bytes: 16 * rightLength},
     {name: 'right_not_finite', bytes: 16},
     ...plan.mask ? hiddenTiles : [],
-    ...plan.subgroups ? [{name: 'fewest_lanes', bytes: 16}, {name: 'common_lanes', bytes: 16}] : [],
+    ...lanes,
   ];
 }
 
@@ -204,9 +231,6 @@ function blockings(kernel: KernelName, width: number, queries: number): Array<[n
       return width > 64 && width <= 128 ? [[8, 16, 4]] : [[16, 16, 4], [16, 8, 4]];
   }
 }
-
-/** Up to here, as when a model generates text, a workgroup has rows for no more queries than these. */
-const FEW_QUERIES = 4;
 
 /** Most vec4s of the head size in workgroup memory at a time: 8 unroll into more code than pays (NOTES.md). */
 const LARGEST_CHUNK = 4;
@@ -284,34 +308,47 @@ export function makePlan(
   const words = tableWords(kernel, problem, batches);
   const common = {
     kernel, kind, headSize, valueSize,
-    subgroups: kind === 'subgroup',
+    subgroups: kind === 'subgroup' || kind === 'decode' && capabilities.subgroups !== undefined,
     vectorised: headSize % 4 === 0 && valueSize % 4 === 0,
     tableVec4: words === 0 ? 0 : 2 ** Math.max(4, Math.ceil(Math.log2(words / 4))),
     ...featuresOf(kernel, problem),
     ...features,
   };
+  const noDecode = {keysAtOnce: 0, earlyValues: false};
   if (!isTiled(kernel)) {
     // The blocking only carries the number of threads.
-    const threadsX = kernel === 'to_half' ? HALF_THREADS : ROW_THREADS;
+    const threads: {readonly [name in KernelName]?: number} = {to_half: HALF_THREADS, merge_splits: MERGE_THREADS};
     const matrix = kernel === 'to_half' ? matrixBlocking(common, capabilities) : undefined;
-    return {...common, matrix, threadsX, threadsY: 1, rows: 1, chunk: 1, rowChunk: 1};
+    return {
+      ...common, matrix, threadsX: threads[kernel] ?? ROW_THREADS, threadsY: 1, rows: 1, chunk: 1, rowChunk: 1,
+      ...noDecode,
+    };
   }
   if (kind === 'matrix') {
     const matrix = matrixBlocking(common, capabilities);
     if (!matrix) {
-      throw new Error(`flashAttention: no ${kernel} kernel over subgroup matrices fits the WebGPU device`);
+      throw noPlan(kernel, problem, limits);
     }
     // Its operands have been unpacked from a cache's pages.
     return {
       ...common, paged: false, matrix, threadsX: matrix.lanes, threadsY: matrix.subgroups, rows: 1, chunk: 1,
-      rowChunk: 1,
+      rowChunk: 1, ...noDecode,
     };
+  }
+  if (kind === 'decode') {
+    const fitting = decodeBlockings(problem, capabilities).map((blocking): Plan => ({...common, ...blocking}))
+        .find(plan => fits(plan, limits));
+    if (fitting) {
+      return fitting;
+    }
+    throw noPlan(kernel, problem, limits);
   }
   const widths = kernel === 'forward' ? [vec4s(headSize)] : [vec4s(headSize), vec4s(valueSize)];
   const width = Math.max(headSize, valueSize);
   for (const [threadsX, threadsY, rows] of blockings(kernel, width, problem.queryLength)) {
     for (let most = LARGEST_CHUNK; most >= 1; most /= 2) {
-      const stepless: Plan = {...common, threadsX, threadsY, rows, chunk: chunkOf(widths, most), rowChunk: 4};
+      const chunk = chunkOf(widths, most);
+      const stepless: Plan = {...common, threadsX, threadsY, rows, chunk, rowChunk: 4, ...noDecode};
       // As many rows a step as fit into what the scores need anyway, or into 4 KB.
       const {rightLength, rightWidth} = derive(stepless);
       const rowChunk = [32, 16, 8].find(n => n * rightWidth <= Math.max(rightLength, 256)) ?? 4;
@@ -321,7 +358,11 @@ export function makePlan(
       }
     }
   }
-  throw new Error(
+  throw noPlan(kernel, problem, limits);
+}
+
+function noPlan(kernel: KernelName, {headSize, valueSize}: Problem, limits: DeviceLimits): Error {
+  return new Error(
       `flashAttention: no ${kernel} kernel for head sizes ${headSize} and ${valueSize} fits a WebGPU device with ` +
       `maxComputeWorkgroupStorageSize ${limits.maxComputeWorkgroupStorageSize} and ` +
       `maxComputeInvocationsPerWorkgroup ${limits.maxComputeInvocationsPerWorkgroup}; use another backend`);
@@ -350,6 +391,9 @@ export function biasGroups(problem: Problem, {batches, heads}: Extent): {batches
 export function workgroupCount(plan: Plan, problem: Problem, window: Extent, headsPerKey: number): number {
   const {blockQueries, blockKeys, headVec4, valueVec4} = sizesOf(plan);
   const {queries, keys, heads, batches} = window;
+  if (plan.kind === 'decode') {
+    return Math.ceil(headsPerKey * queries / blockQueries) * (heads / headsPerKey) * batches;
+  }
   switch (plan.kernel) {
     case 'half_begin':
       return 1;
@@ -379,9 +423,11 @@ export function workgroupCount(plan: Plan, problem: Problem, window: Extent, hea
   }
 }
 
-/** Threads that keep a large GPU busy (an H200 has 132 multiprocessors); the most parts that merging pays for. */
+/** Threads that keep a large GPU busy (an H200 has 132 multiprocessors). */
 const BUSY_THREADS = 2 ** 16;
-const MOST_SPLITS = 64;
+/** The most parts that merging pays for, and the most there are if a caller asks for more. */
+const PAYING_SPLITS: {readonly [kind in PlanKind]: number} = {simt: 64, subgroup: 64, matrix: 64, decode: 256};
+const MOST_SPLITS = 256;
 /** Keys of the largest tile that any plan has. */
 const LARGEST_TILE = 256;
 
@@ -402,10 +448,11 @@ export function makeSplit(plan: Plan, problem: Problem): Split {
   const tiles = Math.max(1, Math.ceil(problem.keyLength / blockKeys));
   const whole: Extent =
       {batches: problem.batch, heads: problem.queryHeads, queries: problem.queryLength, keys: problem.keyLength};
-  const workgroups = Math.max(1, workgroupCount(plan, problem, whole, 1));
+  const workgroups = Math.max(1, workgroupCount(plan, problem, whole, problem.queryHeads / problem.keyHeads));
   // Two tiles a part at least: less is not worth a workgroup's start and its share of the merging.
-  const automatic = Math.min(MOST_SPLITS, Math.floor(BUSY_THREADS / threads / workgroups), Math.floor(tiles / 2));
-  const wanted = Math.max(1, Math.min(tiles, problem.splits ?? automatic));
+  const automatic = Math.min(
+      PAYING_SPLITS[plan.kind], Math.floor(BUSY_THREADS / threads / workgroups), Math.floor(tiles / 2));
+  const wanted = Math.max(1, Math.min(tiles, MOST_SPLITS, problem.splits ?? automatic));
   const tilesEach = Math.ceil(tiles / wanted);
   return {splits: Math.ceil(tiles / tilesEach), keys: tilesEach * blockKeys};
 }

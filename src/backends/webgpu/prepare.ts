@@ -1,7 +1,7 @@
 import {isLasting, lseShape, rowShape} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
 
-import {explainChoice, forcedPlan, planKind} from './choose.js';
+import {explainChoice, forcedPlan, planKind, roundsAsBackward} from './choose.js';
 import type {Choice, PlanKind} from './choose.js';
 import {printPlan} from './debug.js';
 import {capabilitiesOf, pipelineOf, prepared} from './device.js';
@@ -24,6 +24,8 @@ export interface Task {
   readonly kernel: KernelName;
   readonly problem: Problem;
   readonly features?: Partial<Pick<Features, typeof VARIANTS[number]>>;
+  /** A forward pass whose LSE is for the backward kernels: see `planKind`. */
+  readonly forGradient?: boolean;
 }
 
 /** One dispatch of it. */
@@ -50,18 +52,19 @@ const product = (shape: readonly number[]): number => shape.reduce((size, n) => 
 
 let partsMade = 0;
 
-function make(device: GPUDevice, {kernel, problem, features = {}}: Task): Prepared {
+function make(device: GPUDevice, {kernel, problem, features = {}, forGradient = false}: Task): Prepared {
   const capabilities = capabilitiesOf(device);
   const {limits} = capabilities;
   const windows = makeWindows(kernel, problem, limits);
-  const {kind, why} = features.routed ? explainChoice(kernel, problem, {...capabilities, matrix: []}) :
-                                        kindOf(device, kernel, problem);
+  const {kind, why} = features.routed ?
+      explainChoice(kernel, problem, {...capabilities, matrix: []}, forGradient) :
+      kindOf(device, kernel, problem, forGradient);
   const most = Math.max(...windows.map(({batches}) => batches));
   const plan = makePlan(kernel, problem, capabilities, features, most, kind);
   printPlan(plan, problem, why);
   const pipeline = pipelineOf(device, plan);
   const operands = operandsOf(kernel, problem);
-  const split = plan.split || kernel === 'merge_splits' ? splitOf(device, problem) : WHOLE;
+  const split = plan.split || kernel === 'merge_splits' ? splitOf(device, problem, forGradient) : WHOLE;
   const splitStrides = {output: product(rowShape(problem, 'output')), rows: product(lseShape(problem))};
   const parts = windows.map((window): PreparedPart => {
     const params =
@@ -92,7 +95,7 @@ function fixedBuffer(device: GPUDevice, contents: ArrayBuffer): GPUBuffer {
  */
 export function prepare(device: GPUDevice, task: Task): Prepared {
   const {kernel, problem, features} = task;
-  let key = `${kernel} ${forcedPlan() ?? ''}`;
+  let key = `${kernel} ${forcedPlan() ?? ''} ${task.forGradient ?? false}`;
   if (features) {
     for (const name of VARIANTS) {
       key += features[name] ? 1 : 0;
@@ -102,22 +105,27 @@ export function prepare(device: GPUDevice, task: Task): Prepared {
 }
 
 /** The kind of plan that a kernel runs by. A problem that a device limit cuts into windows goes without matrices. */
-export function kindOf(device: GPUDevice, kernel: KernelName, problem: Problem): Choice {
-  return prepared(device, problem, `kind ${kernel} ${forcedPlan() ?? ''}`, () => {
+export function kindOf(device: GPUDevice, kernel: KernelName, problem: Problem, forGradient = false): Choice {
+  return prepared(device, problem, `kind ${kernel} ${forcedPlan() ?? ''} ${forGradient}`, () => {
     const capabilities = capabilitiesOf(device);
     const isWhole = makeWindows(kernel, problem, capabilities.limits).length === 1;
-    return planKind(kernel, problem, isWhole ? capabilities : {...capabilities, matrix: []});
+    return planKind(kernel, problem, isWhole ? capabilities : {...capabilities, matrix: []}, forGradient);
   });
 }
 
 /** How the keys of a forward pass are split: not at all where a device limit cuts the problem into windows already. */
-export function splitOf(device: GPUDevice, problem: Problem): Split {
-  return prepared(device, problem, `split ${forcedPlan() ?? ''}`, () => {
+export function splitOf(device: GPUDevice, problem: Problem, forGradient: boolean): Split {
+  return prepared(device, problem, `split ${forcedPlan() ?? ''} ${forGradient}`, () => {
     const capabilities = capabilitiesOf(device);
     if (makeWindows('forward', problem, capabilities.limits).length > 1) {
       return WHOLE;
     }
-    const {kind} = kindOf(device, 'forward', problem);
+    const {kind} = kindOf(device, 'forward', problem, forGradient);
     return makeSplit(makePlan('forward', problem, capabilities, {}, problem.batch, kind), problem);
   });
+}
+
+/** Whether the backward kernels can start from the LSE that a forward pass left, or need one made for them. */
+export function canStartFromLse(device: GPUDevice, problem: Problem): boolean {
+  return roundsAsBackward(kindOf(device, 'forward', problem).kind);
 }

@@ -1,5 +1,4 @@
-import {deriveMatrix} from './matrix_plan.js';
-import {derive, isMatrixPlan} from './plan.js';
+import {isMatrixPlan, sizesOf} from './plan.js';
 import type {KernelName, Plan} from './plan.js';
 import {unrollLoops} from './unroll.js';
 import {WGSL} from './wgsl_sources.js';
@@ -32,28 +31,36 @@ function partsOf(plan: Plan): Part[] {
   }
   const pairs: Part[] = [
     ...table, pages, plan.mask ? 'mask' : 'no_mask', plan.bias ? 'bias' : 'no_bias', 'philox', 'visibility', 'scores',
-    plan.mask ? 'hidden_tiles' : 'no_hidden_tiles',
   ];
+  const hiddenTiles: Part = plan.mask ? 'hidden_tiles' : 'no_hidden_tiles';
   if (isMatrixPlan(plan)) {
     const own: {readonly [kernel in KernelName]?: Part[]} = {
       forward: ['matrix_rows', 'matrix_forward'],
       backward_dq: ['pair_gradients', 'matrix_gradient', 'matrix_rows', 'matrix_dq'],
       backward_dkv: ['pair_gradients', 'matrix_gradient', secondResult, 'matrix_dkv'],
     };
-    return [...pairs, 'half', 'finite', 'matrix', ...own[plan.kernel]!];
+    return [...pairs, hiddenTiles, 'half', 'finite', 'matrix', ...own[plan.kernel]!];
   }
+  if (plan.kind === 'decode') {
+    return [...pairs, 'threads', ...decodeSums(plan), 'decode'];
+  }
+  const tiles: Part[] = ['threads', 'tiles', hiddenTiles, 'stage', plan.routed ? 'finite' : 'always'];
   const own: Record<typeof plan.kernel, Part[]> = {
     forward: ['query_tile', ...reductions(plan), 'forward'],
     backward_dq: ['pair_gradients', 'score_gradient', 'query_tile', 'backward_dq'],
     backward_dkv: ['pair_gradients', 'score_gradient', 'key_tile', secondResult, 'backward_dkv'],
     backward_dbias: ['pair_gradients', 'score_gradient', 'backward_dbias'],
   };
-  return [...pairs, 'threads', 'tiles', 'stage', plan.routed ? 'finite' : 'always', ...own[plan.kernel]];
+  return [...pairs, ...tiles, ...own[plan.kernel]];
 }
 
 /** The entry point and how the threads of a row meet. */
 function reductions({subgroups}: Plan): Part[] {
   return subgroups ? ['lanes', 'reduce_subgroup'] : ['no_lanes', 'reduce_workgroup'];
+}
+
+function decodeSums({subgroups}: Plan): Part[] {
+  return subgroups ? ['lanes', 'sum_subgroup'] : ['no_lanes', 'sum_workgroup'];
 }
 
 /** Language extensions, which come before all else in a shader. */
@@ -75,11 +82,8 @@ function constantName(field: string): string {
 
 /** The constants of a plan as WGSL declarations. */
 export function header(plan: Plan): string {
-  const {kernel, kind, vectorised, matrix, threadsX, threadsY, rows, chunk, rowChunk, ...constants} = plan;
-  const sizes = isMatrixPlan(plan) ? deriveMatrix(plan) :
-      matrix                       ? {...deriveMatrix({...plan, matrix}), threads: threadsX} :
-                                     {threadsX, threadsY, rows, chunk, rowChunk, ...derive(plan)};
-  const all = {...constants, matrix: isMatrixPlan(plan), ofBias: kernel === 'backward_dbias', ...sizes};
+  const {kernel, kind, vectorised, matrix, ...constants} = plan;
+  const all = {...constants, matrix: isMatrixPlan(plan), ofBias: kernel === 'backward_dbias', ...sizesOf(plan)};
   const lines = Object.entries(all).map(
       ([field, value]) => `const ${constantName(field)} = ${typeof value === 'number' ? `${value}u` : value};`);
   const title = `// ${kernel}, ${kind}${vectorised ? '' : ', one float at a time'}`;
