@@ -1,29 +1,43 @@
 /**
  * Runs the case table on a real device and says how it went: for machines that the test runner does not reach.
- *   npx tsx test/verify_device.ts [--backend webgpu|cpu|wasm] [--seeds 0,1,2] [--grid 100] [--seconds 0] [--out FOLDER]
- * Each seed draws other numbers for the same shapes; --grid takes that many cases of the generator besides; --seconds
- * starts no new case after that long (0 is no limit). With --out it leaves verify-<device>.json there, which belongs in
- * benchmarks/results. Exit code 1 when a case fails.
+ *   npx tsx test/verify_device.ts [--backend webgpu|cpu|wasm] [--seeds 0,1,2] [--plans simt,subgroup,matrix,decode]
+ *       [--matrix 16x8x8] [--grid 100] [--seconds 0] [--workers 1] [--out FOLDER]
+ * Each seed draws other numbers for the same shapes. --plans has WebGPU's kernels run by each of these kinds in turn,
+ * where they have it and it can run the case (default: as chosen); --matrix takes that product of subgroup matrices;
+ * --grid takes that many cases of the generator besides; --seconds starts no new case after that long (0 is no limit);
+ * --workers shares the cases among that many processes, since compiling takes most of the time. With --out it leaves
+ * verify-<device>.json there, which belongs in benchmarks/results. Exit code 1 when a case fails.
  */
-import {mkdirSync, writeFileSync} from 'node:fs';
+import {spawn} from 'node:child_process';
+import {mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {parseArgs} from 'node:util';
 
 import {slug} from '../benchmarks/core/slug.js';
 import {describeEnvironment, useBackend} from '../benchmarks/environment.js';
+import {noteAdapter} from '../src/backends/webgpu/capabilities.js';
+import {forcePlan} from '../src/backends/webgpu/choose.js';
+import type {PlanKind} from '../src/backends/webgpu/choose.js';
 import '../src/index.js';
 
 import {gridSample} from './support/case_grid.js';
 import {caseTable} from './support/cases.js';
 import type {Case} from './support/cases.js';
 import {judgeCase} from './support/run_case.js';
-import {deviceErrors} from './support/webgpu_device.js';
+import {deviceErrors, deviceOf} from './support/webgpu_device.js';
 
 const {values: args} = parseArgs({options: {
   backend: {type: 'string', default: 'webgpu'},
   seeds: {type: 'string', default: '0'},
+  plans: {type: 'string', default: ''},
+  matrix: {type: 'string', default: ''},
   grid: {type: 'string', default: '0'},
   seconds: {type: 'string', default: '0'},
+  workers: {type: 'string', default: '1'},
+  /** `2/8`: every eighth case from the third on, verdicts into the file `report`. */
+  part: {type: 'string', default: '0/1'},
+  report: {type: 'string'},
   out: {type: 'string'},
 }});
 
@@ -36,56 +50,132 @@ interface Verdict {
   passed: number;
   failed: number;
   notStarted: number;
+  /** Cases that the kind of plan cannot run, by its own account. */
+  notForPlan: number;
   /** Largest error over what is allowed, of the cases that passed. */
   worst: number;
   failures: string[];
 }
 
-const started = performance.now();
+interface Report {
+  environment: Record<string, unknown>&{device: string};
+  verdicts: Verdict[];
+  deviceErrors: string[];
+}
 
-async function verify(name: string, cases: readonly Case[]): Promise<Verdict> {
-  const verdict: Verdict = {cases: name, passed: 0, failed: 0, notStarted: 0, worst: 0, failures: []};
-  for (const c of cases) {
+const started = performance.now();
+const [part, parts] = args.part.split('/').map(Number);
+const kinds = (args.plans ? args.plans.split(',') : [undefined]) as Array<PlanKind|undefined>;
+
+async function verify(name: string, cases: readonly Case[], kind: PlanKind|undefined): Promise<Verdict> {
+  const verdict: Verdict =
+      {cases: name, passed: 0, failed: 0, notStarted: 0, notForPlan: 0, worst: 0, failures: []};
+  for (const c of cases.filter((_, place) => place % parts === part)) {
     if (Number(args.seconds) > 0 && performance.now() - started > 1000 * Number(args.seconds)) {
       verdict.notStarted++;
       continue;
     }
-    const judged = await judgeCase(c);
-    const failures = judged.filter(({ok}) => !ok).map(({message}) => message);
-    if (failures.length > 0) {
-      verdict.failed++;
-      verdict.failures.push(`${c.name}: ${failures.join('; ')}`);
-      continue;
+    forcePlan(kind);
+    try {
+      const judged = await judgeCase(c, kind === 'matrix' ? 'float16' : 'float32');
+      const failures = judged.filter(({ok}) => !ok).map(({message}) => message);
+      if (failures.length > 0) {
+        verdict.failed++;
+        verdict.failures.push(`${c.name}: ${failures.join('; ')}`);
+        continue;
+      }
+      verdict.passed++;
+      judged.filter(({error, allowed}) => allowed > 0 && error > 0).forEach(({error, allowed}) => {
+        verdict.worst = Math.max(verdict.worst, error / allowed);
+      });
+    } catch (error) {
+      const {message} = error as Error;
+      if (kind && message.includes(`the plan '${kind}' that was forced cannot run`)) {
+        verdict.notForPlan++;
+      } else {
+        verdict.failed++;
+        verdict.failures.push(`${c.name}: ${message}`);
+      }
     }
-    verdict.passed++;
-    judged.filter(({error, allowed}) => allowed > 0 && error > 0).forEach(({error, allowed}) => {
-      verdict.worst = Math.max(verdict.worst, error / allowed);
-    });
   }
-  console.log(`${name}: ${verdict.passed} passed, ${verdict.failed} failed, ${verdict.notStarted} not started; ` +
-              `largest error is ${(100 * verdict.worst).toFixed(0)}% of what is allowed`);
-  verdict.failures.forEach(failure => console.log(`  ${failure}`));
+  forcePlan(undefined);
   return verdict;
 }
 
-const environment = describeEnvironment(await useBackend(args.backend));
+/** The cases of this process. */
+async function verifyAll(): Promise<Report> {
+  const backend = await useBackend(args.backend);
+  if (args.matrix) {
+    const [M, N, K] = args.matrix.split('x').map(Number);
+    const config = {M, N, K, componentType: 'f16', resultComponentType: 'f32'};
+    const {subgroupMinSize, subgroupMaxSize} = deviceOf().adapterInfo;
+    noteAdapter(
+        deviceOf(), {subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs: [config]} as unknown as GPUAdapterInfo);
+  }
+  const verdicts: Verdict[] = [];
+  const run = async () => {
+    for (const kind of kinds) {
+      const by = `${kind ? `, plan ${kind}` : ''}${args.matrix && ` ${args.matrix}`}`;
+      for (const seed of args.seeds.split(',').map(Number)) {
+        verdicts.push(await verify(`case table, seed ${seed}${by}`, caseTable(seed), kind));
+      }
+      if (Number(args.grid) > 0) {
+        const sampled = gridSample(Number(args.grid), GRID_WORK * Number(args.grid));
+        verdicts.push(await verify(`generator${by}`, sampled, kind));
+      }
+    }
+  };
+  const errors = args.backend === 'webgpu' ? await deviceErrors(run) : (await run(), []);
+  return {environment: {...describeEnvironment(backend)}, verdicts, deviceErrors: errors};
+}
+
+/** The same cases shared among processes. */
+async function verifyByWorkers(count: number): Promise<Report> {
+  const folder = mkdtempSync(join(tmpdir(), 'verify-'));
+  const reports = await Promise.all(Array.from({length: count}, (_, n) => new Promise<Report>((resolve, reject) => {
+    const report = join(folder, `${n}.json`);
+    const own = process.argv.slice(2).filter(arg => !/^--(workers|out)/.test(arg));
+    const child = spawn(
+        process.execPath, [...process.execArgv, process.argv[1], ...own, '--part', `${n}/${count}`, '--report', report],
+        {stdio: 'inherit'});
+    child.on('exit', (code, signal) => {
+      try {
+        resolve(JSON.parse(readFileSync(report, 'utf8')) as Report);
+      } catch {
+        reject(new Error(`worker ${n} left no report (exit code ${code}, signal ${signal})`));
+      }
+    });
+  })));
+  rmSync(folder, {recursive: true});
+  const verdicts = reports[0].verdicts.map(({cases}, n): Verdict => {
+    const same = reports.map(report => report.verdicts[n]);
+    const sum = (key: 'passed'|'failed'|'notStarted'|'notForPlan') => same.reduce((total, v) => total + v[key], 0);
+    return {
+      cases, passed: sum('passed'), failed: sum('failed'), notStarted: sum('notStarted'), notForPlan: sum('notForPlan'),
+      worst: Math.max(...same.map(({worst}) => worst)), failures: same.flatMap(({failures}) => failures),
+    };
+  });
+  return {...reports[0], verdicts, deviceErrors: reports.flatMap(report => report.deviceErrors)};
+}
+
+const workers = Number(args.workers);
+const report = workers > 1 ? await verifyByWorkers(workers) : await verifyAll();
+if (args.report) {
+  writeFileSync(args.report, JSON.stringify(report));
+  process.exit(0);
+}
+const {environment, verdicts, deviceErrors: errors} = report;
 console.log(`${environment.device}, backend ${environment.backend}, commit ${environment.commit}`);
-const verdicts: Verdict[] = [];
-const run = async () => {
-  for (const seed of args.seeds.split(',').map(Number)) {
-    verdicts.push(await verify(`case table, seed ${seed}`, caseTable(seed)));
-  }
-  if (Number(args.grid) > 0) {
-    verdicts.push(await verify('generator', gridSample(Number(args.grid), GRID_WORK * Number(args.grid))));
-  }
-};
-const errors = args.backend === 'webgpu' ? await deviceErrors(run) : (await run(), []);
+for (const {cases, passed, failed, notStarted, notForPlan, worst, failures} of verdicts) {
+  console.log(`${cases}: ${passed} passed, ${failed} failed, ${notStarted} not started, ${notForPlan} not for this ` +
+              `plan; largest error is ${(100 * worst).toFixed(0)}% of what is allowed`);
+  failures.forEach(failure => console.log(`  ${failure}`));
+}
 errors.forEach(message => console.log('device error:', message));
 const sum = (key: 'passed'|'failed') => verdicts.reduce((total, verdict) => total + verdict[key], 0);
 if (args.out) {
   mkdirSync(args.out, {recursive: true});
-  const contents = {environment, verdicts, deviceErrors: errors};
-  writeFileSync(join(args.out, `verify-${slug(environment.device)}.json`), `${JSON.stringify(contents, null, 1)}\n`);
+  writeFileSync(join(args.out, `verify-${slug(environment.device)}.json`), `${JSON.stringify(report, null, 1)}\n`);
 }
 console.log(`${sum('passed')} passed, ${sum('failed') + errors.length} failed`);
 process.exit(sum('failed') + errors.length > 0 ? 1 : 0);

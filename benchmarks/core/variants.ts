@@ -1,3 +1,5 @@
+import {forcePlan, PLAN_KINDS} from '../../src/backends/webgpu/choose.js';
+import type {PlanKind} from '../../src/backends/webgpu/choose.js';
 import type {ComputeType} from '../../src/index.js';
 
 /** One way in which flashAttention is asked to compute. */
@@ -7,7 +9,7 @@ export interface Variant {
   /** What the call allows; the plan follows from it and the device. */
   computeType: ComputeType;
   /** A plan to force instead of the one that would be chosen. */
-  plan?: string;
+  plan?: PlanKind;
 }
 
 const COMPUTE_TYPES: readonly ComputeType[] = ['float32', 'tensorfloat32', 'float16', 'bfloat16'];
@@ -18,18 +20,22 @@ export function parseVariant(label: string): Variant {
   if (!COMPUTE_TYPES.includes(computeType as ComputeType)) {
     throw new Error(`expected ${COMPUTE_TYPES.join(', ')} or plan:computeType for a variant, received ${label}`);
   }
-  return {label, computeType: computeType as ComputeType, plan};
+  if (plan !== undefined && !PLAN_KINDS.includes(plan as PlanKind)) {
+    throw new Error(`expected ${PLAN_KINDS.join(', ')} for the plan of a variant, received ${label}`);
+  }
+  return {label, computeType: computeType as ComputeType, plan: plan as PlanKind|undefined};
 }
 
 /**
  * Runs `f` with the variant's plan forced. The one place of the benchmarks that forces a plan.
- * @throws when there is no such plan to force.
  */
 export async function withVariant<T>({plan}: Variant, f: () => Promise<T>): Promise<T> {
-  if (plan !== undefined) {
-    throw new Error(`no plan can be forced yet, received ${plan}`);
+  forcePlan(plan);
+  try {
+    return await f();
+  } finally {
+    forcePlan(undefined);
   }
-  return f();
 }
 
 /** What a kernel's error may be, relative to the largest value: above, what is timed is not attention. */

@@ -11,7 +11,8 @@ import type {KernelName} from './plan.js';
  * - `matrix`: subgroup matrices, f16 operands and f32 sums;
  * - `decode`: few queries over many keys, which are read once and straight into registers.
  */
-export type PlanKind = 'simt'|'subgroup'|'matrix'|'decode';
+export const PLAN_KINDS = ['simt', 'subgroup', 'matrix', 'decode'] as const;
+export type PlanKind = typeof PLAN_KINDS[number];
 
 /** A choice and what decided it. */
 export interface Choice {
