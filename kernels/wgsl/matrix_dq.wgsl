@@ -3,6 +3,19 @@
 
 const D_WEIGHTS_AT = SUBGROUPS * MATRIX_M * SUMS_STRIDE;
 
+// dS of this lane, as f16.
+fn write_gradients(
+    ids: HeadIds, query: u32, key_0: u32, statistics: vec4f, scale: f32, d_scale: f32, gradient_scale: f32,
+    partial: bool) {
+  for (var n = 0u; n < ROW_VEC4; n++) {
+    let at = sums_at() + lane_vec4(n);
+    let pair = pair_gradients(
+        sums_vec4(at) * scale, sums_vec4(D_WEIGHTS_AT + at) * d_scale, statistics, ids, query,
+        key_0 + 4u * lane_vec4(n), partial);
+    weights[weights_at() + lane_vec4(n)] = vec4h(pair.scores * gradient_scale);
+  }
+}
+
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
@@ -49,7 +62,6 @@ fn main(
     if (!is_seen(ids, query_0, key_0)) {
       continue;
     }
-    let partial = is_partial(ids, query_0, key_0);
     var fetched_keys = fetch_keys(ids, key_0);
     var fetched_values = fetch_values(ids, key_0);
     workgroupBarrier();
@@ -76,12 +88,10 @@ fn main(
     }
     workgroupBarrier();
 
-    for (var n = 0u; n < ROW_VEC4; n++) {
-      let at = sums_at() + lane_vec4(n);
-      let pair = pair_gradients(
-          sums_vec4(at) * scale, sums_vec4(D_WEIGHTS_AT + at) * d_scale, statistics, ids, query, key_0 + 4u * lane_vec4(n),
-          partial);
-      weights[weights_at() + lane_vec4(n)] = vec4h(pair.scores * gradient_scale);
+    if (is_partial(ids, query_0, key_0)) {
+      write_gradients(ids, query, key_0, statistics, scale, d_scale, gradient_scale, true);
+    } else {
+      write_gradients(ids, query, key_0, statistics, scale, d_scale, gradient_scale, false);
     }
     workgroupBarrier();
 

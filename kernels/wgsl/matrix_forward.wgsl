@@ -13,42 +13,40 @@ const LARGEST_SUM = 32768.0;
 
 var<workgroup> too_large: u32;
 
+// Before a row has seen a key. Far above NOT_SEEN, so that exp2(NOT_SEEN − row_max) is 0 from the start; a first key
+// that is seen gives ∞, and with it a maximum.
+const NO_MAXIMUM = -3.3e38f;
+
 alias Scores = array<vec4f, ROW_VEC4>;
 
 // Scores of this lane in units of log 2, from what is in `sums`. NOT_SEEN where the query does not see the key.
 fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool) -> Scores {
   var scores: Scores;
   for (var n = 0u; n < ROW_VEC4; n++) {
-    let key = key_0 + 4u * lane_vec4(n);
     let product = sums_vec4(sums_at() + lane_vec4(n));
-    var score: vec4f;
     if (SOFTCAP || ALIBI || BIAS) {
-      score = with_additions(cap(product * scale), ids, query, key) * LOG2_E;
+      scores[n] = with_additions(cap(product * scale), ids, query, key_0 + 4u * lane_vec4(n)) * LOG2_E;
     } else {
-      score = product * (scale * LOG2_E);
+      scores[n] = product * (scale * LOG2_E);
     }
-    if (partial) {
+  }
+  if (partial) {
+    for (var n = 0u; n < ROW_VEC4; n++) {
       for (var c = 0u; c < 4u; c++) {
-        if (!sees(ids, query, key + c)) {
-          score[c] = NOT_SEEN;
+        if (!sees(ids, query, key_0 + 4u * lane_vec4(n) + c)) {
+          scores[n][c] = NOT_SEEN;
         }
       }
     }
-    scores[n] = score;
   }
   return scores;
 }
 
 // Writes the weights of this lane and gives their sum.
-fn write_weights(
-    scores: ptr<function, Scores>, row_max: f32, ids: HeadIds, query: u32, key_0: u32, partial: bool) -> f32 {
+fn write_weights(scores: ptr<function, Scores>, row_max: f32, ids: HeadIds, query: u32, key_0: u32) -> f32 {
   var total = vec4f();
   for (var n = 0u; n < ROW_VEC4; n++) {
-    let score = (*scores)[n];
-    var weight = exp2(score - row_max);
-    if (partial) {
-      weight = select(weight, vec4f(), score == vec4f(NOT_SEEN));
-    }
+    var weight = exp2((*scores)[n] - row_max);
     total += weight;
     if (DROPOUT) {
       weight = select(vec4f(), weight, factors_of(ids, query, key_0 + 4u * lane_vec4(n)) > vec4f());
@@ -117,13 +115,13 @@ fn main(
   for (var o = 0u; o < VALUE_COLUMNS; o++) {
     accumulator[o] = Sums();
   }
-  var row_max = NOT_SEEN;
+  var row_max = NO_MAXIMUM;
   var row_sum = 0.0;
   if (SINKS && split == 0u) {
     let sink = bitcast<f32>(table_word(params.sinks_at + params.head_first + ids.head));
     if (!is_minus_infinity(sink)) {
       let broken = any_not_finite(vec4f(sink));
-      row_max = select(sink * LOG2_E, NOT_SEEN, broken);
+      row_max = select(sink * LOG2_E, NO_MAXIMUM, broken);
       row_sum = select(0.0, select(1.0, not_a_number(), broken), lane % LANES_PER_ROW == 0u);
     }
   }
@@ -159,7 +157,7 @@ fn main(
     var fetched_values = fetch_values(ids, key_0);
     fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
     var scores = scores_of(ids, query, key_0, scale, partial);
-    var total = write_weights(&scores, row_max, ids, query, key_0, partial);
+    var total = write_weights(&scores, row_max, ids, query, key_0);
     if (!(total <= LARGEST_SUM)) {
       too_large = 1u;
     }
@@ -180,7 +178,7 @@ fn main(
       let rescale = exp2(row_max - largest_score);
       row_max = largest_score;
       row_sum *= rescale;
-      total = write_weights(&scores, row_max, ids, query, key_0, partial);
+      total = write_weights(&scores, row_max, ids, query, key_0);
       for (var o = 0u; o < VALUE_COLUMNS; o++) {
         workgroupBarrier();
         subgroupMatrixStore<row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
