@@ -82,7 +82,8 @@ fn main(
   if (key_0 >= of_keys.key_rows) {
     return;
   }
-  let strip = key_0 + MATRIX_M * subgroup;
+  let subgroup_at = subgroup % SUBGROUPS * (2u * SUBGROUP_SUMS);
+  let strip = key_0 + MATRIX_M * (subgroup % SUBGROUPS);
   let scale = product_scale();
   let d_scale = d_weights_scale();
   let gradient_scale = power_of_two(gradient_exponent());
@@ -130,7 +131,7 @@ fn main(
           products = subgroupMatrixMultiplyAccumulate(keys[d], queries, products);
         }
         subgroupMatrixStore<col_major>(
-            &sums, 2u * subgroup * SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, products, SUMS_STRIDE);
+            &sums, subgroup_at + j * MATRIX_N * SUMS_STRIDE, products, SUMS_STRIDE);
         if (WANT_KEYS) {
           var d_weights = Sums();
           for (var d = 0u; d < VALUE_STEPS; d++) {
@@ -139,7 +140,7 @@ fn main(
             d_weights = subgroupMatrixMultiplyAccumulate(values[d], d_outputs, d_weights);
           }
           subgroupMatrixStore<col_major>(
-              &sums, (2u * subgroup + 1u) * SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, d_weights, SUMS_STRIDE);
+              &sums, subgroup_at + SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, d_weights, SUMS_STRIDE);
         }
       }
       workgroupBarrier();
@@ -152,7 +153,7 @@ fn main(
       workgroupBarrier();
 
       for (var j = 0u; j < BLOCK_QUERIES / MATRIX_K; j++) {
-        let at = 2u * subgroup * SUBGROUP_SUMS + j * MATRIX_K * SUMS_STRIDE;
+        let at = subgroup_at + j * MATRIX_K * SUMS_STRIDE;
         if (WANT_VALUES) {
           let left = subgroupMatrixLoad<Left, col_major>(&sums, at, SUMS_STRIDE);
           for (var o = 0u; o < VALUE_COLUMNS; o++) {

@@ -57,7 +57,7 @@ function make(device: GPUDevice, {kernel, problem, features = {}, forGradient = 
   const {limits} = capabilities;
   const windows = makeWindows(kernel, problem, limits);
   const {kind, why} = features.routed ?
-      explainChoice(kernel, problem, {...capabilities, matrix: []}, forGradient) :
+      explainChoice(kernel, problem, {...capabilities, matrix: []}, true) : // one that can tell whether it is its turn
       kindOf(device, kernel, problem, forGradient);
   const most = Math.max(...windows.map(({batches}) => batches));
   const plan = makePlan(kernel, problem, capabilities, features, most, kind);
