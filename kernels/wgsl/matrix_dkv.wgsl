@@ -4,8 +4,6 @@
 // `sums` of a subgroup: QKᵀ as [query][key of the strip], then dO·Vᵀ the same way. A lane takes whole queries: where it
 // has read the products of one, it writes P and dS of it as f16, one after the other.
 
-var<workgroup> sums: array<vec4u, SUMS_LENGTH>;
-
 const SUBGROUP_SUMS = BLOCK_ROWS * SUMS_STRIDE;
 const KEY_VEC4 = MATRIX_M / 4u;
 // P is multiplied by this before it becomes f16; the dropout factor comes afterwards. P ≤ 1, so it fits.
@@ -84,8 +82,7 @@ fn main(
   if (key_0 >= of_keys.key_rows) {
     return;
   }
-  let subgroup_at = subgroup % SUBGROUPS * (2u * SUBGROUP_SUMS);
-  let strip = key_0 + MATRIX_M * (subgroup % SUBGROUPS);
+  let strip = key_0 + MATRIX_M * subgroup;
   let scale = product_scale();
   let d_scale = d_weights_scale();
   let gradient_scale = power_of_two(gradient_exponent());
@@ -133,7 +130,7 @@ fn main(
           products = subgroupMatrixMultiplyAccumulate(keys[d], queries, products);
         }
         subgroupMatrixStore<col_major>(
-            &sums, subgroup_at + j * MATRIX_N * SUMS_STRIDE, products, SUMS_STRIDE);
+            &sums, 2u * subgroup * SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, products, SUMS_STRIDE);
         if (WANT_KEYS) {
           var d_weights = Sums();
           for (var d = 0u; d < VALUE_STEPS; d++) {
@@ -142,7 +139,7 @@ fn main(
             d_weights = subgroupMatrixMultiplyAccumulate(values[d], d_outputs, d_weights);
           }
           subgroupMatrixStore<col_major>(
-              &sums, subgroup_at + SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, d_weights, SUMS_STRIDE);
+              &sums, (2u * subgroup + 1u) * SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, d_weights, SUMS_STRIDE);
         }
       }
       workgroupBarrier();
@@ -155,7 +152,7 @@ fn main(
       workgroupBarrier();
 
       for (var j = 0u; j < BLOCK_QUERIES / MATRIX_K; j++) {
-        let at = subgroup_at + j * MATRIX_K * SUMS_STRIDE;
+        let at = 2u * subgroup * SUBGROUP_SUMS + j * MATRIX_K * SUMS_STRIDE;
         if (WANT_VALUES) {
           let left = subgroupMatrixLoad<Left, col_major>(&sums, at, SUMS_STRIDE);
           for (var o = 0u; o < VALUE_COLUMNS; o++) {

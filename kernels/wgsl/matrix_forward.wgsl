@@ -22,10 +22,8 @@ alias Scores = array<vec4f, ROW_VEC4>;
 // Scores of this lane in units of log 2, from what is in `sums`. NOT_SEEN where the query does not see the key.
 fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool) -> Scores {
   var scores: Scores;
-  let row = subgroup % SUBGROUPS * MATRIX_M + lane % LANES / LANES_PER_ROW;
-  let part = lane % LANES_PER_ROW;
   for (var n = 0u; n < ROW_VEC4; n++) {
-    let product = sums[row * SUMS_STRIDE + part + LANES_PER_ROW * n];
+    let product = sums_vec4(sums_at() + lane_vec4(n));
     if (SOFTCAP || ALIBI || BIAS) {
       scores[n] = with_additions(cap(product * scale), ids, query, key_0 + 4u * lane_vec4(n)) * LOG2_E;
     } else {
@@ -47,15 +45,13 @@ fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool) ->
 // Writes the weights of this lane and gives their sum.
 fn write_weights(scores: ptr<function, Scores>, row_max: f32, ids: HeadIds, query: u32, key_0: u32) -> f32 {
   var total = vec4f();
-  let row = subgroup % SUBGROUPS * MATRIX_M + lane % LANES / LANES_PER_ROW;
-  let part = lane % LANES_PER_ROW;
   for (var n = 0u; n < ROW_VEC4; n++) {
     var weight = exp2((*scores)[n] - row_max);
     total += weight;
     if (DROPOUT) {
       weight = select(vec4f(), weight, factors_of(ids, query, key_0 + 4u * lane_vec4(n)) > vec4f());
     }
-    weights[row * WEIGHTS_STRIDE + part + LANES_PER_ROW * n] = vec4h(weight);
+    weights[weights_at() + lane_vec4(n)] = vec4h(weight);
   }
   return (total.x + total.y) + (total.z + total.w);
 }
@@ -106,10 +102,7 @@ fn main(
   if (query_0 >= ids.query_rows) {
     return;
   }
-  let first_row = subgroup % SUBGROUPS * MATRIX_M;
-  let row = first_row + lane % LANES / LANES_PER_ROW;
-  let part = lane % LANES_PER_ROW;
-  let strip = query_0 + first_row;
+  let strip = query_0 + MATRIX_M * subgroup;
   let query = strip + lane_row();
   let scale = product_scale();
 
@@ -157,7 +150,7 @@ fn main(
         products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
       }
       subgroupMatrixStore<row_major>(
-          &sums, first_row * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
+          &sums, subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
     }
     workgroupBarrier();
 
@@ -188,14 +181,14 @@ fn main(
       total = write_weights(&scores, row_max, ids, query, key_0);
       for (var o = 0u; o < VALUE_COLUMNS; o++) {
         workgroupBarrier();
-        subgroupMatrixStore<row_major>(&sums, first_row * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
+        subgroupMatrixStore<row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
         workgroupBarrier();
         for (var n = 0u; n < COLUMN_VEC4; n++) {
-          let at = row * SUMS_STRIDE + part + LANES_PER_ROW * n;
-          sums[at] *= rescale;
+          let at = sums_at() + lane_vec4(n);
+          sums[at] = bitcast<vec4u>(sums_vec4(at) * rescale);
         }
         workgroupBarrier();
-        accumulator[o] = subgroupMatrixLoad<Sums, row_major>(&sums, first_row * SUMS_STRIDE, SUMS_STRIDE);
+        accumulator[o] = subgroupMatrixLoad<Sums, row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, SUMS_STRIDE);
       }
       workgroupBarrier();
     }
@@ -203,7 +196,7 @@ fn main(
 
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
       let left = subgroupMatrixLoad<Left, row_major>(
-          &weights, first_row * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
+          &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
       for (var o = 0u; o < VALUE_COLUMNS; o++) {
         let values = subgroupMatrixLoad<Right, row_major>(
             &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
@@ -222,12 +215,12 @@ fn main(
   let at = query_at(params.output, ids, query) + split * params.split_output;
   for (var o = 0u; o < VALUE_COLUMNS; o++) {
     workgroupBarrier();
-    subgroupMatrixStore<row_major>(&sums, first_row * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
+    subgroupMatrixStore<row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
     workgroupBarrier();
     for (var n = 0u; n < COLUMN_VEC4; n++) {
       let d4 = o * (MATRIX_N / 4u) + lane_vec4(n);
       if (query < ids.query_rows && d4 < VALUE_VEC4) {
-        let value = select(sums[row * SUMS_STRIDE + part + LANES_PER_ROW * n] * normalise, vec4f(), empty);
+        let value = select(sums_vec4(sums_at() + lane_vec4(n)) * normalise, vec4f(), empty);
         store_result_0(at, d4, VALUE_SIZE, value);
       }
     }
@@ -240,8 +233,8 @@ fn main(
     let sum = largest_score + log_sum;
     let log_part = sum - largest_score;
     let tail = (largest_score - (sum - log_part)) + (log_sum - log_part) + product_rest;
-    let row_at = query_at(params.rows, ids, query) + split * params.split_rows;
-    lse[row_at] = select(sum, negative_infinity(), empty);
-    lse_tail[row_at] = select(tail, 0.0, empty);
+    let row = query_at(params.rows, ids, query) + split * params.split_rows;
+    lse[row] = select(sum, negative_infinity(), empty);
+    lse_tail[row] = select(tail, 0.0, empty);
   }
 }
