@@ -3,7 +3,7 @@ import {cpus} from 'node:os';
 
 import * as tf from '@tensorflow/tfjs';
 
-import {findNodeAdapter, registerNodeWebGPU} from '../src/backends/webgpu/node_device.js';
+import {enableWebGPU} from '../src/backends/webgpu/node_device.js';
 
 /** What a result was measured on. */
 export interface Environment {
@@ -52,12 +52,13 @@ export function slug(text: string): string {
 /** Sets the backend, WebGPU in Node through Dawn. Gives what describes the adapter, if there is one. */
 export async function useBackend(name: string): Promise<string|undefined> {
   if (name === 'webgpu') {
-    registerNodeWebGPU();
-  } else if (name === 'wasm') {
+    return (await enableWebGPU()).adapter;
+  }
+  if (name === 'wasm') {
     await import('@tensorflow/tfjs-backend-wasm');
   }
   if (!await tf.setBackend(name)) {
     throw new Error(`the backend ${name} does not start`);
   }
-  return name === 'webgpu' ? (await findNodeAdapter()).description : undefined;
+  return undefined;
 }

@@ -1,5 +1,8 @@
 import './backends/register.js';
 
+export {enableWebGPU} from './backends/webgpu/enable_webgpu.js';
+export type {WebGPUOptions} from './backends/webgpu/enable_webgpu.js';
+export type {MatrixConfiguration, MissingFeature, Replaced, WebGPUReport} from './backends/webgpu/report.js';
 export {flashAttention, flashAttentionWithLse} from './op/flash_attention.js';
 export type {AttentionWithLse} from './op/flash_attention.js';
 export type {

@@ -48,8 +48,8 @@ export function checkDevice(device: GPUDevice): void {
   if (state.lost) {
     throw new Error(
         `flashAttention: the WebGPU device was lost (${state.lost.reason}: ${state.lost.message || 'no message'}); ` +
-        'its tensors are gone. Remove the backend (tf.removeBackend(\'webgpu\')), register it again and rebuild the ' +
-        'model, or continue on another backend');
+        'its tensors are gone. Call `await enableWebGPU()` for a new one, put saved weights back ' +
+        '(model.setWeights) and make optimizers anew, or continue on another backend');
   }
   if (state.broken) {
     throw new Error(state.broken);
@@ -59,6 +59,19 @@ export function checkDevice(device: GPUDevice): void {
     state.outOfMemory = undefined;
     throw new Error(message);
   }
+}
+
+/** Whether the device is lost, as far as WebGPU has said so. */
+export async function isLost(device: GPUDevice): Promise<boolean> {
+  // A promise that is settled wins against one that settles later.
+  return await Promise.race([device.lost, Promise.resolve()]) !== undefined;
+}
+
+const LOSS_COMES_MS = 100;
+
+/** Waits for the news that the device is lost, which comes a little later than what fails because of it. */
+export async function awaitLoss(device: GPUDevice): Promise<void> {
+  await Promise.race([device.lost, new Promise(resolve => setTimeout(resolve, LOSS_COMES_MS))]);
 }
 
 /** @throws when a tensor of this many bytes cannot exist on the device. */
