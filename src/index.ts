@@ -8,6 +8,9 @@ export type {AttentionWithLse} from './op/flash_attention.js';
 export type {
   AttentionLayout, CausalAlignment, CommonOptions, ComputeType, FlashAttentionOptions,
 } from './op/options.js';
+export type {CallShapeOptions, CallShapes, Gradients, ShapeOf} from './op/planned_call.js';
+export {prepare} from './op/prepare.js';
+export type {PrepareOptions} from './op/prepare.js';
 export {alibiSlopes} from './op/variants/alibi_slopes.js';
 export {dropoutKeepMask} from './op/variants/dropout_mask.js';
 export type {DropoutMaskShape} from './op/variants/dropout_mask.js';

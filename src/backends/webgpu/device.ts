@@ -5,6 +5,8 @@ import {specialise} from './specialise.js';
 /** What is remembered about a device: what was made for it, and what has gone wrong on it. */
 interface DeviceState {
   readonly pipelines: Map<string, GPUComputePipeline>;
+  /** Pipelines on their way. */
+  readonly compiling: Map<string, Promise<void>>;
   /** Whatever is worth keeping from call to call, by what it was made from; what was used last comes last. */
   readonly kept: Map<string, unknown>;
   lost?: GPUDeviceLostInfo;
@@ -19,7 +21,7 @@ const states = new WeakMap<GPUDevice, DeviceState>();
 function stateOf(device: GPUDevice): DeviceState {
   let state = states.get(device);
   if (!state) {
-    const created: DeviceState = {pipelines: new Map(), kept: new Map()};
+    const created: DeviceState = {pipelines: new Map(), compiling: new Map(), kept: new Map()};
     states.set(device, created);
     void device.lost.then(info => {
       created.lost = info;
@@ -99,14 +101,20 @@ export function kept<T>(device: GPUDevice, key: string, make: () => T): T {
   return found;
 }
 
-async function explainFailure(module: GPUShaderModule, code: string, plan: Plan, error: GPUError): Promise<string> {
+/** What is wrong with a kernel: in one line, and with every message and the whole shader. */
+async function explainFailure(module: GPUShaderModule, code: string, plan: Plan, reason: string) {
   const {messages} = await module.getCompilationInfo();
   const list = messages.map(m => `${m.lineNum}:${m.linePos} ${m.message}`).join('\n');
   const numbered = code.split('\n').map((line, n) => `${String(n + 1).padStart(4)} ${line}`).join('\n');
-  console.error(`flashAttention: the ${plan.kernel} kernel does not compile on this device: ${error.message}\n` +
-                `${list}\n${numbered}`);
-  return `flashAttention: the ${plan.kernel} kernel does not compile on this WebGPU device ` +
-      `(${(list || error.message).split('\n')[0]}); results are undefined. Use another backend`;
+  const what = `flashAttention: the ${plan.kernel} kernel does not compile on this WebGPU device`;
+  return {short: `${what} (${(list || reason).split('\n')[0]})`, long: `${what}: ${reason}\n${list}\n${numbered}`};
+}
+
+function shaderOf(device: GPUDevice, plan: Plan) {
+  const code = specialise(plan);
+  const label = `flashAttention ${plan.kernel}`;
+  const module = device.createShaderModule({label, code});
+  return {code, module, descriptor: {label, layout: 'auto', compute: {module, entryPoint: 'main'}} as const};
 }
 
 /** The pipeline of a plan, compiled once a device. */
@@ -115,19 +123,55 @@ export function pipelineOf(device: GPUDevice, plan: Plan): GPUComputePipeline {
   const key = planKey(plan);
   let pipeline = state.pipelines.get(key);
   if (!pipeline) {
-    const code = specialise(plan);
-    const label = `flashAttention ${plan.kernel}`;
     device.pushErrorScope('internal');
     device.pushErrorScope('validation');
-    const module = device.createShaderModule({label, code});
-    pipeline = device.createComputePipeline({label, layout: 'auto', compute: {module, entryPoint: 'main'}});
+    const {code, module, descriptor} = shaderOf(device, plan);
+    pipeline = device.createComputePipeline(descriptor);
     void Promise.all([device.popErrorScope(), device.popErrorScope()]).then(async ([validation, internal]) => {
       const error = validation ?? internal;
       if (error) {
-        state.broken = await explainFailure(module, code, plan, error);
+        const {short, long} = await explainFailure(module, code, plan, error.message);
+        console.error(long);
+        state.broken = `${short}; results are undefined. Use another backend`;
       }
     }, () => undefined);
     state.pipelines.set(key, pipeline);
   }
   return pipeline;
+}
+
+async function compile(device: GPUDevice, plan: Plan): Promise<GPUComputePipeline> {
+  // What is wrong with a module comes out when its pipeline is made; this keeps it from the console before.
+  device.pushErrorScope('validation');
+  const {code, module, descriptor} = shaderOf(device, plan);
+  device.popErrorScope().catch(() => undefined);
+  try {
+    return await device.createComputePipelineAsync(descriptor);
+  } catch (error) {
+    checkDevice(device);
+    throw new Error((await explainFailure(module, code, plan, (error as Error).message)).long);
+  }
+}
+
+/**
+ * Compiles the pipeline of a plan in the background, unless it is there or on its way. {@link pipelineOf} does not wait
+ * for it: it cannot, and makes its own.
+ * @throws where it does not compile, with line, column and the whole shader.
+ */
+export function compilePipeline(device: GPUDevice, plan: Plan): Promise<void> {
+  const {pipelines, compiling} = stateOf(device);
+  const key = planKey(plan);
+  if (pipelines.has(key)) {
+    return Promise.resolve();
+  }
+  let done = compiling.get(key);
+  if (!done) {
+    done = compile(device, plan).then(pipeline => {
+      if (!pipelines.has(key)) {
+        pipelines.set(key, pipeline);
+      }
+    }).finally(() => compiling.delete(key));
+    compiling.set(key, done);
+  }
+  return done;
 }

@@ -1,11 +1,11 @@
 import {env, registerKernel, util} from '@tensorflow/tfjs-core';
-import type {BackendValues, DataId, KernelConfig, NamedAttrMap, TensorInfo} from '@tensorflow/tfjs-core';
+import type {BackendValues, DataId, KernelConfig, KernelFunc, NamedAttrMap, TensorInfo} from '@tensorflow/tfjs-core';
 
 import {
-  appendCall, FLASH_ATTENTION, FLASH_ATTENTION_CACHE_APPEND, FLASH_ATTENTION_GRAD, kernelCall,
+  appendCall, FLASH_ATTENTION, FLASH_ATTENTION_CACHE_APPEND, FLASH_ATTENTION_GRAD, FLASH_ATTENTION_PREPARE, kernelCall,
 } from '../../op/kernels.js';
 import type {
-  AppendAttrs, AttentionAttrs, AttentionInputName, GradAttrs, GradInputName, KernelCall, WantedGradient,
+  AppendAttrs, AttentionAttrs, AttentionInputName, GradAttrs, GradInputName, KernelCall, PrepareKernel, WantedGradient,
 } from '../../op/kernels.js';
 import {biasGradientShape, isEmpty, lseShape, rowShape} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
@@ -15,6 +15,7 @@ import type {Backend} from './backend.js';
 import {checkDevice, checkSize} from './device.js';
 import {prepare, splitOf} from './prepare.js';
 import type {Task} from './prepare.js';
+import {prepareAhead} from './prepare_ahead.js';
 import {makeTable} from './table.js';
 import type {TableTensors} from './table.js';
 import type {OperandName} from './windows.js';
@@ -41,6 +42,10 @@ interface Run extends Task {
 
 /** Runs one kernel over all windows of the problem. */
 function run(backend: Backend, task: Run): void {
+  if (backend.planned) {
+    backend.planned.push(task);
+    return;
+  }
   const {kernel, problem, bindings, small} = task;
   const {device} = backend;
   const {plan, pipeline, layout, parts} = prepare(device, task);
@@ -285,12 +290,20 @@ function appendKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): T
   });
 }
 
+const KERNELS = {
+  [FLASH_ATTENTION]: forwardKernel, [FLASH_ATTENTION_GRAD]: gradKernel, [FLASH_ATTENTION_CACHE_APPEND]: appendKernel,
+};
+
+const prepareKernel: PrepareKernel = (backend, kernels) => prepareAhead((backend as Backend).device, planning => {
+  kernels.forEach(({name, inputs, attrs}) => KERNELS[name](inputs, attrs as unknown as NamedAttrMap, planning));
+});
+
 /** Registers the WGSL kernels with tfjs' webgpu backend. They need no part of it until they run. */
 export function registerWebGPUKernels(): void {
-  const configs: Array<[string, typeof forwardKernel]> = [
-    [FLASH_ATTENTION, forwardKernel], [FLASH_ATTENTION_GRAD, gradKernel], [FLASH_ATTENTION_CACHE_APPEND, appendKernel],
-  ];
-  for (const [kernelName, execute] of configs) {
+  registerKernel({
+    kernelName: FLASH_ATTENTION_PREPARE, backendName: 'webgpu', kernelFunc: prepareKernel as unknown as KernelFunc,
+  });
+  for (const [kernelName, execute] of Object.entries(KERNELS)) {
     const config: KernelConfig = {
       kernelName,
       backendName: 'webgpu',

@@ -37,11 +37,17 @@ export interface Prepared {
 
 const WHOLE: Split = {splits: 1, keys: 0};
 
+/** The plan of a task, and the parts of the problem that it runs on one after the other. */
+export function planOf(device: GPUDevice, {kernel, problem, features}: Task): {plan: Plan, windows: Window[]} {
+  const limits: DeviceLimits = device.limits;
+  const windows = makeWindows(kernel, problem, limits);
+  return {windows, plan: makePlan(kernel, problem, limits, features, Math.max(...windows.map(({batches}) => batches)))};
+}
+
 function make(device: GPUDevice, task: Task, keepsParams: boolean): Prepared {
   const {kernel, problem, split = WHOLE, splitStrides = {output: 0, rows: 0}} = task;
   const limits: DeviceLimits = device.limits;
-  const windows = makeWindows(kernel, problem, limits);
-  const plan = makePlan(kernel, problem, limits, task.features, Math.max(...windows.map(({batches}) => batches)));
+  const {plan, windows} = planOf(device, task);
   const pipeline = pipelineOf(device, plan);
   const operands = operandsOf(kernel, problem);
   const parts = windows.map((window): PreparedPart => {
