@@ -24,9 +24,9 @@ export function restoreWebGPUAfterwards(): void {
 }
 
 /** Puts a `webgpu` backend in place as a user's program would who made the device. */
-export async function useOwnBackend(): Promise<WebGPUBackend> {
+export async function useOwnBackend(descriptor: GPUDeviceDescriptor = {}): Promise<WebGPUBackend> {
   const adapter = (await navigator.gpu.requestAdapter())!;
-  const backend = new WebGPUBackend(await adapter.requestDevice(), adapter.info);
+  const backend = new WebGPUBackend(await adapter.requestDevice(descriptor), adapter.info);
   tf.removeBackend('webgpu');
   tf.registerBackend('webgpu', () => backend, 3);
   await tf.setBackend('webgpu');

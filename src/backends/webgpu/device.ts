@@ -30,8 +30,9 @@ function stateOf(device: GPUDevice): DeviceState {
     device.addEventListener('uncapturederror', event => {
       const {error} = event as GPUUncapturedErrorEvent;
       if (error instanceof GPUOutOfMemoryError) {
-        created.outOfMemory = `flashAttention: the WebGPU device ran out of memory (${error.message}); results since ` +
-            'then are undefined. Free tensors, or use a smaller batch or length';
+        created.outOfMemory = 'flashAttention: the WebGPU device ran out of memory ' +
+            `(${error.message.split('\n')[0]}); results since then are undefined. ` +
+            'Free tensors, or use a smaller batch or length';
         console.error(created.outOfMemory);
       }
     });
@@ -59,9 +60,11 @@ export function checkDevice(device: GPUDevice): void {
   if (state.outOfMemory) {
     const message = state.outOfMemory;
     state.outOfMemory = undefined;
-    throw new Error(message);
+    throw new OutOfMemoryError(message);
   }
 }
+
+export class OutOfMemoryError extends Error {}
 
 /** Whether the device is lost, as far as WebGPU has said so. */
 export async function isLost(device: GPUDevice): Promise<boolean> {

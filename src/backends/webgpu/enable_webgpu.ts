@@ -3,7 +3,7 @@ import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 
 import {checkOptionNames, invalid} from '../../op/options.js';
 
-import {checkDevice, isLost} from './device.js';
+import {isLost} from './device.js';
 import {guardBackend} from './guarded_backend.js';
 import {adapterName, makeReport} from './make_report.js';
 import {checkReplaceable, isRegistered, replaceBackend, runningBackend, WEBGPU} from './replace_backend.js';
@@ -130,7 +130,6 @@ async function enableNow(options: WebGPUOptions): Promise<WebGPUReport> {
     checkFeatures(adapter.features, requiredFeatures, adapterName(adapter.info));
     const device = await requestFullDevice(adapter);
     const backend = guardBackend(new WebGPUBackend(device, adapter.info));
-    checkDevice(device); // listens from now on
     report = makeReport(adapter, device, await replaceBackend(old, backend));
     reports.set(backend, report);
     if (known) {

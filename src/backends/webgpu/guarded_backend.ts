@@ -1,17 +1,37 @@
 import type {BackendValues, DataId} from '@tensorflow/tfjs-core';
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 
-import {awaitLoss, checkDevice} from './device.js';
+import {submitRecorded, watchAllocations} from './allocations.js';
+import type {Backend} from './backend.js';
+import {awaitLoss, checkDevice, OutOfMemoryError} from './device.js';
+
+/** Before anything else on a backend. @throws when something is wrong with its device. */
+export function checkBackend(backend: Backend): void {
+  if (backend.planned) {
+    checkDevice(backend.device);
+    return;
+  }
+  watchAllocations(backend);
+  try {
+    checkDevice(backend.device);
+  } catch (error) {
+    if (error instanceof OutOfMemoryError) {
+      submitRecorded(backend); // what comes next is to be a batch of its own
+    }
+    throw error;
+  }
+}
 
 /**
  * Makes tfjs' own ops and reads on a backend say what is wrong with its device, as our kernels do. Left to itself tfjs
  * goes on recording on a lost device, hands out zeros after memory ran out, and reads fail with an empty AbortError.
  */
 export function guardBackend(backend: WebGPUBackend): WebGPUBackend {
-  const {device} = backend;
+  const check = () => checkBackend(backend as unknown as Backend);
+  check(); // and listens from now on
   const runWebGPUProgram = backend.runWebGPUProgram.bind(backend);
   backend.runWebGPUProgram = (...args) => {
-    checkDevice(device);
+    check();
     return runWebGPUProgram(...args);
   };
   const read = backend.read.bind(backend);
@@ -20,11 +40,11 @@ export function guardBackend(backend: WebGPUBackend): WebGPUBackend {
     try {
       values = await read(dataId);
     } catch (error) {
-      await awaitLoss(device);
-      checkDevice(device);
+      await awaitLoss(backend.device);
+      check();
       throw error;
     }
-    checkDevice(device);
+    check();
     return values;
   };
   return backend;

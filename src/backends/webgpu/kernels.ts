@@ -12,7 +12,8 @@ import type {Problem} from '../../op/problem.js';
 
 import {bufferOf, record, uniformBuffer} from './backend.js';
 import type {Backend} from './backend.js';
-import {checkDevice, checkSize} from './device.js';
+import {checkSize} from './device.js';
+import {checkBackend} from './guarded_backend.js';
 import {prepare, splitOf} from './prepare.js';
 import type {Task} from './prepare.js';
 import {prepareAhead} from './prepare_ahead.js';
@@ -87,8 +88,26 @@ function newTensor(backend: Backend, name: string, shape: number[]): TensorInfo 
   const bytes = 4 * util.sizeFromShape(shape);
   checkSize(device.limits, name, bytes);
   const tensor = backend.makeTensorInfo(shape, 'float32');
+  made.push(tensor);
   backend.uploadToGPU(tensor.dataId);
   return tensor;
+}
+
+/** What the kernel that runs has made so far. Kernels do not run inside each other. */
+const made: TensorInfo[] = [];
+
+/** Runs a kernel; where it fails, what it has made goes with it: tfjs does not know of it yet. */
+function orNothing<T>(backend: Backend, kernel: () => T): T {
+  made.length = 0;
+  try {
+    return kernel();
+  } catch (error) {
+    const left = made.filter(({dataId}) => backend.refCount(dataId as DataId) > 0);
+    left.forEach(({dataId}) => backend.disposeData(dataId));
+    throw error;
+  } finally {
+    made.length = 0;
+  }
 }
 
 function filledTensor(backend: Backend, shape: number[], value: number): TensorInfo {
@@ -174,7 +193,7 @@ function forward(backend: Backend, call: Call): Results {
 function forwardKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): TensorInfo[] {
   const call = kernelCall(inputs, attrs as unknown as AttentionAttrs);
   const {problem} = call;
-  checkDevice(backend.device);
+  checkBackend(backend);
   if (util.sizeFromShape(lseShape(problem)) === 0) {
     return [
       filledTensor(backend, rowShape(problem, 'output'), 0), filledTensor(backend, lseShape(problem), 0),
@@ -216,7 +235,7 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
   const call = kernelCall(inputs, attrs as unknown as GradAttrs);
   const {tensors, problem} = call;
   const {output, lse, lseTail, dOutput, dLse} = tensors;
-  checkDevice(backend.device);
+  checkBackend(backend);
   if (isEmpty(problem)) {
     return wanted.map(name => filledTensor(backend, gradientShape(name, call), 0));
   }
@@ -270,7 +289,7 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
 function appendKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): TensorInfo[] {
   const {tensors, problem} = appendCall(inputs, attrs as unknown as AppendAttrs);
   const {newK, newV, k, v, blockTable} = tensors;
-  checkDevice(backend.device);
+  checkBackend(backend);
   if (util.sizeFromShape(newK.shape) > 0) {
     run(backend, {
       kernel: 'cache_append', problem, small: tensors,
@@ -307,7 +326,10 @@ export function registerWebGPUKernels(): void {
     const config: KernelConfig = {
       kernelName,
       backendName: 'webgpu',
-      kernelFunc: ({inputs, attrs, backend}) => execute(inputs, attrs!, backend as unknown as Backend),
+      kernelFunc: call => {
+        const backend = call.backend as unknown as Backend;
+        return orNothing(backend, () => execute(call.inputs, call.attrs!, backend));
+      },
     };
     registerKernel(config);
   }
