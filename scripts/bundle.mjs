@@ -1,6 +1,6 @@
 // npm run bundle: everything that the benchmarks, the case table and the main job need on a Linux x64 machine without a
 // network, in build/tfjs-flash-attention-bundle.tar.xz: Node itself, Dawn, the Vulkan loader if it is found here, the
-// text, and the programs as single files. There: tar xf …, then ./run bench | verify | train | lab [options]
+// text, and the programs as single files. There: tar xf …, then ./run bench | verify | soak | train | lab [options]
 import {execFileSync} from 'node:child_process';
 import {chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync} from 'node:fs';
 import {join} from 'node:path';
@@ -21,6 +21,7 @@ const PROGRAMS = {
   decode: 'benchmarks/decode.ts',
   lab: 'benchmarks/kernel_lab.ts',
   probe_webgpu: 'examples/train_gpt/probe_webgpu.ts', // what train starts to look for a GPU
+  soak: 'test/soak_device.ts',
   train: 'examples/train_gpt/main.ts',
   verify: 'test/verify_device.ts',
 };
@@ -75,7 +76,7 @@ const commit = git('rev-parse', '--short', 'HEAD') +
     (git('status', '--porcelain', '--untracked-files=no') ? '-dirty' : '');
 const {version} = JSON.parse(readFileSync('node_modules/webgpu/package.json', 'utf8'));
 writeFileSync(join(FOLDER, 'run'), `#!/bin/sh
-# ./run bench | verify | train | lab [options]
+# ./run bench | verify | soak | train | lab [options]
 here=$(cd "$(dirname "$0")" && pwd)
 program=$1
 shift

@@ -104,6 +104,12 @@ export function kept<T>(device: GPUDevice, key: string, make: () => T): T {
   return found;
 }
 
+/** How much is kept for a device; for tests, and for whoever wonders. */
+export function keptSizes(device: GPUDevice): Record<string, number> {
+  const {pipelines, compiling, kept} = stateOf(device);
+  return {pipelines: pipelines.size, compiling: compiling.size, kept: kept.size};
+}
+
 /** What is wrong with a kernel: in one line, and with every message and the whole shader. */
 async function explainFailure(module: GPUShaderModule, code: string, plan: Plan, reason: string) {
   const {messages} = await module.getCompilationInfo();
