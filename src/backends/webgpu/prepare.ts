@@ -57,7 +57,8 @@ export function planOf(device: GPUDevice, {kernel, problem, features = {}, forGr
   const capabilities = capabilitiesOf(device);
   const windows = makeWindows(kernel, problem, capabilities.limits);
   const {kind, why} = features.routed ?
-      explainChoice(kernel, problem, {...capabilities, matrix: []}, forGradient) :
+      // The backward kernels take the LSE of a matrix plan, and its stand-in's with it.
+      explainChoice(kernel, problem, {...capabilities, matrix: []}, true) :
       kindOf(device, kernel, problem, forGradient);
   const most = Math.max(...windows.map(({batches}) => batches));
   return {plan: makePlan(kernel, problem, capabilities, features, most, kind), why, windows};
