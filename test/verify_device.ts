@@ -134,10 +134,9 @@ async function verifyByWorkers(count: number): Promise<Report> {
   const folder = mkdtempSync(join(tmpdir(), 'verify-'));
   const reports = await Promise.all(Array.from({length: count}, (_, n) => new Promise<Report>((resolve, reject) => {
     const report = join(folder, `${n}.json`);
-    const own = process.argv.slice(2).filter(arg => !/^--(workers|out)/.test(arg));
-    const child = spawn(
-        process.execPath, [...process.execArgv, process.argv[1], ...own, '--part', `${n}/${count}`, '--report', report],
-        {stdio: 'inherit'});
+    const {workers: _workers, out: _out, ...own} = {...args, part: `${n}/${count}`, report};
+    const list = Object.entries(own).map(([name, value]) => `--${name}=${value}`);
+    const child = spawn(process.execPath, [...process.execArgv, process.argv[1], ...list], {stdio: 'inherit'});
     child.on('exit', (code, signal) => {
       try {
         resolve(JSON.parse(readFileSync(report, 'utf8')) as Report);

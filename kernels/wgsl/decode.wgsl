@@ -117,6 +117,29 @@ fn is_partial_tile(ids: HeadIds, key_0: u32) -> bool {
       (WINDOW_LEFT && key_begin(ids, ids.queries - 1u) > key_0);
 }
 
+alias Hidden = array<u32, ROWS>; // a bit for each of KEYS_AT_ONCE keys
+
+// Notes which keys from `first` on each query does not see.
+fn hide(hidden: ptr<function, Hidden>, ids: HeadIds, row_0: u32, first: u32) {
+  let last = params.heads_per_key * params.queries - 1u;
+  for (var r = 0u; r < ROWS; r++) {
+    let row = row_of(ids, min(row_0 + r, last));
+    for (var u = 0u; u < KEYS_AT_ONCE; u++) {
+      if (!sees(row.ids, row.query, first + u)) {
+        (*hidden)[r] |= 1u << u;
+      }
+    }
+  }
+}
+
+fn any_is_seen(hidden: ptr<function, Hidden>) -> bool {
+  var hidden_from_all = (*hidden)[0];
+  for (var r = 1u; r < ROWS; r++) {
+    hidden_from_all &= (*hidden)[r];
+  }
+  return hidden_from_all != (1u << KEYS_AT_ONCE) - 1u;
+}
+
 fn run_workgroup(group_id: vec3u, groups: vec3u, index: u32, lanes: u32) {
   start_thread(index);
   let rows = params.heads_per_key * params.queries;
@@ -181,34 +204,36 @@ fn run_workgroup(group_id: vec3u, groups: vec3u, index: u32, lanes: u32) {
   for (var key_0 = begin; key_0 < end; key_0 += BLOCK_KEYS) {
     let first = key_0 + KEYS_AT_ONCE * ty;
     let partial = is_partial_tile(ids, key_0);
+    var hidden = Hidden();
+    if (partial) {
+      hide(&hidden, ids, row_0, first);
+    }
+    // What a mask hides from all queries need not be read.
+    let reads = !(MASK || BIAS) || any_is_seen(&hidden);
     var keys: Keys;
     var values: Values;
-    read_keys(&keys, ids, first);
-    if (EARLY_VALUES) {
-      read_values(&values, ids, first);
+    if (reads) {
+      read_keys(&keys, ids, first);
+      if (EARLY_VALUES) {
+        read_values(&values, ids, first);
+      }
     }
     var scores: KeyScores;
     multiply_keys(&scores, &keys);
     sum_over_lanes(&scores, lanes);
-    if (!EARLY_VALUES) {
+    if (!EARLY_VALUES && reads) {
       read_values(&values, ids, first);
     }
 
-    var hidden: array<u32, ROWS>; // a bit for each key
     for (var r = 0u; r < ROWS; r++) {
-      hidden[r] = 0u;
       let row = row_of(ids, min(row_0 + r, rows - 1u));
       var new_max = row_max[r];
       for (var g = 0u; g < KEYS_AT_ONCE / 4u; g++) {
         let n = r * (KEYS_AT_ONCE / 4u) + g;
         var score = with_additions(cap(scores[n] * params.scale), row.ids, row.query, first + 4u * g);
         if (partial) {
-          for (var c = 0u; c < 4u; c++) {
-            if (!sees(row.ids, row.query, first + 4u * g + c)) {
-              score[c] = NOT_SEEN;
-              hidden[r] |= 1u << (4u * g + c);
-            }
-          }
+          let bits = (vec4u(hidden[r]) >> (4u * g + vec4u(0u, 1u, 2u, 3u))) & vec4u(1u);
+          score = select(score, vec4f(NOT_SEEN), bits != vec4u());
         }
         scores[n] = score;
         let largest = max(score.xy, score.zw);

@@ -28,6 +28,40 @@ fn block_value(n: u32) -> vec4f {
   return bitcast<vec4f>(sums[2u * (subgroup % SUBGROUPS) * SUBGROUP_SUMS + block_vec4(n)]);
 }
 
+// P and dS of this lane's queries, as f16, in the place of the products that they come from.
+fn write_pairs(
+    ids: HeadIds, query_0: u32, strip: u32, scale: f32, d_scale: f32, weight_scale: f32, gradient_scale: f32,
+    partial: bool) {
+  for (var n = 0u; n < QUERY_TRIPS; n++) {
+    let row = lane % LANES + LANES * n;
+    if (QUERIES_EXACT || row < BLOCK_QUERIES) {
+      let query = query_0 + row;
+      let statistics = statistics_of(ids, query);
+      let at = 2u * (subgroup % SUBGROUPS) * SUBGROUP_SUMS + row * SUMS_STRIDE;
+      var weights: array<vec4f, KEY_VEC4>;
+      var gradients: array<vec4f, KEY_VEC4>;
+      for (var c = 0u; c < KEY_VEC4; c++) {
+        var d_weights = vec4f();
+        if (WANT_KEYS) {
+          d_weights = bitcast<vec4f>(sums[at + SUBGROUP_SUMS + c]) * d_scale;
+        }
+        let product = bitcast<vec4f>(sums[at + c]) * scale;
+        let pair = pair_gradients(product, d_weights, statistics, ids, query, strip + 4u * c, partial);
+        weights[c] = pair.weights;
+        if (DROPOUT) {
+          weights[c] = select(vec4f(), pair.weights, pair.factors > vec4f());
+        }
+        gradients[c] = pair.scores;
+      }
+      for (var c = 0u; c < KEY_VEC4 / 2u; c++) {
+        sums[at + c] = halves_of(weights[2u * c] * weight_scale, weights[2u * c + 1u] * weight_scale);
+        sums[at + KEY_VEC4 / 2u + c] =
+            halves_of(gradients[2u * c] * gradient_scale, gradients[2u * c + 1u] * gradient_scale);
+      }
+    }
+  }
+}
+
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
@@ -48,7 +82,8 @@ fn main(
   if (key_0 >= of_keys.key_rows) {
     return;
   }
-  let strip = key_0 + MATRIX_M * subgroup;
+  let subgroup_at = subgroup % SUBGROUPS * (2u * SUBGROUP_SUMS);
+  let strip = key_0 + MATRIX_M * (subgroup % SUBGROUPS);
   let scale = product_scale();
   let d_scale = d_weights_scale();
   let gradient_scale = power_of_two(gradient_exponent());
@@ -82,7 +117,6 @@ fn main(
       if (!is_seen(ids, query_0, key_0)) {
         continue;
       }
-      let partial = is_partial(ids, query_0, key_0);
       var fetched_queries = fetch_queries(ids, query_0);
       var fetched_d_outputs = fetch_d_outputs(ids, query_0);
       workgroupBarrier();
@@ -97,7 +131,7 @@ fn main(
           products = subgroupMatrixMultiplyAccumulate(keys[d], queries, products);
         }
         subgroupMatrixStore<col_major>(
-            &sums, 2u * subgroup * SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, products, SUMS_STRIDE);
+            &sums, subgroup_at + j * MATRIX_N * SUMS_STRIDE, products, SUMS_STRIDE);
         if (WANT_KEYS) {
           var d_weights = Sums();
           for (var d = 0u; d < VALUE_STEPS; d++) {
@@ -106,43 +140,20 @@ fn main(
             d_weights = subgroupMatrixMultiplyAccumulate(values[d], d_outputs, d_weights);
           }
           subgroupMatrixStore<col_major>(
-              &sums, (2u * subgroup + 1u) * SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, d_weights, SUMS_STRIDE);
+              &sums, subgroup_at + SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, d_weights, SUMS_STRIDE);
         }
       }
       workgroupBarrier();
 
-      for (var n = 0u; n < QUERY_TRIPS; n++) {
-        let row = lane % LANES + LANES * n;
-        if (QUERIES_EXACT || row < BLOCK_QUERIES) {
-          let query = query_0 + row;
-          let statistics = statistics_of(ids, query);
-          let at = 2u * (subgroup % SUBGROUPS) * SUBGROUP_SUMS + row * SUMS_STRIDE;
-          var weights: array<vec4f, KEY_VEC4>;
-          var gradients: array<vec4f, KEY_VEC4>;
-          for (var c = 0u; c < KEY_VEC4; c++) {
-            var d_weights = vec4f();
-            if (WANT_KEYS) {
-              d_weights = bitcast<vec4f>(sums[at + SUBGROUP_SUMS + c]) * d_scale;
-            }
-            let product = bitcast<vec4f>(sums[at + c]) * scale;
-            let pair = pair_gradients(product, d_weights, statistics, ids, query, strip + 4u * c, partial);
-            weights[c] = pair.weights;
-            if (DROPOUT) {
-              weights[c] = select(vec4f(), pair.weights, pair.factors > vec4f());
-            }
-            gradients[c] = pair.scores;
-          }
-          for (var c = 0u; c < KEY_VEC4 / 2u; c++) {
-            sums[at + c] = halves_of(weights[2u * c] * weight_scale, weights[2u * c + 1u] * weight_scale);
-            sums[at + KEY_VEC4 / 2u + c] =
-                halves_of(gradients[2u * c] * gradient_scale, gradients[2u * c + 1u] * gradient_scale);
-          }
-        }
+      if (is_partial(ids, query_0, key_0)) {
+        write_pairs(ids, query_0, strip, scale, d_scale, weight_scale, gradient_scale, true);
+      } else {
+        write_pairs(ids, query_0, strip, scale, d_scale, weight_scale, gradient_scale, false);
       }
       workgroupBarrier();
 
       for (var j = 0u; j < BLOCK_QUERIES / MATRIX_K; j++) {
-        let at = 2u * subgroup * SUBGROUP_SUMS + j * MATRIX_K * SUMS_STRIDE;
+        let at = subgroup_at + j * MATRIX_K * SUMS_STRIDE;
         if (WANT_VALUES) {
           let left = subgroupMatrixLoad<Left, col_major>(&sums, at, SUMS_STRIDE);
           for (var o = 0u; o < VALUE_COLUMNS; o++) {

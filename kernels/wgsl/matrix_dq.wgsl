@@ -3,6 +3,21 @@
 
 const D_WEIGHTS_AT = SUBGROUPS * MATRIX_M * SUMS_STRIDE;
 
+// dS of this lane, as f16.
+fn write_gradients(
+    ids: HeadIds, query: u32, key_0: u32, statistics: vec4f, scale: f32, d_scale: f32, gradient_scale: f32,
+    partial: bool) {
+  let row = subgroup % SUBGROUPS * MATRIX_M + lane % LANES / LANES_PER_ROW;
+  let part = lane % LANES_PER_ROW;
+  for (var n = 0u; n < ROW_VEC4; n++) {
+    let at = row * SUMS_STRIDE + part + LANES_PER_ROW * n;
+    let pair = pair_gradients(
+        bitcast<vec4f>(sums[at]) * scale, bitcast<vec4f>(sums[D_WEIGHTS_AT + at]) * d_scale, statistics, ids, query,
+        key_0 + 4u * lane_vec4(n), partial);
+    weights[row * WEIGHTS_STRIDE + part + LANES_PER_ROW * n] = vec4h(pair.scores * gradient_scale);
+  }
+}
+
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
@@ -21,7 +36,10 @@ fn main(
   if (query_0 >= ids.query_rows) {
     return;
   }
-  let strip = query_0 + MATRIX_M * subgroup;
+  let first_row = subgroup % SUBGROUPS * MATRIX_M;
+  let row = first_row + lane % LANES / LANES_PER_ROW;
+  let part = lane % LANES_PER_ROW;
+  let strip = query_0 + first_row;
   let query = strip + lane_row();
   let statistics = statistics_of(ids, query);
   let scale = product_scale();
@@ -49,7 +67,6 @@ fn main(
     if (!is_seen(ids, query_0, key_0)) {
       continue;
     }
-    let partial = is_partial(ids, query_0, key_0);
     var fetched_keys = fetch_keys(ids, key_0);
     var fetched_values = fetch_values(ids, key_0);
     workgroupBarrier();
@@ -64,7 +81,7 @@ fn main(
         products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
       }
       subgroupMatrixStore<row_major>(
-          &sums, subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
+          &sums, first_row * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
       var d_weights = Sums();
       for (var d = 0u; d < VALUE_STEPS; d++) {
         let values = subgroupMatrixLoad<Right, col_major>(
@@ -72,22 +89,20 @@ fn main(
         d_weights = subgroupMatrixMultiplyAccumulate(d_outputs[d], values, d_weights);
       }
       subgroupMatrixStore<row_major>(
-          &sums, D_WEIGHTS_AT + subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), d_weights, SUMS_STRIDE);
+          &sums, D_WEIGHTS_AT + first_row * SUMS_STRIDE + j * (MATRIX_N / 4u), d_weights, SUMS_STRIDE);
     }
     workgroupBarrier();
 
-    for (var n = 0u; n < ROW_VEC4; n++) {
-      let at = sums_at() + lane_vec4(n);
-      let pair = pair_gradients(
-          sums_vec4(at) * scale, sums_vec4(D_WEIGHTS_AT + at) * d_scale, statistics, ids, query, key_0 + 4u * lane_vec4(n),
-          partial);
-      weights[weights_at() + lane_vec4(n)] = vec4h(pair.scores * gradient_scale);
+    if (is_partial(ids, query_0, key_0)) {
+      write_gradients(ids, query, key_0, statistics, scale, d_scale, gradient_scale, true);
+    } else {
+      write_gradients(ids, query, key_0, statistics, scale, d_scale, gradient_scale, false);
     }
     workgroupBarrier();
 
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
       let left = subgroupMatrixLoad<Left, row_major>(
-          &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
+          &weights, first_row * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
       for (var o = 0u; o < HEAD_COLUMNS; o++) {
         let keys = subgroupMatrixLoad<Right, row_major>(
             &head_tile, j * MATRIX_K * HEAD_STRIDE + o * (MATRIX_N / 4u), HEAD_STRIDE);
@@ -101,12 +116,12 @@ fn main(
   let empty = is_empty_row(statistics);
   for (var o = 0u; o < HEAD_COLUMNS; o++) {
     workgroupBarrier();
-    subgroupMatrixStore<row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
+    subgroupMatrixStore<row_major>(&sums, first_row * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
     workgroupBarrier();
     for (var n = 0u; n < COLUMN_VEC4; n++) {
       let d4 = o * (MATRIX_N / 4u) + lane_vec4(n);
       if (query < ids.query_rows && d4 < HEAD_VEC4) {
-        store_result_0(at, d4, HEAD_SIZE, select(sums_vec4(sums_at() + lane_vec4(n)) * unscale, vec4f(), empty));
+        store_result_0(at, d4, HEAD_SIZE, select(bitcast<vec4f>(sums[row * SUMS_STRIDE + part + LANES_PER_ROW * n]) * unscale, vec4f(), empty));
       }
     }
   }

@@ -13,47 +13,49 @@ const LARGEST_SUM = 32768.0;
 
 var<workgroup> too_large: u32;
 
+// Before a row has seen a key. Far above NOT_SEEN, so that exp2(NOT_SEEN − row_max) is 0 from the start; a first key
+// that is seen gives ∞, and with it a maximum.
+const NO_MAXIMUM = -3.3e38f;
+
 alias Scores = array<vec4f, ROW_VEC4>;
 
 // Scores of this lane in units of log 2, from what is in `sums`. NOT_SEEN where the query does not see the key.
 fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool) -> Scores {
   var scores: Scores;
+  let row = subgroup % SUBGROUPS * MATRIX_M + lane % LANES / LANES_PER_ROW;
+  let part = lane % LANES_PER_ROW;
   for (var n = 0u; n < ROW_VEC4; n++) {
-    let key = key_0 + 4u * lane_vec4(n);
-    let product = sums_vec4(sums_at() + lane_vec4(n));
-    var score: vec4f;
+    let product = bitcast<vec4f>(sums[row * SUMS_STRIDE + part + LANES_PER_ROW * n]);
     if (SOFTCAP || ALIBI || BIAS) {
-      score = with_additions(cap(product * scale), ids, query, key) * LOG2_E;
+      scores[n] = with_additions(cap(product * scale), ids, query, key_0 + 4u * lane_vec4(n)) * LOG2_E;
     } else {
-      score = product * (scale * LOG2_E);
+      scores[n] = product * (scale * LOG2_E);
     }
-    if (partial) {
+  }
+  if (partial) {
+    for (var n = 0u; n < ROW_VEC4; n++) {
       for (var c = 0u; c < 4u; c++) {
-        if (!sees(ids, query, key + c)) {
-          score[c] = NOT_SEEN;
+        if (!sees(ids, query, key_0 + 4u * lane_vec4(n) + c)) {
+          scores[n][c] = NOT_SEEN;
         }
       }
     }
-    scores[n] = score;
   }
   return scores;
 }
 
 // Writes the weights of this lane and gives their sum.
-fn write_weights(
-    scores: ptr<function, Scores>, row_max: f32, ids: HeadIds, query: u32, key_0: u32, partial: bool) -> f32 {
+fn write_weights(scores: ptr<function, Scores>, row_max: f32, ids: HeadIds, query: u32, key_0: u32) -> f32 {
   var total = vec4f();
+  let row = subgroup % SUBGROUPS * MATRIX_M + lane % LANES / LANES_PER_ROW;
+  let part = lane % LANES_PER_ROW;
   for (var n = 0u; n < ROW_VEC4; n++) {
-    let score = (*scores)[n];
-    var weight = exp2(score - row_max);
-    if (partial) {
-      weight = select(weight, vec4f(), score == vec4f(NOT_SEEN));
-    }
+    var weight = exp2((*scores)[n] - row_max);
     total += weight;
     if (DROPOUT) {
       weight = select(vec4f(), weight, factors_of(ids, query, key_0 + 4u * lane_vec4(n)) > vec4f());
     }
-    weights[weights_at() + lane_vec4(n)] = vec4h(weight);
+    weights[row * WEIGHTS_STRIDE + part + LANES_PER_ROW * n] = vec4h(weight);
   }
   return (total.x + total.y) + (total.z + total.w);
 }
@@ -104,7 +106,10 @@ fn main(
   if (query_0 >= ids.query_rows) {
     return;
   }
-  let strip = query_0 + MATRIX_M * subgroup;
+  let first_row = subgroup % SUBGROUPS * MATRIX_M;
+  let row = first_row + lane % LANES / LANES_PER_ROW;
+  let part = lane % LANES_PER_ROW;
+  let strip = query_0 + first_row;
   let query = strip + lane_row();
   let scale = product_scale();
 
@@ -117,13 +122,13 @@ fn main(
   for (var o = 0u; o < VALUE_COLUMNS; o++) {
     accumulator[o] = Sums();
   }
-  var row_max = NOT_SEEN;
+  var row_max = NO_MAXIMUM;
   var row_sum = 0.0;
   if (SINKS && split == 0u) {
     let sink = bitcast<f32>(table_word(params.sinks_at + params.head_first + ids.head));
     if (!is_minus_infinity(sink)) {
       let broken = any_not_finite(vec4f(sink));
-      row_max = select(sink * LOG2_E, NOT_SEEN, broken);
+      row_max = select(sink * LOG2_E, NO_MAXIMUM, broken);
       row_sum = select(0.0, select(1.0, not_a_number(), broken), lane % LANES_PER_ROW == 0u);
     }
   }
@@ -152,14 +157,14 @@ fn main(
         products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
       }
       subgroupMatrixStore<row_major>(
-          &sums, subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
+          &sums, first_row * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
     }
     workgroupBarrier();
 
     var fetched_values = fetch_values(ids, key_0);
     fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
     var scores = scores_of(ids, query, key_0, scale, partial);
-    var total = write_weights(&scores, row_max, ids, query, key_0, partial);
+    var total = write_weights(&scores, row_max, ids, query, key_0);
     if (!(total <= LARGEST_SUM)) {
       too_large = 1u;
     }
@@ -180,17 +185,17 @@ fn main(
       let rescale = exp2(row_max - largest_score);
       row_max = largest_score;
       row_sum *= rescale;
-      total = write_weights(&scores, row_max, ids, query, key_0, partial);
+      total = write_weights(&scores, row_max, ids, query, key_0);
       for (var o = 0u; o < VALUE_COLUMNS; o++) {
         workgroupBarrier();
-        subgroupMatrixStore<row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
+        subgroupMatrixStore<row_major>(&sums, first_row * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
         workgroupBarrier();
         for (var n = 0u; n < COLUMN_VEC4; n++) {
-          let at = sums_at() + lane_vec4(n);
-          sums[at] = bitcast<vec4u>(sums_vec4(at) * rescale);
+          let at = row * SUMS_STRIDE + part + LANES_PER_ROW * n;
+          sums[at] = bitcast<vec4u>(bitcast<vec4f>(sums[at]) * rescale);
         }
         workgroupBarrier();
-        accumulator[o] = subgroupMatrixLoad<Sums, row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, SUMS_STRIDE);
+        accumulator[o] = subgroupMatrixLoad<Sums, row_major>(&sums, first_row * SUMS_STRIDE, SUMS_STRIDE);
       }
       workgroupBarrier();
     }
@@ -198,7 +203,7 @@ fn main(
 
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
       let left = subgroupMatrixLoad<Left, row_major>(
-          &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
+          &weights, first_row * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
       for (var o = 0u; o < VALUE_COLUMNS; o++) {
         let values = subgroupMatrixLoad<Right, row_major>(
             &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
@@ -217,12 +222,12 @@ fn main(
   let at = query_at(params.output, ids, query) + split * params.split_output;
   for (var o = 0u; o < VALUE_COLUMNS; o++) {
     workgroupBarrier();
-    subgroupMatrixStore<row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
+    subgroupMatrixStore<row_major>(&sums, first_row * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
     workgroupBarrier();
     for (var n = 0u; n < COLUMN_VEC4; n++) {
       let d4 = o * (MATRIX_N / 4u) + lane_vec4(n);
       if (query < ids.query_rows && d4 < VALUE_VEC4) {
-        let value = select(sums_vec4(sums_at() + lane_vec4(n)) * normalise, vec4f(), empty);
+        let value = select(bitcast<vec4f>(sums[row * SUMS_STRIDE + part + LANES_PER_ROW * n]) * normalise, vec4f(), empty);
         store_result_0(at, d4, VALUE_SIZE, value);
       }
     }
@@ -235,8 +240,8 @@ fn main(
     let sum = largest_score + log_sum;
     let log_part = sum - largest_score;
     let tail = (largest_score - (sum - log_part)) + (log_sum - log_part) + product_rest;
-    let row = query_at(params.rows, ids, query) + split * params.split_rows;
-    lse[row] = select(sum, negative_infinity(), empty);
-    lse_tail[row] = select(tail, 0.0, empty);
+    let row_at = query_at(params.rows, ids, query) + split * params.split_rows;
+    lse[row_at] = select(sum, negative_infinity(), empty);
+    lse_tail[row_at] = select(tail, 0.0, empty);
   }
 }

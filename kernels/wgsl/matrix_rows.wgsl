@@ -1,5 +1,8 @@
 // For kernels whose strips are queries (forward, dQ): scores [query][key] of a strip go through `sums`, weights through
 // `weights`. LANES_PER_ROW lanes share a query and take its keys in turns of four.
+//
+// Places in workgroup memory are worked out where they are used, from `%` and constants: Tint sees within a function that
+// they are in range, and leaves out the clamps.
 
 var<workgroup> weights: array<vec4h, SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE>;
 
@@ -10,16 +13,4 @@ fn lane_row() -> u32 {
 // The n-th vec4 of keys that this lane takes of its row.
 fn lane_vec4(n: u32) -> u32 {
   return lane % LANES_PER_ROW + LANES_PER_ROW * n;
-}
-
-fn sums_at() -> u32 {
-  return (subgroup % SUBGROUPS * MATRIX_M + lane_row()) * SUMS_STRIDE;
-}
-
-fn weights_at() -> u32 {
-  return (subgroup % SUBGROUPS * MATRIX_M + lane_row()) * WEIGHTS_STRIDE;
-}
-
-fn sums_vec4(at: u32) -> vec4f {
-  return bitcast<vec4f>(sums[at]);
 }

@@ -95,8 +95,6 @@ fn main(
 // exp(LSE of a part − the largest); 0 where the part saw no key, NaN where its LSE is NaN.
 fn part_weight(row: u32, s: u32, largest: f32) -> f32 {
   let part = part_lse[row + s * params.split_rows];
-  if (part < NOT_SEEN) {
-    return 0.0;
-  }
-  return exp_or_nan(vec4f(part - largest + part_tail[row + s * params.split_rows])).x;
+  let tail = part_tail[row + s * params.split_rows]; // not after a test: both loads are in flight at once
+  return select(exp_or_nan(vec4f(part - largest + tail)).x, 0.0, part < NOT_SEEN);
 }

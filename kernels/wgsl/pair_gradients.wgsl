@@ -1,12 +1,12 @@
 // What dQ, dK, dV and dBias share: the weights P and the score gradients dS of a query and four keys, made again from
 // q, k, the saved LSE and dO. With D = rowsum(dO∘O) − dLSE: P = exp(S − LSE), dS = P∘(keep∘dO·Vᵀ − D)  (Dao, 2023, algorithm 2).
 
-// [B,Hq,Nq] of (LSE, tail of LSE, D, 0). Rows whose LSE is −∞ have LARGEST here, so that P = 0.
+// [B,Hq,Nq] of (LSE, exp(−its tail), D, 0). Rows whose LSE is −∞ have LARGEST here, so that P = 0.
 @group(0) @binding(9) var<storage, read> row_statistics: array<vec4f>;
 
 fn statistics_of(ids: HeadIds, query: u32) -> vec4f {
   if (query >= ids.queries) {
-    return vec4f(LARGEST, 0.0, 0.0, 0.0);
+    return vec4f(LARGEST, 1.0, 0.0, 0.0);
   }
   return row_statistics[query_at(params.statistics, ids, query)];
 }
@@ -30,7 +30,7 @@ fn pair_gradients(
   let factors = factors_of(ids, query, key);
   let capped = cap(product);
   let score = with_additions(capped, ids, query, key);
-  var weights = exp_or_nan(score - statistics.x - statistics.y);
+  var weights = exp_or_nan(score - statistics.x) * statistics.y;
   var gradient = weights * (d_weights * factors - statistics.z);
   if (SOFTCAP && !OF_BIAS) {
     gradient *= cap_slope(capped);

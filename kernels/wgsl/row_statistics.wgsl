@@ -1,4 +1,4 @@
-// First step of the backward pass: for each query, LSE, its tail and D = rowsum(dO∘O) − dLSE side by side, so that the
+// First step of the backward pass: for each query, LSE, exp(−tail) and D = rowsum(dO∘O) − dLSE side by side, so that the
 // kernels after it read them from one buffer. A row that sees no key (LSE = −∞) gets LSE = LARGEST: exp(S − LARGEST) = 0.
 //
 // One thread a row, adding in the same order as multiply_scores adds dO·Vᵀ: for a query that sees a single key O = V,
@@ -7,7 +7,7 @@
 @group(0) @binding(9) var<storage, read> lse: array<f32>;                       // [B,Hq,Nq]
 @group(0) @binding(10) var<storage, read> lse_tail: array<f32>;                 // the same
 @group(0) @binding(11) var<storage, read> d_lse: array<f32>;                    // the same; read if HAS_LSE_GRADIENT
-@group(0) @binding(12) var<storage, read_write> row_statistics: array<vec4f>;   // the same: LSE, tail, D, 0
+@group(0) @binding(12) var<storage, read_write> row_statistics: array<vec4f>;   // the same: LSE, exp(−tail), D, 0
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -40,5 +40,7 @@ fn main(
     sum -= d_lse[row];
   }
   let value = lse[row];
-  row_statistics[query_at(params.statistics, ids, query)] = vec4f(select(value, LARGEST, value < NOT_SEEN), lse_tail[row], sum, 0.0);
+  // exp(−tail), to all of its digits. As a factor: a compiler may add up two subtrahends first, and the tail is lost.
+  row_statistics[query_at(params.statistics, ids, query)] =
+      vec4f(select(value, LARGEST, value < NOT_SEEN), 1.0 - lse_tail[row], sum, 0.0);
 }

@@ -17,6 +17,8 @@ export interface Capabilities {
   readonly limits: DeviceLimits;
   /** Lanes of a subgroup, the fewest and the most that a shader may meet: powers of two from 4 to 128. */
   readonly subgroups?: {readonly min: number, readonly max: number};
+  /** A CPU passes for a GPU, as far as the adapter tells. */
+  readonly isFallback?: boolean;
   /** WGSL has the type f16. */
   readonly f16: boolean;
   /** The products of subgroup matrices that the adapter lists; none where the device was not asked for them. */
@@ -30,6 +32,7 @@ export function stockCapabilities(limits: DeviceLimits): Capabilities {
 
 /** What adapters say of themselves beyond the types of today's WebGPU. */
 interface AdapterInfo {
+  readonly isFallbackAdapter?: boolean;
   readonly subgroupMinSize?: number;
   readonly subgroupMaxSize?: number;
   /** Dawn's. */
@@ -57,9 +60,10 @@ export function noteAdapter(device: GPUDevice, info: GPUAdapterInfo): void {
 
 function readExtensions(device: GPUDevice): Extensions {
   const has = (feature: string) => (device.features as ReadonlySet<string>).has(feature);
-  const {subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs = []} =
+  const {isFallbackAdapter, subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs = []} =
       adapters.get(device) ?? (device as {adapterInfo?: AdapterInfo}).adapterInfo ?? {};
   return {
+    ...isFallbackAdapter && {isFallback: true},
     ...has('subgroups') && {
       subgroups: subgroupMinSize && subgroupMaxSize ? {min: subgroupMinSize, max: subgroupMaxSize} : ALL_SUBGROUPS,
     },

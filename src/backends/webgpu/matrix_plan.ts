@@ -11,6 +11,8 @@ export interface MatrixBlocking extends MatrixShape {
   readonly subgroups: number;
   /** Rows of the tiles that all subgroups read. */
   readonly blockRows: number;
+  /** Loops are written out: GPUs are twice as fast so (unroll.ts), but LLVM on a CPU compiles for minutes. */
+  readonly unrolled: boolean;
 }
 
 /** The part of a plan that the sizes derive from. */
@@ -101,7 +103,7 @@ export function matrixBlocking(
   }
   const lanes = capabilities.subgroups!.max;
   for (const [subgroups, blockRows] of shapesOf(plan.kernel, Math.max(plan.headSize, plan.valueSize))) {
-    const matrix = {...shape, lanes, subgroups, blockRows};
+    const matrix = {...shape, lanes, subgroups, blockRows, unrolled: !capabilities.isFallback};
     const bytes = matrixMemory({...plan, matrix}).reduce((sum, term) => sum + term.bytes, 0);
     if (lanes * subgroups <= limits.maxComputeInvocationsPerWorkgroup && fitsMemory(bytes, limits)) {
       return matrix;

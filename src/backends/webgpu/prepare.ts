@@ -57,7 +57,7 @@ export function planOf(device: GPUDevice, {kernel, problem, features = {}, forGr
   const capabilities = capabilitiesOf(device);
   const windows = makeWindows(kernel, problem, capabilities.limits);
   const {kind, why} = features.routed ?
-      // The backward kernels take the LSE of a matrix plan, and its stand-in's with it.
+      // One that can tell whether it is its turn, and whose LSE is for the backward kernels as a matrix plan's is.
       explainChoice(kernel, problem, {...capabilities, matrix: []}, true) :
       kindOf(device, kernel, problem, forGradient);
   const most = Math.max(...windows.map(({batches}) => batches));

@@ -91,11 +91,11 @@ export function header(plan: Plan): string {
 }
 
 /**
- * The WGSL text of a plan: a header of constants, then the kernel's files as they are; for subgroup matrices with their
- * loops written out.
+ * The WGSL text of a plan: a header of constants, then the kernel's files as they are; for subgroup matrices on a GPU
+ * with their loops written out.
  */
 export function specialise(plan: Plan): string {
   const access: keyof typeof WGSL = plan.vectorised ? 'access_vec4' : 'access_scalar';
   const text = [header(plan), WGSL.params, WGSL[access], ...partsOf(plan).map(part => WGSL[part])].join('\n');
-  return isMatrixPlan(plan) ? unrollLoops(text) : text;
+  return isMatrixPlan(plan) && plan.matrix.unrolled ? unrollLoops(text) : text;
 }
