@@ -29,6 +29,8 @@ export const EVERY_OPTION = 'forward and backward, every option';
 export const FEW_QUERIES = 'few queries over many keys, which are split';
 export const FEW_QUERIES_WITH_GRADIENTS = 'few queries with gradients';
 export const APPENDED = 'a token appended to a cache';
+export const SUMMED_APART = 'dK and dV that are summed apart over subgroup matrices';
+export const END_TO_END = 'sequences end to end';
 export const PAGED = 'a cache in pages';
 
 export const PREPARED_CALLS: readonly PreparedCall[] = [
@@ -82,11 +84,13 @@ export const PREPARED_CALLS: readonly PreparedCall[] = [
         [random([1, 2, H, D]), random([1, 300, H, D]), random([1, 300, H, D])]),
   },
   {
-    what: 'heads whose dK and dV are summed apart',
-    shapes: {q: [1, 20, 1, 136], k: [1, 20, 1, 136], v: [1, 20, 1, 136]},
-    prepare: gradients,
-    call: precision => tf.grads((q, k, v) => flashAttention(q as tf.Tensor4D, k, v, precision))(
-        [1, 2, 3].map(() => random([1, 20, 1, 136]))),
+    what: SUMMED_APART, shapes: {q: [1, 20, 1, 8], k: [1, 20, 1, 8], v: [1, 20, 1, 132]},
+    prepare: {gradients: ['k', 'v']},
+    call: precision => {
+      const q = random([1, 20, 1, 8]);
+      return tf.grads((k, v) => flashAttention(q, k as tf.Tensor4D, v as tf.Tensor4D, precision))(
+          [random([1, 20, 1, 8]), random([1, 20, 1, 132])]);
+    },
   },
   {
     what: 'q, k and v packed', shapes: {qkv: [B, N, 3, H, D]}, options: {causal: true}, prepare: gradients,
@@ -99,7 +103,7 @@ export const PREPARED_CALLS: readonly PreparedCall[] = [
         [random(x), random([B, 9, 2, 1, D])]),
   },
   {
-    what: 'sequences end to end', shapes: {q: [20, H, D], k: [30, H, D], v: [30, H, D]}, prepare: gradients,
+    what: END_TO_END, shapes: {q: [20, H, D], k: [30, H, D], v: [30, H, D]}, prepare: gradients,
     options: {cuSeqlensQ: [0, 5, 20], cuSeqlensK: [0, 25, 30], causal: true},
     call: precision => tf.grads(
         (q, k, v) => flashAttentionVarlen(q, k, v, [0, 5, 20], [0, 25, 30], {causal: true, ...precision}))(
