@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 
 import {keptSizes} from '../../src/backends/webgpu/device.js';
+import {BOUNDS} from '../support/soak_memory.js';
 import {Soak} from '../support/soak_steps.js';
 import {SLOW_MS} from '../support/specs.js';
 import {deviceErrors, deviceOf, webgpuBackend} from '../support/webgpu_device.js';
@@ -18,8 +19,10 @@ describe('training steps in changing shapes and options', () => {
           await soak.step();
         }
         const {numTensors, numBytes, numDataBuffers} = tf.memory();
+        const {bindGroups, ...kept} = keptSizes(deviceOf());
+        expect(bindGroups).toBeLessThanOrEqual(BOUNDS.bindGroups);
         states.push({
-          numTensors, numBytes, numDataBuffers, dataIds: webgpuBackend().numDataIds(), ...keptSizes(deviceOf()),
+          numTensors, numBytes, numDataBuffers, dataIds: webgpuBackend().numDataIds(), ...kept,
           gpu: webgpuBackend().bufferManager.numBytesAllocated,
         });
       }

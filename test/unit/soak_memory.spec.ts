@@ -23,6 +23,11 @@ describe('the course of memory in a soak', () => {
     expect(of('heapUsed', 50 * MIB, 52 * MIB, 54 * MIB).flat).toBe(false);
   });
 
+  it('lets bind groups grow to their bound, and no further', () => {
+    expect(of('bindGroups', 10, 600, 1024).flat).toBe(true);
+    expect(of('bindGroups', 10, 600, 1025).flat).toBe(false);
+  });
+
   it('needs samples', () => {
     expect(() => of('rss', 1, 1)).toThrowError(/at least 3 samples/);
   });
