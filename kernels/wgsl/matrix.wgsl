@@ -1,6 +1,7 @@
 // What the kernels over subgroup matrices share. A workgroup has SUBGROUPS subgroups of LANES lanes. Each owns a strip of
 // MATRIX_M rows of the result, in subgroup matrices of f32; the operands are f16 in workgroup memory, in tiles that all
-// subgroups read. A subgroup matrix has no elements to look at: scores go through `sums`, and come back as weights.
+// subgroups read. A subgroup matrix has no elements to look at: products go through `sums` in workgroup
+// memory, and come back as weights.
 //
 // Strides are counted in vec4s and keep rows that are read together in different banks. Whole subgroups run along local_invocation_index, as Dawn sees to for subgroup matrices.
 
@@ -16,8 +17,6 @@ alias Sums = subgroup_matrix_result<f32, MATRIX_N, MATRIX_M>;
 // K or Q, and V or dO: BLOCK_ROWS rows of each.
 var<workgroup> head_tile: array<vec4h, BLOCK_ROWS * HEAD_STRIDE>;
 var<workgroup> value_tile: array<vec4h, BLOCK_ROWS * VALUE_STRIDE>;
-// f32 from products and, in matrix_dkv, f16 on their way back: bits.
-var<workgroup> sums: array<vec4u, SUMS_LENGTH>;
 
 var<private> thread: u32;
 var<private> lane: u32;

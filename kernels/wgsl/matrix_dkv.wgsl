@@ -4,6 +4,8 @@
 // `sums` of a subgroup: QKᵀ as [query][key of the strip], then dO·Vᵀ the same way. A lane takes whole queries: where it
 // has read the products of one, it writes P and dS of it as f16, one after the other.
 
+var<workgroup> sums: array<vec4u, SUMS_LENGTH>;
+
 const SUBGROUP_SUMS = BLOCK_ROWS * SUMS_STRIDE;
 const KEY_VEC4 = MATRIX_M / 4u;
 // P is multiplied by this before it becomes f16; the dropout factor comes afterwards. P ≤ 1, so it fits.

@@ -12,7 +12,7 @@ fn write_gradients(
   for (var n = 0u; n < ROW_VEC4; n++) {
     let at = row * SUMS_STRIDE + part + LANES_PER_ROW * n;
     let pair = pair_gradients(
-        bitcast<vec4f>(sums[at]) * scale, bitcast<vec4f>(sums[D_WEIGHTS_AT + at]) * d_scale, statistics, ids, query,
+        sums[at] * scale, sums[D_WEIGHTS_AT + at] * d_scale, statistics, ids, query,
         key_0 + 4u * lane_vec4(n), partial);
     weights[row * WEIGHTS_STRIDE + part + LANES_PER_ROW * n] = vec4h(pair.scores * gradient_scale);
   }
@@ -121,7 +121,7 @@ fn main(
     for (var n = 0u; n < COLUMN_VEC4; n++) {
       let d4 = o * (MATRIX_N / 4u) + lane_vec4(n);
       if (query < ids.query_rows && d4 < HEAD_VEC4) {
-        store_result_0(at, d4, HEAD_SIZE, select(bitcast<vec4f>(sums[row * SUMS_STRIDE + part + LANES_PER_ROW * n]) * unscale, vec4f(), empty));
+        store_result_0(at, d4, HEAD_SIZE, select(sums[row * SUMS_STRIDE + part + LANES_PER_ROW * n] * unscale, vec4f(), empty));
       }
     }
   }

@@ -25,7 +25,7 @@ fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool) ->
   let row = subgroup % SUBGROUPS * MATRIX_M + lane % LANES / LANES_PER_ROW;
   let part = lane % LANES_PER_ROW;
   for (var n = 0u; n < ROW_VEC4; n++) {
-    let product = bitcast<vec4f>(sums[row * SUMS_STRIDE + part + LANES_PER_ROW * n]);
+    let product = sums[row * SUMS_STRIDE + part + LANES_PER_ROW * n];
     if (SOFTCAP || ALIBI || BIAS) {
       scores[n] = with_additions(cap(product * scale), ids, query, key_0 + 4u * lane_vec4(n)) * LOG2_E;
     } else {
@@ -192,7 +192,7 @@ fn main(
         workgroupBarrier();
         for (var n = 0u; n < COLUMN_VEC4; n++) {
           let at = row * SUMS_STRIDE + part + LANES_PER_ROW * n;
-          sums[at] = bitcast<vec4u>(bitcast<vec4f>(sums[at]) * rescale);
+          sums[at] *= rescale;
         }
         workgroupBarrier();
         accumulator[o] = subgroupMatrixLoad<Sums, row_major>(&sums, first_row * SUMS_STRIDE, SUMS_STRIDE);
@@ -227,7 +227,7 @@ fn main(
     for (var n = 0u; n < COLUMN_VEC4; n++) {
       let d4 = o * (MATRIX_N / 4u) + lane_vec4(n);
       if (query < ids.query_rows && d4 < VALUE_VEC4) {
-        let value = select(bitcast<vec4f>(sums[row * SUMS_STRIDE + part + LANES_PER_ROW * n]) * normalise, vec4f(), empty);
+        let value = select(sums[row * SUMS_STRIDE + part + LANES_PER_ROW * n] * normalise, vec4f(), empty);
         store_result_0(at, d4, VALUE_SIZE, value);
       }
     }
