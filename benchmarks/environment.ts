@@ -3,7 +3,7 @@ import {cpus} from 'node:os';
 import * as tf from '@tensorflow/tfjs';
 
 import {gitCommit} from '../scripts/git_commit.mjs';
-import {findNodeAdapter, registerNodeWebGPU} from '../src/backends/webgpu/node_device.js';
+import {enableWebGPU} from '../src/backends/webgpu/node_device.js';
 
 import type {Environment} from './core/results.js';
 
@@ -34,12 +34,13 @@ export function measuringFlags(features: readonly string[] = []): string[] {
 /** Sets the backend, WebGPU in Node through Dawn. Gives what describes the adapter, if there is one. */
 export async function useBackend(name: string, dawnFlags?: string[]): Promise<string|undefined> {
   if (name === 'webgpu') {
-    registerNodeWebGPU({dawnFlags});
-  } else if (name === 'wasm') {
+    return (await enableWebGPU({dawnFlags})).adapter;
+  }
+  if (name === 'wasm') {
     await import('@tensorflow/tfjs-backend-wasm');
   }
   if (!await tf.setBackend(name)) {
     throw new Error(`the backend ${name} does not start`);
   }
-  return name === 'webgpu' ? (await findNodeAdapter()).description : undefined;
+  return undefined;
 }

@@ -1,10 +1,16 @@
 import './backends/register.js';
 
+export {enableWebGPU} from './backends/webgpu/enable_webgpu.js';
+export type {WebGPUOptions} from './backends/webgpu/enable_webgpu.js';
+export type {MatrixConfiguration, MissingFeature, Replaced, WebGPUReport} from './backends/webgpu/report.js';
 export {flashAttention, flashAttentionWithLse} from './op/flash_attention.js';
 export type {AttentionWithLse} from './op/flash_attention.js';
 export type {
   AttentionLayout, CausalAlignment, CommonOptions, ComputeType, FlashAttentionOptions,
 } from './op/options.js';
+export type {CallShapeOptions, CallShapes, Gradients, ShapeOf} from './op/planned_call.js';
+export {prepare} from './op/prepare.js';
+export type {PrepareOptions} from './op/prepare.js';
 export {alibiSlopes} from './op/variants/alibi_slopes.js';
 export {dropoutKeepMask} from './op/variants/dropout_mask.js';
 export type {DropoutMaskShape} from './op/variants/dropout_mask.js';

@@ -36,9 +36,9 @@ async function webgpu(mustBeHardware: boolean): Promise<ChosenBackend|{note: str
   if (mustBeHardware && !hardware) {
     return {note: `its only adapter is an emulation on the CPU (${description})`};
   }
-  await import('../../src/node.js'); // registers the backend
-  return await set('webgpu') ? {name: 'webgpu', onGpu: hardware, device: description} :
-                               {note: `no device on ${description}`};
+  const {enableWebGPU} = await import('../../src/node.js');
+  const {adapter} = await enableWebGPU();
+  return {name: 'webgpu', onGpu: hardware, device: adapter};
 }
 
 async function wasm(): Promise<ChosenBackend|undefined> {

@@ -32,7 +32,9 @@ export function probeWebGPU(): Promise<Probe> {
 }
 
 if (process.argv[1] === self && process.argv[2] === '--probe') {
-  const {findNodeAdapter} = await import('../../src/backends/webgpu/node_device.js');
-  const {adapter, hardware, description} = await findNodeAdapter();
-  process.send!({found: adapter !== undefined, hardware, description: description.replace(/^flashAttention: /, '')});
+  const {enableWebGPU} = await import('../../src/backends/webgpu/node_device.js');
+  process.send!(await enableWebGPU().then(
+      ({adapter, hardware}): Probe => ({found: true, hardware, description: adapter}),
+      (error: Error): Probe =>
+          ({found: false, hardware: false, description: error.message.replace(/^flashAttention: /, '')})));
 }

@@ -8,6 +8,11 @@ export const FLASH_ATTENTION = 'FlashAttention';
 export const FLASH_ATTENTION_GRAD = 'FlashAttentionGrad';
 /** Writes new keys and values behind those in a cache: see op/variants/cache_append. */
 export const FLASH_ATTENTION_CACHE_APPEND = 'FlashAttentionCacheAppend';
+/**
+ * Compiles what kernels would need. Backends that compile register it as they do their kernels (so it is there for each
+ * copy of this package), but it is called by itself: see op/prepare.
+ */
+export const FLASH_ATTENTION_PREPARE = 'FlashAttentionPrepare';
 
 /**
  * Inputs of the forward kernel, in this order: q, k and v, or a packed tensor in place of some of them, and what
@@ -97,6 +102,15 @@ export function appendCall(inputs: unknown, {inputNames}: AppendAttrs): AppendCa
     problem: problemOf({q: newK, k, v, sequences, blockTable}, APPEND_OPTIONS),
   };
 }
+
+/** A run of one of our kernels, without the contents of its tensors. */
+export interface PlannedKernel {
+  readonly name: typeof FLASH_ATTENTION|typeof FLASH_ATTENTION_GRAD|typeof FLASH_ATTENTION_CACHE_APPEND;
+  readonly inputs: readonly TensorInfo[];
+  readonly attrs: AttentionAttrs|GradAttrs|AppendAttrs;
+}
+
+export type PrepareKernel = (backend: unknown, kernels: readonly PlannedKernel[]) => Promise<void>;
 
 let registerFallback: ((backendName: string) => void)|undefined;
 

@@ -1,4 +1,3 @@
-import {findNodeAdapter} from '../../src/backends/webgpu/node_device.js';
 import {deviceOf} from '../support/webgpu_device.js';
 
 /** One of a device's subgroup matrix products: left [M,K] · right [K,N] → result [M,N]. */
@@ -14,7 +13,7 @@ type MatrixAdapterInfo = GPUAdapterInfo & {subgroupMatrixConfigs?: MatrixConfig[
 
 /** Only the adapter has them: Dawn's `device.adapterInfo.subgroupMatrixConfigs` is empty (webgpu 0.6.2). */
 async function configsToF32(): Promise<{configs: MatrixConfig[], subgroupSize: number}> {
-  const info = (await findNodeAdapter()).adapter!.info as MatrixAdapterInfo;
+  const {info} = (await navigator.gpu.requestAdapter())! as {info: MatrixAdapterInfo};
   return {
     configs: [...info.subgroupMatrixConfigs ?? []]
         .filter(({componentType, resultComponentType}) => componentType === 'f16' && resultComponentType === 'f32'),

@@ -18,14 +18,19 @@ function run(program: string, env: NodeJS.ProcessEnv = {}): Promise<{code: numbe
   });
 }
 
-const ENTRY = JSON.stringify(new URL('../../src/node.ts', import.meta.url).href);
+const source = (path: string) => JSON.stringify(new URL(`../../src/${path}`, import.meta.url).href);
+const ENTRY = source('node.ts');
+const NOWHERE = {VK_DRIVER_FILES: '/nowhere', VK_ICD_FILENAMES: '/nowhere'};
 
 describe('tfjs-flash-attention/node', () => {
   it('brings up WebGPU with all that the adapter offers, and the process ends by itself', async () => {
     const {code, out, err} = await run(`
       import * as tf from '@tensorflow/tfjs';
-      import {flashAttention} from ${ENTRY};
-      console.log('set', await tf.setBackend('webgpu'));
+      import {enableWebGPU, flashAttention} from ${ENTRY};
+      console.log('registered', tf.engine().backendNames().includes('webgpu'));
+      console.log('started', globalThis.navigator?.gpu !== undefined);
+      const report = await enableWebGPU();
+      console.log('set', tf.getBackend() === 'webgpu', report.replaced.what === 'nothing');
       const x = tf.randomNormal([1, 20, 2, 8]);
       const g = tf.grad(t => flashAttention(t, x, x))(x);
       console.log('finite', (await g.data()).every(Number.isFinite));
@@ -35,34 +40,71 @@ describe('tfjs-flash-attention/node', () => {
       console.log('buffers', device.limits.maxStorageBuffersPerShaderStage ===
           adapter.limits.maxStorageBuffersPerShaderStage);
     `);
-    expect(out.split('\n').filter(line => / (true|false)$/.test(line)))
-        .withContext(err).toEqual(['set true', 'finite true', 'features true', 'buffers true']);
+    expect(out.split('\n').filter(line => / (true|false)$/.test(line))).withContext(err).toEqual(
+        ['registered false', 'started false', 'set true true', 'finite true', 'features true', 'buffers true']);
     expect(code).withContext(err).toBe(0);
   }, 120_000);
 
-  it('says what to do where there is no adapter', async () => {
+  it('says what to do where there is no adapter, and leaves the other backends', async () => {
     const {code, out, err} = await run(`
       import * as tf from '@tensorflow/tfjs';
-      import {findNodeAdapter} from ${ENTRY};
-      console.log((await findNodeAdapter()).description);
-      console.log('set', await tf.setBackend('webgpu'));
-    `, {VK_DRIVER_FILES: '/nowhere', VK_ICD_FILENAMES: '/nowhere'});
-    expect(out).toContain('no WebGPU adapter found; on Linux install the Vulkan loader (apt-get install libvulkan1)');
-    expect(out).toContain('set false');
-    expect(err).toContain('flashAttention: no WebGPU adapter found');
-    expect(code).toBe(0);
+      import {enableWebGPU} from ${ENTRY};
+      await enableWebGPU().catch(error => console.log(error.message));
+      console.log('webgpu registered', tf.engine().backendNames().includes('webgpu'));
+      console.log(tf.add(1, 2).dataSync()[0], tf.getBackend());
+    `, NOWHERE);
+    expect(out).toContain(
+        'flashAttention: WebGPU is missing: no WebGPU adapter found; on Linux install the Vulkan loader ' +
+        '(apt-get install libvulkan1)');
+    expect(out).toContain('webgpu registered false');
+    expect(out).toContain('3 cpu');
+    expect(code).withContext(err).toBe(0);
   }, 120_000);
 
-  it('leaves a webgpu backend alone that is registered already, and says so', async () => {
-    const {out, err, code} = await run(`
-      import * as tf from '@tensorflow/tfjs';
-      tf.registerBackend('webgpu', () => { throw new Error('mine'); });
-      await import(${ENTRY});
-      console.log('mine', await tf.setBackend('webgpu'));
+  it('is what the main entry refers to in Node', async () => {
+    const {code, out, err} = await run(`
+      import {enableWebGPU} from ${source('index.ts')};
+      await enableWebGPU().catch(error => console.log(error.message));
+      const node = await import(${ENTRY});
+      console.log('found', (await node.enableWebGPU()).adapter !== '');
+      console.log('now here too', (await enableWebGPU()).adapter !== '');
     `);
-    expect(err).toContain('a webgpu backend is registered already and stays');
-    expect(err).toContain('Error: mine');
-    expect(out).toContain('mine false');
+    expect(out).toContain('WebGPU is missing: in Node import enableWebGPU from tfjs-flash-attention/node');
+    expect(out).toContain('found true\nnow here too true');
+    expect(code).withContext(err).toBe(0);
+  }, 120_000);
+
+  it('starts Dawn with the flags it is given, once', async () => {
+    const {code, out, err} = await run(`
+      import {enableWebGPU} from ${ENTRY};
+      const attempt = dawnFlags => enableWebGPU({dawnFlags, replace: true}).then(() => 'ok', error => error.message);
+      console.log('text', await attempt('allow_unsafe_apis'));
+      console.log('no such adapter', await attempt(['adapter=none of that name']));
+      console.log('others', await attempt(['enable-dawn-features=allow_unsafe_apis']));
+      console.log('option', await enableWebGPU({flags: []}).catch(error => error.message));
+    `);
+    expect(out).toContain('text flashAttention: expected an array of strings for dawnFlags, received ');
+    expect(out).toContain('no such adapter flashAttention: WebGPU is missing: no suitable backends found');
+    expect(out).toMatch(/others flashAttention: expected the flags that Dawn was started with, .* for dawnFlags/);
+    expect(out).toMatch(/option flashAttention: expected one of .*, dawnFlags for the name of an option/);
+    expect(code).withContext(err).toBe(0);
+  }, 120_000);
+
+  it('gives a new backend after the device was lost', async () => {
+    const {code, out, err} = await run(`
+      import * as tf from '@tensorflow/tfjs';
+      import {enableWebGPU, flashAttention} from ${ENTRY};
+      for (let n = 0; n < 3; n++) {
+        console.log((await enableWebGPU()).replaced.what);
+        const x = tf.ones([1, 4, 1, 4]);
+        console.log((await flashAttention(x, x, x).data())[0]);
+        tf.backend().device.destroy();
+        await flashAttention(x, x, x).data().catch(error => console.log(error.message));
+      }
+    `);
+    const lost = 'flashAttention: the WebGPU device was lost (destroyed: ';
+    expect(out.split('\n').filter(Boolean).map(line => line.startsWith(lost) ? lost : line)).withContext(err)
+        .toEqual(['nothing', '1', lost, 'lost backend', '1', lost, 'lost backend', '1', lost]);
     expect(code).withContext(err).toBe(0);
   }, 120_000);
 });

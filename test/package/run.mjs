@@ -77,6 +77,8 @@ async function bundle() {
   const ours = Object.entries(metafile.inputs).filter(([path]) => path.includes('tfjs-flash-attention/'));
   expectEmpty('imports of built-ins', ours.flatMap(([, {imports}]) => imports).filter(
       ({path, external}) => external || path.startsWith('(disabled)')).map(({path}) => path));
+  expectEmpty('what only Node needs', Object.keys(metafile.inputs).filter(
+      path => /node_modules[/\\](webgpu|@webgpu)[/\\]|webgpu[/\\]node_device/.test(path)));
   // What tfjs wants to see of a browser. A fresh context has nothing of Node.
   const page = {console, performance, setTimeout, TextEncoder, TextDecoder, document: {}, addEventListener() {}};
   page.window = page.self = page;

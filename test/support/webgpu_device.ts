@@ -3,7 +3,7 @@ import {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 
 import type {DeviceLimits} from '../../src/backends/webgpu/capabilities.js';
 import {pretendLimits} from '../../src/backends/webgpu/device.js';
-import {requestFullDevice} from '../../src/backends/webgpu/node_device.js';
+import {requestFullDevice} from '../../src/backends/webgpu/enable_webgpu.js';
 
 export const webgpuBackend = () => tf.backend() as unknown as WebGPUBackend;
 export const deviceOf = (): GPUDevice => webgpuBackend().device;

@@ -4,10 +4,11 @@ import {limitsOf} from '../../src/backends/webgpu/device.js';
 import {flashAttentionVarlen} from '../../src/index.js';
 import {caseTable} from '../support/cases.js';
 import type {Case} from '../support/cases.js';
+import {restoreWebGPUAfterwards, useOwnBackend} from '../support/own_webgpu.js';
 import {attentionOf, judgeCase} from '../support/run_case.js';
 import {SLOW_MS} from '../support/specs.js';
 import {caseInputs} from '../support/cases.js';
-import {deviceOf, withLimits} from '../support/webgpu_device.js';
+import {deviceErrors, deviceOf, webgpuBackend, withLimits} from '../support/webgpu_device.js';
 
 const named = (part: string): Case => {
   const found = caseTable().find(({name}) => name.includes(part));
@@ -113,6 +114,34 @@ describe('a WebGPU device with small limits', () => {
     });
   }, SLOW_MS);
 
+  it('names the limit when there are too many workgroups, and keeps nothing', async () => {
+    const x = tf.zeros<tf.Rank.R4>([2, 300, 2, 8]);
+    const kept = () => [tf.memory().numTensors, webgpuBackend().numDataIds()];
+    tf.tidy(() => x.flashAttention(x, x));
+    const before = kept();
+    await withLimits({maxComputeWorkgroupsPerDimension: 3}, async () => {
+      expect(() => tf.tidy(() => x.flashAttention(x, x))).toThrowError(
+          /\d+ workgroups exceed the WebGPU limit maxComputeWorkgroupsPerDimension \(3 each way\); split the batch/);
+    });
+    expect(kept()).toEqual(before);
+    x.dispose();
+  });
+
+  it('names the limit when a gradient cannot exist, and keeps nothing', async () => {
+    const x = tf.zeros<tf.Rank.R4>([1, 64, 2, 8]);
+    const bias = tf.zeros<tf.Rank.R4>([1, 2, 64, 64]);
+    // tfjs itself leaves what its tape saved behind where an error passes through a gradient. It knows of that.
+    const unknown = () => webgpuBackend().numDataIds() - tf.memory().numDataBuffers;
+    const before = unknown();
+    await withLimits({maxBufferSize: 20000}, async () => {
+      const gradients = tf.grads((k, b) => x.flashAttention(k, x, {bias: b}));
+      expect(() => tf.tidy(() => gradients([x, bias]))).toThrowError(
+          /the gradient of bias takes 32768 bytes, over the WebGPU limit maxBufferSize \(20000\); split the batch/);
+    });
+    expect(unknown()).toBe(before);
+    tf.dispose([x, bias]);
+  });
+
   it('names the limit when an output cannot exist, and keeps nothing', async () => {
     const x = tf.zeros<tf.Rank.R4>([1, 64, 2, 8]);
     const before = tf.memory();
@@ -137,4 +166,30 @@ describe('a WebGPU device with small limits', () => {
   it('is a real device here: the shadowed limits are gone', () => {
     expect(limitsOf(deviceOf()).maxComputeWorkgroupsPerDimension).toBe(65535);
   });
+});
+
+describe('a WebGPU device with no more than WebGPU guarantees', () => {
+  restoreWebGPUAfterwards();
+
+  beforeAll(async () => {
+    await useOwnBackend();
+    const {limits, features} = deviceOf();
+    // Real ones, which the device holds us to.
+    expect(limits.maxComputeWorkgroupStorageSize).toBe(16384);
+    expect(limits.maxStorageBuffersPerShaderStage).toBe(8);
+    expect(limits.maxBufferSize).toBe(2 ** 28);
+    expect(features.has('subgroups' as GPUFeatureName)).toBe(false);
+  }, SLOW_MS);
+
+  for (const part of [
+    'Nq65 Nk127 Hq2 Hkv2 D256', 'Nq65 Nk66 Hq2 Hkv2 D128 Dv256', 'B2 Nq33 Nk129 Hq6 Hkv2 D24',
+    'Nq1 Nk200 Hq2 Hkv2 D40 Dv40 bnhd causal', 'B2 Nq70 Nk130 Hq4 Hkv2 D16 Dv16 bnhd mask [2,4,70,130]',
+    'bias [1,4,70,130] withMinusInfinity mask [2,1,70,130] hiding 0.5 lengths of both sinks dropout',
+  ]) {
+    it(`runs ${part}`, async () => {
+      expect(await deviceErrors(async () => {
+        expect(await failuresOf(named(part))).toEqual([]);
+      })).toEqual([]);
+    }, SLOW_MS);
+  }
 });

@@ -1,6 +1,8 @@
 import type {DataId, TensorInfo} from '@tensorflow/tfjs-core';
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 
+import type {Task} from './prepare.js';
+
 /**
  * tfjs' WebGPU backend as our kernels use it. Kernels with two outputs cannot go through `runWebGPUProgram`, so they
  * are recorded the way that method does it: into the backend's own command encoder and pass (order and batching of
@@ -22,9 +24,12 @@ interface Recorder {
 type PublicMembers = Pick<
     WebGPUBackend,
     'device'|'queue'|'tensorMap'|'bufferManager'|'uploadToGPU'|'makeTensorInfo'|'disposeData'|
-    'incRef'|'ensureCommandEncoderReady'|'endComputePassEncoder'|'submitQueue'|'getQueryTime'>;
+    'incRef'|'refCount'|'ensureCommandEncoderReady'|'endComputePassEncoder'|'submitQueue'|'getQueryTime'>;
 
-export type Backend = PublicMembers&Recorder;
+export type Backend = PublicMembers&Recorder&{
+  /** Where there is one, kernels add what they would run to it, and run nothing: see prepare_ahead. */
+  readonly planned?: Task[],
+};
 
 /** One dispatch, ready to record. */
 export interface Dispatch {

@@ -10,6 +10,8 @@ import {specialise} from './specialise.js';
 /** What is remembered about a device: what was made for it, and what has gone wrong on it. */
 interface DeviceState {
   readonly pipelines: Map<string, GPUComputePipeline>;
+  /** Pipelines on their way. */
+  readonly compiling: Map<string, Promise<void>>;
   readonly bindGroups: Recent<string, GPUBindGroup>;
   limits: DeviceLimits;
   /** What was worked out for a problem under these limits, by what it is. It goes when the problem goes. */
@@ -27,7 +29,7 @@ const states = new WeakMap<GPUDevice, DeviceState>();
  * A step of training has a few for each layer, times the buffers that tfjs' pool hands out in turn. They hold on to
  * buffers, but to none that is destroyed or would otherwise be freed: the pool keeps its buffers for ever.
  */
-const MOST_BIND_GROUPS = 512;
+export const MOST_BIND_GROUPS = 512;
 
 /** The limits as plain numbers: reading one of the device's own is a call into it. */
 function readLimits(device: GPUDevice): DeviceLimits {
@@ -45,7 +47,7 @@ function stateOf(device: GPUDevice): DeviceState {
   let state = states.get(device);
   if (!state) {
     const created: DeviceState = {
-      pipelines: new Map(), bindGroups: new Recent(MOST_BIND_GROUPS), limits: readLimits(device),
+      pipelines: new Map(), compiling: new Map(), bindGroups: new Recent(MOST_BIND_GROUPS), limits: readLimits(device),
       prepared: new WeakMap(),
     };
     states.set(device, created);
@@ -56,8 +58,9 @@ function stateOf(device: GPUDevice): DeviceState {
     device.addEventListener('uncapturederror', event => {
       const {error} = event as GPUUncapturedErrorEvent;
       if (error instanceof GPUOutOfMemoryError) {
-        created.outOfMemory = `flashAttention: the WebGPU device ran out of memory (${error.message}); results since ` +
-            'then are undefined. Free tensors, or use a smaller batch or length';
+        created.outOfMemory = 'flashAttention: the WebGPU device ran out of memory ' +
+            `(${error.message.split('\n')[0]}); results since then are undefined. ` +
+            'Free tensors, or use a smaller batch or length';
         console.error(created.outOfMemory);
       }
     });
@@ -76,8 +79,8 @@ export function checkDevice(device: GPUDevice): void {
   if (state.lost) {
     throw new Error(
         `flashAttention: the WebGPU device was lost (${state.lost.reason}: ${state.lost.message || 'no message'}); ` +
-        'its tensors are gone. Remove the backend (tf.removeBackend(\'webgpu\')), register it again and rebuild the ' +
-        'model, or continue on another backend');
+        'its tensors are gone. Call `await enableWebGPU()` for a new one, put saved weights back ' +
+        '(model.setWeights) and make optimizers anew, or continue on another backend');
   }
   if (state.broken) {
     throw new Error(state.broken);
@@ -85,8 +88,23 @@ export function checkDevice(device: GPUDevice): void {
   if (state.outOfMemory) {
     const message = state.outOfMemory;
     state.outOfMemory = undefined;
-    throw new Error(message);
+    throw new OutOfMemoryError(message);
   }
+}
+
+export class OutOfMemoryError extends Error {}
+
+/** Whether the device is lost, as far as WebGPU has said so. */
+export async function isLost(device: GPUDevice): Promise<boolean> {
+  // A promise that is settled wins against one that settles later.
+  return await Promise.race([device.lost, Promise.resolve()]) !== undefined;
+}
+
+const LOSS_COMES_MS = 100;
+
+/** Waits for the news that the device is lost, which comes a little later than what fails because of it. */
+export async function awaitLoss(device: GPUDevice): Promise<void> {
+  await Promise.race([device.lost, new Promise(resolve => setTimeout(resolve, LOSS_COMES_MS))]);
 }
 
 /** @throws when a tensor of this many bytes cannot exist on the device. */
@@ -136,14 +154,26 @@ export function bindGroupOf(device: GPUDevice, key: string, make: () => GPUBindG
   return stateOf(device).bindGroups.get(key, make);
 }
 
-async function explainFailure(module: GPUShaderModule, code: string, plan: Plan, error: GPUError): Promise<string> {
+/** How much is kept for a device; for tests, and for whoever wonders. */
+export function keptSizes(device: GPUDevice): Record<string, number> {
+  const {pipelines, compiling, bindGroups} = stateOf(device);
+  return {pipelines: pipelines.size, compiling: compiling.size, bindGroups: bindGroups.size};
+}
+
+/** What is wrong with a kernel: in one line, and with every message and the whole shader. */
+async function explainFailure(module: GPUShaderModule, code: string, plan: Plan, reason: string) {
   const {messages} = await module.getCompilationInfo();
   const list = messages.map(m => `${m.lineNum}:${m.linePos} ${m.message}`).join('\n');
   const numbered = code.split('\n').map((line, n) => `${String(n + 1).padStart(4)} ${line}`).join('\n');
-  console.error(`flashAttention: the ${plan.kernel} kernel does not compile on this device: ${error.message}\n` +
-                `${list}\n${numbered}`);
-  return `flashAttention: the ${plan.kernel} kernel does not compile on this WebGPU device ` +
-      `(${(list || error.message).split('\n')[0]}); results are undefined. Use another backend`;
+  const what = `flashAttention: the ${plan.kernel} kernel does not compile on this WebGPU device`;
+  return {short: `${what} (${(list || reason).split('\n')[0]})`, long: `${what}: ${reason}\n${list}\n${numbered}`};
+}
+
+function shaderOf(device: GPUDevice, plan: Plan) {
+  const code = specialise(plan);
+  const label = `flashAttention ${plan.kernel}`;
+  const module = device.createShaderModule({label, code});
+  return {code, module, descriptor: {label, layout: 'auto', compute: {module, entryPoint: 'main'}} as const};
 }
 
 /** The pipeline of a plan, compiled once a device. */
@@ -152,19 +182,55 @@ export function pipelineOf(device: GPUDevice, plan: Plan): GPUComputePipeline {
   const key = planKey(plan);
   let pipeline = state.pipelines.get(key);
   if (!pipeline) {
-    const code = specialise(plan);
-    const label = `flashAttention ${plan.kernel}`;
     device.pushErrorScope('internal');
     device.pushErrorScope('validation');
-    const module = device.createShaderModule({label, code});
-    pipeline = device.createComputePipeline({label, layout: 'auto', compute: {module, entryPoint: 'main'}});
+    const {code, module, descriptor} = shaderOf(device, plan);
+    pipeline = device.createComputePipeline(descriptor);
     void Promise.all([device.popErrorScope(), device.popErrorScope()]).then(async ([validation, internal]) => {
       const error = validation ?? internal;
       if (error) {
-        state.broken = await explainFailure(module, code, plan, error);
+        const {short, long} = await explainFailure(module, code, plan, error.message);
+        console.error(long);
+        state.broken = `${short}; results are undefined. Use another backend`;
       }
     }, () => undefined);
     state.pipelines.set(key, pipeline);
   }
   return pipeline;
+}
+
+async function compile(device: GPUDevice, plan: Plan): Promise<GPUComputePipeline> {
+  // What is wrong with a module comes out when its pipeline is made; this keeps it from the console before.
+  device.pushErrorScope('validation');
+  const {code, module, descriptor} = shaderOf(device, plan);
+  device.popErrorScope().catch(() => undefined);
+  try {
+    return await device.createComputePipelineAsync(descriptor);
+  } catch (error) {
+    checkDevice(device);
+    throw new Error((await explainFailure(module, code, plan, (error as Error).message)).long);
+  }
+}
+
+/**
+ * Compiles the pipeline of a plan in the background, unless it is there or on its way. {@link pipelineOf} does not wait
+ * for it: it cannot, and makes its own.
+ * @throws where it does not compile, with line, column and the whole shader.
+ */
+export function compilePipeline(device: GPUDevice, plan: Plan): Promise<void> {
+  const {pipelines, compiling} = stateOf(device);
+  const key = planKey(plan);
+  if (pipelines.has(key)) {
+    return Promise.resolve();
+  }
+  let done = compiling.get(key);
+  if (!done) {
+    done = compile(device, plan).then(pipeline => {
+      if (!pipelines.has(key)) {
+        pipelines.set(key, pipeline);
+      }
+    }).finally(() => compiling.delete(key));
+    compiling.set(key, done);
+  }
+  return done;
 }

@@ -1,21 +1,23 @@
 import {registerKernel, util} from '@tensorflow/tfjs-core';
-import type {BackendValues, DataId, KernelConfig, NamedAttrMap, TensorInfo} from '@tensorflow/tfjs-core';
+import type {BackendValues, DataId, KernelConfig, KernelFunc, NamedAttrMap, TensorInfo} from '@tensorflow/tfjs-core';
 
 import {
-  appendCall, FLASH_ATTENTION, FLASH_ATTENTION_CACHE_APPEND, FLASH_ATTENTION_GRAD, kernelCall,
+  appendCall, FLASH_ATTENTION, FLASH_ATTENTION_CACHE_APPEND, FLASH_ATTENTION_GRAD, FLASH_ATTENTION_PREPARE, kernelCall,
 } from '../../op/kernels.js';
 import type {
-  AppendAttrs, AttentionAttrs, AttentionInputName, GradAttrs, GradInputName, KernelCall, WantedGradient,
+  AppendAttrs, AttentionAttrs, AttentionInputName, GradAttrs, GradInputName, KernelCall, PrepareKernel, WantedGradient,
 } from '../../op/kernels.js';
 import {biasGradientShape, isEmpty, lseShape, rowShape} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
 
 import type {Backend} from './backend.js';
-import {checkDevice, limitsOf} from './device.js';
+import {limitsOf} from './device.js';
+import {checkBackend} from './guarded_backend.js';
 import {disposeHalves, makeHalves, matrixKernels, runWith} from './halves.js';
 import type {Halves} from './halves.js';
 import {canStartFromLse, splitOf} from './prepare.js';
-import {filledTensor, newTensor, run, SLOT} from './run.js';
+import {prepareAhead} from './prepare_ahead.js';
+import {filledTensor, newTensor, orNothing, run, SLOT} from './run.js';
 import type {Binding, Run} from './run.js';
 import type {OperandName} from './windows.js';
 
@@ -98,7 +100,7 @@ function forward(backend: Backend, call: Call, forGradient = false): Results {
 function forwardKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): TensorInfo[] {
   const call = kernelCall(inputs, attrs as unknown as AttentionAttrs);
   const {problem} = call;
-  checkDevice(backend.device);
+  checkBackend(backend);
   if (util.sizeFromShape(lseShape(problem)) === 0) {
     return [
       filledTensor(backend, rowShape(problem, 'output'), 0), filledTensor(backend, lseShape(problem), 0),
@@ -146,7 +148,7 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
   const call = kernelCall(inputs, attrs as unknown as GradAttrs);
   const {tensors, problem, seed} = call;
   const {output, dOutput, dLse} = tensors;
-  checkDevice(backend.device);
+  checkBackend(backend);
   if (isEmpty(problem)) {
     return wanted.map(name => filledTensor(backend, gradientShape(name, call), 0));
   }
@@ -206,7 +208,7 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
 function appendKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): TensorInfo[] {
   const {tensors, problem} = appendCall(inputs, attrs as unknown as AppendAttrs);
   const {newK, newV, k, v, blockTable} = tensors;
-  checkDevice(backend.device);
+  checkBackend(backend);
   if (util.sizeFromShape(newK.shape) > 0) {
     run(backend, {
       kernel: 'cache_append', problem, seed: 0, small: tensors,
@@ -226,16 +228,27 @@ function appendKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): T
   });
 }
 
+const KERNELS = {
+  [FLASH_ATTENTION]: forwardKernel, [FLASH_ATTENTION_GRAD]: gradKernel, [FLASH_ATTENTION_CACHE_APPEND]: appendKernel,
+};
+
+const prepareKernel: PrepareKernel = (backend, kernels) => prepareAhead((backend as Backend).device, planning => {
+  kernels.forEach(({name, inputs, attrs}) => KERNELS[name](inputs, attrs as unknown as NamedAttrMap, planning));
+});
+
 /** Registers the WGSL kernels with tfjs' webgpu backend. They need no part of it until they run. */
 export function registerWebGPUKernels(): void {
-  const configs: Array<[string, typeof forwardKernel]> = [
-    [FLASH_ATTENTION, forwardKernel], [FLASH_ATTENTION_GRAD, gradKernel], [FLASH_ATTENTION_CACHE_APPEND, appendKernel],
-  ];
-  for (const [kernelName, execute] of configs) {
+  registerKernel({
+    kernelName: FLASH_ATTENTION_PREPARE, backendName: 'webgpu', kernelFunc: prepareKernel as unknown as KernelFunc,
+  });
+  for (const [kernelName, execute] of Object.entries(KERNELS)) {
     const config: KernelConfig = {
       kernelName,
       backendName: 'webgpu',
-      kernelFunc: ({inputs, attrs, backend}) => execute(inputs, attrs!, backend as unknown as Backend),
+      kernelFunc: call => {
+        const backend = call.backend as unknown as Backend;
+        return orNothing(backend, () => execute(call.inputs, call.attrs!, backend));
+      },
     };
     registerKernel(config);
   }

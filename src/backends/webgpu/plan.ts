@@ -259,6 +259,7 @@ function featuresOf(kernel: KernelName, problem: Problem): Features {
   const tiled = isTiled(kernel);
   const {layout, windowLeft, windowRight, maskShape, biasShape, pageSize} = problem;
   const readsKeys = tiled || kernel === 'cache_append' || kernel === 'to_half';
+  const endToEnd = layout === 'thd' && kernel !== 'half_begin';
   return {
     windowLeft: tiled && windowLeft >= 0,
     windowRight: tiled && windowRight >= 0,
@@ -268,8 +269,8 @@ function featuresOf(kernel: KernelName, problem: Problem): Features {
     softcap: tiled && problem.softcap > 0,
     dropout: tiled && problem.dropoutP > 0,
     sinks: kernel === 'forward' && problem.hasSinks,
-    sequences: problem.hasSequences && (readsKeys || layout === 'thd'),
-    endToEnd: layout === 'thd',
+    sequences: problem.hasSequences && (readsKeys || endToEnd),
+    endToEnd,
     cache: readsKeys && problem.cache === true,
     paged: readsKeys && pageSize > 0,
     split: false, hasLseGradient: false, wantKeys: false, wantValues: false, sharedResult: false,

@@ -4,7 +4,7 @@ import type {Problem} from '../../op/problem.js';
 import {explainChoice, forcedPlan, planKind, roundsAsBackward} from './choose.js';
 import type {Choice, PlanKind} from './choose.js';
 import {printPlan} from './debug.js';
-import {capabilitiesOf, pipelineOf, prepared} from './device.js';
+import {capabilitiesOf, limitsOf, pipelineOf, prepared} from './device.js';
 import {packParams} from './params.js';
 import {grid, makePlan, makeSplit, workgroupCount} from './plan.js';
 import type {Features, KernelName, Split} from './plan.js';
@@ -52,15 +52,22 @@ const product = (shape: readonly number[]): number => shape.reduce((size, n) => 
 
 let partsMade = 0;
 
-function make(device: GPUDevice, {kernel, problem, features = {}, forGradient = false}: Task): Prepared {
+/** The plan of a task, why it is of its kind, and the parts of the problem that it runs on one after the other. */
+export function planOf(device: GPUDevice, {kernel, problem, features = {}, forGradient = false}: Task) {
   const capabilities = capabilitiesOf(device);
-  const {limits} = capabilities;
-  const windows = makeWindows(kernel, problem, limits);
+  const windows = makeWindows(kernel, problem, capabilities.limits);
   const {kind, why} = features.routed ?
-      explainChoice(kernel, problem, {...capabilities, matrix: []}, true) : // one that can tell whether it is its turn
+      // One that can tell whether it is its turn, and whose LSE is for the backward kernels as a matrix plan's is.
+      explainChoice(kernel, problem, {...capabilities, matrix: []}, true) :
       kindOf(device, kernel, problem, forGradient);
   const most = Math.max(...windows.map(({batches}) => batches));
-  const plan = makePlan(kernel, problem, capabilities, features, most, kind);
+  return {plan: makePlan(kernel, problem, capabilities, features, most, kind), why, windows};
+}
+
+function make(device: GPUDevice, task: Task): Prepared {
+  const {kernel, problem, forGradient = false} = task;
+  const limits = limitsOf(device);
+  const {plan, why, windows} = planOf(device, task);
   printPlan(plan, problem, why);
   const pipeline = pipelineOf(device, plan);
   const operands = operandsOf(kernel, problem);
@@ -79,7 +86,7 @@ function make(device: GPUDevice, {kernel, problem, features = {}, forGradient = 
       table: tableLayout(plan, problem, window),
     };
   });
-  return {kind, pipeline, layout: pipeline.getBindGroupLayout(0), parts};
+  return {kind: plan.kind, pipeline, layout: pipeline.getBindGroupLayout(0), parts};
 }
 
 function fixedBuffer(device: GPUDevice, contents: ArrayBuffer): GPUBuffer {

@@ -1,5 +1,5 @@
 import {env, util} from '@tensorflow/tfjs-core';
-import type {TensorInfo} from '@tensorflow/tfjs-core';
+import type {DataId, TensorInfo} from '@tensorflow/tfjs-core';
 
 import {isLasting} from '../../op/problem.js';
 
@@ -46,6 +46,10 @@ function parameters(backend: Backend, {params}: PreparedPart, seed: number, unif
 
 /** Runs one kernel over all windows of the problem. */
 export function run(backend: Backend, task: Run): void {
+  if (backend.planned) {
+    backend.planned.push(task);
+    return;
+  }
   const {kernel, problem, bindings, small, seed} = task;
   const {device} = backend;
   const {kind, pipeline, layout, parts} = prepare(device, task);
@@ -89,10 +93,28 @@ export function run(backend: Backend, task: Run): void {
   }
 }
 
+/** What the kernel that runs has made so far. Kernels do not run inside each other. */
+const made: TensorInfo[] = [];
+
+/** Runs a kernel; where it fails, what it has made goes with it: tfjs does not know of it yet. */
+export function orNothing<T>(backend: Backend, kernel: () => T): T {
+  made.length = 0;
+  try {
+    return kernel();
+  } catch (error) {
+    const left = made.filter(({dataId}) => backend.refCount(dataId as DataId) > 0);
+    left.forEach(({dataId}) => backend.disposeData(dataId));
+    throw error;
+  } finally {
+    made.length = 0;
+  }
+}
+
 /** A tensor without contents, its buffer allocated. */
 export function newTensor(backend: Backend, name: string, shape: number[]): TensorInfo {
   checkSize(limitsOf(backend.device), name, 4 * util.sizeFromShape(shape));
   const tensor = backend.makeTensorInfo(shape, 'float32');
+  made.push(tensor);
   backend.uploadToGPU(tensor.dataId);
   return tensor;
 }

@@ -1,13 +1,11 @@
 // A user of WebGPU in Node, with CommonJS. The package `webgpu` is an ES module, which require() may refuse.
 const tf = require('@tensorflow/tfjs');
-const {findNodeAdapter, flashAttention} = require('tfjs-flash-attention/node');
+const {enableWebGPU, flashAttention} = require('tfjs-flash-attention/node');
 
 const check = require('./attention_check.cjs');
 
 async function main() {
-  if (!await tf.setBackend('webgpu')) {
-    throw new Error((await findNodeAdapter()).description);
-  }
+  await enableWebGPU();
   const [q, k, v] = [check.q, check.k, check.v].map(values => tf.tensor(values, check.shape));
   check.assertAttention('flashAttention', await flashAttention(q, k, v, {causal: true}).data());
 }

@@ -3,10 +3,10 @@ import * as tfjs from '@tensorflow/tfjs';
 import {
   extend, flashAttention, flashAttentionVarlen, flashAttentionWithKvCache, flashAttentionWithLse, KvCache,
 } from 'tfjs-flash-attention';
-import type {FlashAttentionOptions} from 'tfjs-flash-attention';
+import type {FlashAttentionOptions, WebGPUReport} from 'tfjs-flash-attention';
 import {FlashAttentionMask, FlashMultiHeadAttention} from 'tfjs-flash-attention/layers';
 import type {FlashMultiHeadAttentionArgs} from 'tfjs-flash-attention/layers';
-import {findNodeAdapter} from 'tfjs-flash-attention/node';
+import {enableWebGPU} from 'tfjs-flash-attention/node';
 import * as tf from 'tfjs-flash-attention/tf';
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
@@ -46,7 +46,10 @@ export const layer: tfjs.layers.Layer = new FlashMultiHeadAttention(args);
 new FlashMultiHeadAttention({numHeads: 2});
 
 export async function hasHardware(): Promise<boolean> {
-  const {adapter, hardware} = await findNodeAdapter({powerPreference: 'low-power'});
-  exactly<GPUAdapter|undefined>()(adapter);
+  exactly<Promise<WebGPUReport>>()(tf.enableWebGPU({powerPreference: 'low-power', requiredFeatures: ['subgroups']}));
+  // @ts-expect-error: only in Node
+  await tf.enableWebGPU({dawnFlags: []});
+  const {adapter, hardware} = await enableWebGPU({dawnFlags: [], replace: true, submitBatchSize: 30});
+  exactly<string>()(adapter);
   return hardware;
 }

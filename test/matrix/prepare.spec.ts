@@ -1,0 +1,29 @@
+import * as tf from '@tensorflow/tfjs';
+
+import {flashAttention} from '../../src/index.js';
+import {
+  END_TO_END, EVERY_OPTION, FEW_QUERIES, gradients, PAGED, PREPARED_CALLS, random, SUMMED_APART,
+} from '../support/prepared_calls.js';
+import type {PreparedCall} from '../support/prepared_calls.js';
+import {specPrepared} from '../support/prepared_specs.js';
+
+const device = {full: true, computeType: 'float16'} as const;
+// Each kernel over matrices comes with one of another kind, for calls that are not finite.
+const kernels = ['half_begin', 'to_half', 'to_half', 'forward', 'forward'];
+
+describe('prepare for plans over subgroup matrices', () => {
+  const calls = [EVERY_OPTION, FEW_QUERIES, SUMMED_APART, END_TO_END, PAGED];
+  specPrepared(PREPARED_CALLS.filter(({what}) => calls.includes(what)), {...device, kind: 'matrix', kernels});
+});
+
+describe('prepare on a device with subgroup matrices', () => {
+  const shape = [1, 512, 4, 8];
+  const large: PreparedCall = {
+    what: 'so much work that it is turned into f16', shapes: {q: shape, k: shape, v: shape}, options: {causal: true},
+    prepare: gradients,
+    call: precision => tf.grads((q, k, v) => flashAttention(q as tf.Tensor4D, k, v, {causal: true, ...precision}))(
+        [1, 2, 3].map(() => random(shape))),
+  };
+  const backward = ['backward_dq', 'backward_dq', 'backward_dkv', 'backward_dkv'];
+  specPrepared([large], {...device, kernels: [...kernels, ...backward]});
+});
