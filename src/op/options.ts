@@ -45,7 +45,10 @@ export interface CommonOptions {
    * Default: drawn from tfjs' random generator, and used again in the backward pass.
    */
   seed?: number;
-  /** Default `'float32'`. Every kernel of this version computes in float32 or better. */
+  /**
+   * The least precision allowed inside. Default `'float32'`. `'float16'` and `'bfloat16'` let larger problems run over
+   * subgroup matrices on WebGPU (f16 operands, float32 sums); everything else computes in float32 or better.
+   */
   computeType?: ComputeType;
 }
 
