@@ -315,11 +315,9 @@ fn run_workgroup(group_id: vec3u, groups: vec3u, index: u32, lanes: u32) {
       // The sum of two floats and its exact rest, as in the forward kernel.
       let log_sum = log_or_nan(total);
       let sum = largest + log_sum;
-      let log_part = sum - largest;
-      let tail = (largest - (sum - log_part)) + (log_sum - log_part);
       let at_row = query_at(params.rows, row.ids, row.query) + split * params.split_rows;
       lse[at_row] = select(sum, negative_infinity(), empty);
-      lse_tail[at_row] = select(tail, 0.0, empty);
+      lse_tail[at_row] = select(rounding_error(largest, log_sum), 0.0, empty);
     }
   }
 }

@@ -132,15 +132,13 @@ fn run_workgroup(group_id: vec3u, groups: vec3u, index: u32, lanes: u32) {
         }
       }
       if (tx == 0u) {
-        // The sum of two floats as a float and the exact rest (Knuth's two-sum). exp(S − LSE) in the backward pass is
-        // off by as much as LSE is, and float32 holds a large LSE no better than it holds the scores.
+        // The sum of two floats as a float and the exact rest. exp(S − LSE) in the backward pass is off by as much as
+        // LSE is, and float32 holds a large LSE no better than it holds the scores.
         let log_sum = log_or_nan(row_sum[i]);
         let sum = row_max[i] + log_sum;
-        let log_part = sum - row_max[i];
-        let tail = (row_max[i] - (sum - log_part)) + (log_sum - log_part);
         let row = query_at(params.rows, ids, query) + split * params.split_rows;
         lse[row] = select(sum, negative_infinity(), empty);
-        lse_tail[row] = select(tail, 0.0, empty);
+        lse_tail[row] = select(rounding_error(row_max[i], log_sum), 0.0, empty);
       }
     }
   }

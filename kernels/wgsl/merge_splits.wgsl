@@ -85,10 +85,8 @@ fn main(
     // As in the forward kernel: the sum of two floats and its exact rest.
     let log_total = log_or_nan(total);
     let log_sum = largest + log_total;
-    let log_part = log_sum - largest;
-    let tail = (largest - (log_sum - log_part)) + (log_total - log_part);
     lse[row] = select(log_sum, negative_infinity(), empty);
-    lse_tail[row] = select(tail, 0.0, empty);
+    lse_tail[row] = select(rounding_error(largest, log_total), 0.0, empty);
   }
 }
 

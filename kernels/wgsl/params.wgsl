@@ -95,3 +95,17 @@ fn log_or_nan(x: f32) -> f32 {
   let is_nan = (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
   return select(log(x), x, is_nan);
 }
+
+// x, as a number that a compiler knows nothing of: no number of splits has its highest bit set. Some compilers (Mesa's)
+// take (a + b) − a for b, which it is not in floating point: of what rounding took from a sum nothing would be left.
+fn opaque(x: f32) -> f32 {
+  return bitcast<f32>(bitcast<u32>(x) ^ (params.splits >> 31u));
+}
+
+// What rounding took from fl(a + b) (Knuth's two-sum).
+fn rounding_error(a: f32, b: f32) -> f32 {
+  let sum = opaque(a + b);
+  let b_part = sum - a;
+  let a_part = opaque(sum - b_part);
+  return (a - a_part) + (b - b_part);
+}
