@@ -16,8 +16,10 @@ export function restoreWebGPUAfterwards(): void {
   afterAll(async () => {
     const made = factory();
     if (made instanceof Promise) {
+      (await made).dispose(); // made to see whether the factory makes new ones, as that of tfjs does
       tf.removeBackend('webgpu');
-      tf.registerBackend('webgpu', () => made, 3);
+      // The factory, not what it has made: the next to come here may replace that, and needs a new one afterwards.
+      tf.registerBackend('webgpu', factory, 3);
     }
     expect(await tf.setBackend('webgpu')).toBe(true);
   });
