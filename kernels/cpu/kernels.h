@@ -1,0 +1,74 @@
+// The kernels as attention.cc calls them, of the instruction set of the file that includes this.
+#pragma once
+
+#include "bias_gradient.h"
+#include "few_rows.h"
+
+namespace flash_attention {
+namespace {
+
+int64_t forward_scratch(const ForwardCall& call) {
+  Scratch scratch(nullptr);
+  if (call.schedule.few_rows) {
+    take_few_rows(scratch, call.problem, call.tensors);
+  } else {
+    take_forward(scratch, call.problem, call.tensors);
+  }
+  return scratch.used();
+}
+
+void forward(const ForwardCall& call, int64_t task, void* memory) {
+  const int64_t part = task % call.schedule.parts;
+  const BlockPlace place = block_place(call.schedule.rows, task / call.schedule.parts);
+  if (call.schedule.few_rows) {
+    few_rows_block(call, place, part, memory);
+  } else {
+    forward_block(call, place, part, memory);
+  }
+}
+
+void merge(const ForwardCall& call, int64_t unit) {
+  const Rows& rows = call.schedule.rows;
+  const BlockPlace place = {unit / rows.units, unit % rows.units, 0};
+  for (int64_t row = 0; row < rows.unit_rows; row++) {
+    merge_row(call, call.sequences[place.batch], place, row);
+  }
+}
+
+int64_t backward_scratch(const BackwardCall& call) {
+  Scratch scratch(nullptr);
+  take_backward(scratch, call);
+  return scratch.used();
+}
+
+void backward(const BackwardCall& call, int64_t task, void* memory) {
+  const int64_t chunk = task % call.schedule.chunks, head = task / call.schedule.chunks;
+  backward_chunk(call, head / call.problem.key_heads, head % call.problem.key_heads, chunk, memory);
+}
+
+void merge_d_q(const BackwardCall& call, int64_t unit) {
+  const Rows& rows = call.schedule.rows;
+  const BlockPlace place = {unit / rows.units, unit % rows.units, 0};
+  for (int64_t row = 0; row < rows.unit_rows; row++) {
+    merge_d_query(call, call.sequences[place.batch], place, row);
+  }
+}
+
+int64_t bias_scratch(const BackwardCall& call) {
+  Scratch scratch(nullptr);
+  take_bias(scratch, call);
+  return scratch.used();
+}
+
+int64_t bias_tasks(const BackwardCall& call) {
+  const BiasSchedule schedule = bias_schedule(call.problem);
+  return call.problem.bias_shape[0] * call.problem.bias_shape[1] * schedule.query_blocks * schedule.key_chunks;
+}
+
+constexpr Kernels kernels_named(const char* name) {
+  return {name, forward_scratch, forward, merge, backward_scratch, backward, merge_d_q, bias_scratch, bias_tasks,
+          bias_task};
+}
+
+}  // namespace
+}  // namespace flash_attention
