@@ -117,8 +117,8 @@ Status forward_with(const Problem& problem, const Tensors& tensors, const Forwar
  * The LSE again, rounded as the backward pass rounds its scores: the kernel for few rows sums them in another order,
  * and of a large LSE that is more than weights may be off.
  */
-Status lse_again(const Problem& problem, const Tensors& tensors, const Sequence* sequences,
-                 const ForwardSchedule& schedule, Workspace& workspace, int threads, BackwardInputs* inputs) {
+Status lse_again(const Problem& problem, const Tensors& tensors, const Sequence* sequences, Workspace& workspace,
+                 int threads, BackwardInputs* inputs) {
   const int64_t batches = problem.packed_sequences ? 1 : problem.batch;
   const int64_t rows = batches * problem.query_rows * problem.query_heads;
   ForwardOutputs outputs;
@@ -130,7 +130,7 @@ Status lse_again(const Problem& problem, const Tensors& tensors, const Sequence*
   }
   inputs->lse = outputs.lse;
   inputs->lse_tail = outputs.lse_tail;
-  return forward_with(problem, tensors, outputs, sequences, schedule, workspace, threads);
+  return forward_with(problem, tensors, outputs, sequences, forward_schedule(problem, false), workspace, threads);
 }
 
 }  // namespace
@@ -147,7 +147,7 @@ Status attention_forward(const Problem& problem, const Tensors& tensors, const F
     clear_query_rows(problem, rows, 1, outputs.lse);
     clear_query_rows(problem, rows, 1, outputs.lse_tail);
   }
-  return forward_with(problem, tensors, outputs, sequences, forward_schedule(problem), workspace,
+  return forward_with(problem, tensors, outputs, sequences, forward_schedule(problem, true), workspace,
                       threads > 0 ? threads : default_threads());
 }
 
@@ -171,10 +171,8 @@ Status attention_backward(const Problem& problem, const Tensors& tensors, const 
     }
   }
   BackwardInputs inputs = given;
-  ForwardSchedule forward = forward_schedule(problem);
-  if (forward.few_rows) {
-    forward.few_rows = false;
-    const Status status = lse_again(problem, tensors, sequences, forward, workspace, threads, &inputs);
+  if (forward_schedule(problem, true).few_rows) {
+    const Status status = lse_again(problem, tensors, sequences, workspace, threads, &inputs);
     if (!status.ok()) {
       return status;
     }

@@ -161,12 +161,12 @@ inline void differentiate_columns(const ScoreTile& scores, const GradientTile& t
 #pragma GCC unroll 4
       for (int u = 0; u < 4; u++) {
         const int at = (n + u) * scores.stride + column;
-        Vector score = load(scores.scores + at) * scale;
+        Vector product = load(scores.scores + at);
         if (PARTIAL) {
           const Integers key = splat(static_cast<int32_t>(scores.key + n + u));
-          score = (key >= begin) & (key < end) ? score : splat(-INFINITE);
+          product = (key >= begin) & (key < end) ? product : splat(-INFINITE);
         }
-        const Vector weight = exponential((score - lse) - tail);
+        const Vector weight = exponential((product * scale - lse) - tail);
         const Vector d_weight = load(tile.d_scores + at);
         Vector d_score = weight * ((dropout.active ? d_weight * kept[u] : d_weight) - delta) * product_scale;
         if (of_products && tile.slopes) {
@@ -174,7 +174,7 @@ inline void differentiate_columns(const ScoreTile& scores, const GradientTile& t
         }
         store(scores.scores + at, dropout.active ? weight * kept[u] : weight);
         if (finite) {
-          d_score = score == splat(-INFINITE) ? splat(0.f) : d_score;
+          d_score = product == splat(-INFINITE) ? splat(0.f) : d_score;
         }
         store(tile.d_scores + at, d_score);
       }

@@ -1,5 +1,7 @@
-// The forward pass for so few rows that it is as fast as memory: every key and value is read once, from where it lies,
-// by dot products along the head, and all rows of a unit (the query heads of a key head) use it.
+// The forward pass for so few rows that it is as fast as memory: keys and values are read once, in the order in which
+// they lie, by dot products along the head, and all rows of a unit (the query heads of a key head) use them. Where the
+// heads of a key lie side by side a task takes all of them: reading one head at a time, 4 kB apart, made a fifth of the
+// speed of memory.
 #pragma once
 
 #include "forward.h"
@@ -9,240 +11,363 @@ namespace {
 
 typedef float Four __attribute__((vector_size(16)));
 
-/** Rows ahead of the one in use that the memory is asked for. */
-constexpr int PREFETCH_KEYS = 8;
+/** Elements 0, 0', 1, 1' of every 16 bytes of two vectors, and elements 2, 2', 3, 3'. */
+inline Vector interleave_low(Vector a, Vector b) {
+#if FLASH_VECTOR_BYTES == 64
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
+#elif FLASH_VECTOR_BYTES == 32
+  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13);
+#else
+  return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+#endif
+}
 
-/** The four sums of four vectors. */
+inline Vector interleave_high(Vector a, Vector b) {
+#if FLASH_VECTOR_BYTES == 64
+  return __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+#elif FLASH_VECTOR_BYTES == 32
+  return __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+#else
+  return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+#endif
+}
+
+/** Elements 0, 1, 0', 1' and 2, 3, 2', 3' likewise. */
+inline Vector join_low(Vector a, Vector b) {
+#if FLASH_VECTOR_BYTES == 64
+  return __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
+#elif FLASH_VECTOR_BYTES == 32
+  return __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13);
+#else
+  return __builtin_shufflevector(a, b, 0, 1, 4, 5);
+#endif
+}
+
+inline Vector join_high(Vector a, Vector b) {
+#if FLASH_VECTOR_BYTES == 64
+  return __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+#elif FLASH_VECTOR_BYTES == 32
+  return __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+#else
+  return __builtin_shufflevector(a, b, 2, 3, 6, 7);
+#endif
+}
+
+/** The four sums of four vectors: first in each 16 bytes of all four at once, then across. */
 inline Four sum_each(const Vector x[4]) {
-  Four total[4];
-  for (int i = 0; i < 4; i++) {
-    Four parts[LANES / 4];
-    __builtin_memcpy(parts, &x[i], sizeof(Vector));
-    total[i] = parts[0];
-    for (int part = 1; part < LANES / 4; part++) {
-      total[i] += parts[part];
-    }
+  const Vector first = interleave_low(x[0], x[1]) + interleave_high(x[0], x[1]);
+  const Vector second = interleave_low(x[2], x[3]) + interleave_high(x[2], x[3]);
+  const Vector partial = join_low(first, second) + join_high(first, second);
+  Four parts[LANES / 4];
+  __builtin_memcpy(parts, &partial, sizeof(Vector));
+  Four total = parts[0];
+#pragma GCC unroll 4
+  for (int part = 1; part < LANES / 4; part++) {
+    total += parts[part];
   }
-  const Four low = __builtin_shufflevector(total[0], total[1], 0, 4, 1, 5) +
-      __builtin_shufflevector(total[0], total[1], 2, 6, 3, 7);
-  const Four high = __builtin_shufflevector(total[2], total[3], 0, 4, 1, 5) +
-      __builtin_shufflevector(total[2], total[3], 2, 6, 3, 7);
-  return __builtin_shufflevector(low, high, 0, 1, 4, 5) + __builtin_shufflevector(low, high, 2, 3, 6, 7);
+  return total;
 }
 
-inline void prefetch(const float* row, int64_t size) {
-  for (int64_t d = 0; d < size; d += 16) {
-    __builtin_prefetch(row + d);
-  }
-}
-
-/** q·k of ROWS queries and 4 / ROWS keys: [key][row] into `scores`. `size` is a multiple of LANES. */
+/** q·k of ROWS queries and four keys: [key][row] into `scores`. `size` is a multiple of LANES. */
 template <int ROWS>
 inline void dot_products(const float* queries, const float* const keys[], int64_t size, float* scores, int stride) {
-  constexpr int KEYS = 4 / ROWS;
-  Vector sums[4] = {};
+  Vector sums[4 * ROWS];
+#pragma GCC unroll 16
+  for (int n = 0; n < 4 * ROWS; n++) {
+    sums[n] = Vector{};
+  }
   for (int64_t d = 0; d < size; d += LANES) {
+    Vector query[ROWS];
 #pragma GCC unroll 4
-    for (int key = 0; key < KEYS; key++) {
+    for (int row = 0; row < ROWS; row++) {
+      query[row] = load(queries + row * size + d);
+    }
+#pragma GCC unroll 4
+    for (int key = 0; key < 4; key++) {
       const Vector part = load(keys[key] + d);
 #pragma GCC unroll 4
       for (int row = 0; row < ROWS; row++) {
-        sums[key * ROWS + row] += part * load(queries + row * size + d);
+        sums[key * ROWS + row] += part * query[row];
       }
     }
   }
-  const Four result = sum_each(sums);
-  for (int key = 0; key < KEYS; key++) {
-    for (int row = 0; row < ROWS; row++) {
-      scores[key * stride + row] = result[key * ROWS + row];
+#pragma GCC unroll 4
+  for (int n = 0; n < ROWS; n++) {
+    const Four result = sum_each(sums + 4 * n);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+      scores[(4 * n + i) / ROWS * stride + (4 * n + i) % ROWS] = result[i];
     }
   }
 }
 
-/** O += P·V for ROWS rows and V vectors of a value's elements. */
-template <int ROWS, int V>
-inline void add_values(const ScoreTile& tile, int first_row, const float* const values[], int64_t d, float* output,
-                       int64_t output_stride, const float* rescale) {
-  Vector sums[ROWS][V];
+/** O += P·V of four keys, for ROWS rows. `size` is a multiple of LANES. */
+template <int ROWS>
+inline void add_values(const float* weights, int stride, const float* const values[], int64_t size, float* output) {
+  for (int64_t d = 0; d < size; d += LANES) {
+    Vector sums[ROWS];
 #pragma GCC unroll 4
-  for (int row = 0; row < ROWS; row++) {
-#pragma GCC unroll 4
-    for (int v = 0; v < V; v++) {
-      sums[row][v] = load(output + row * output_stride + d + v * LANES) * rescale[row];
+    for (int row = 0; row < ROWS; row++) {
+      sums[row] = load(output + row * size + d);
     }
-  }
-  for (int n = tile.first; n < tile.last; n++) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; v++) {
-      const Vector part = load(values[n] + d + v * LANES);
+    for (int u = 0; u < 4; u++) {
+      const Vector part = load(values[u] + d);
 #pragma GCC unroll 4
       for (int row = 0; row < ROWS; row++) {
-        sums[row][v] += tile.scores[n * tile.stride + first_row + row] * part;
+        sums[row] += weights[u * stride + row] * part;
       }
     }
-  }
 #pragma GCC unroll 4
-  for (int row = 0; row < ROWS; row++) {
-#pragma GCC unroll 4
-    for (int v = 0; v < V; v++) {
-      store(output + row * output_stride + d + v * LANES, sums[row][v]);
+    for (int row = 0; row < ROWS; row++) {
+      store(output + row * size + d, sums[row]);
     }
   }
 }
 
-template <int ROWS>
-inline void add_all_values(const ScoreTile& tile, int first_row, const float* const values[], int64_t size,
-                           float* output, const float* rescale) {
-  constexpr int VECTORS = LANES == 16 ? 4 : 2;
-  int64_t d = 0;
-  for (; d + VECTORS * LANES <= size; d += VECTORS * LANES) {
-    add_values<ROWS, VECTORS>(tile, first_row, values, d, output, size, rescale);
-  }
-  for (; d < size; d += LANES) {
-    add_values<ROWS, 1>(tile, first_row, values, d, output, size, rescale);
-  }
-}
+constexpr int FEW_LANES = static_cast<int>(FEW_ROWS > LANES ? FEW_ROWS : LANES);
 
-/** The rows of k or v of a tile: where they lie, or copied with zeros at their ends. */
-struct TileRows {
-  const float* row[TILE_KEYS];
-};
-
-struct FewRowsMemory {
+/** The rows of one unit. */
+struct FewRows {
   Lanes lanes;
   RunningSoftmax softmax;
-  /** [rows][D padded], [rows][Dv padded]; rows in steps of 4. */
+  int64_t key_head;
+  /** [rows][D padded], [rows][Dv padded], [keys of a tile][lanes]; rows in steps of 4. */
   float* queries;
   float* output;
   float* scores;
+  /** Whether the tile at hand has pairs that this unit sees. */
+  bool sees;
+};
+
+struct FewRowsMemory {
+  FewRows* units;
   float* bias;
+  /** [keys of a tile][D padded], [Dv padded]: copies for where rows cannot be used as they lie. */
   float* keys;
   float* values;
 };
 
-constexpr int FEW_LANES = static_cast<int>(FEW_ROWS > LANES ? FEW_ROWS : LANES);
+struct FewRowsSizes {
+  int64_t head, value;  // padded to whole vectors
+};
 
-inline FewRowsMemory take_few_rows(Scratch& scratch, const Problem& problem, const Tensors& tensors) {
-  const int64_t size = rounded_up(problem.head_size, LANES), value_size = rounded_up(problem.value_size, LANES);
+inline FewRowsSizes few_rows_sizes(const Problem& problem) {
+  return {rounded_up(problem.head_size, LANES), rounded_up(problem.value_size, LANES)};
+}
+
+inline FewRowsMemory take_few_rows(Scratch& scratch, const ForwardCall& call) {
+  const FewRowsSizes sizes = few_rows_sizes(call.problem);
   FewRowsMemory memory;
-  memory.lanes = take_lanes(scratch, FEW_LANES);
-  memory.softmax = take_softmax(scratch, FEW_LANES);
-  memory.queries = scratch.take<float>(FEW_ROWS * size);
-  memory.output = scratch.take<float>(FEW_ROWS * value_size);
-  memory.scores = scratch.take<float>(TILE_KEYS * FEW_LANES);
-  memory.bias = tensors.mask || tensors.bias ? scratch.take<float>(TILE_KEYS * FEW_LANES) : nullptr;
-  memory.keys = scratch.take<float>(TILE_KEYS * size);
-  memory.values = scratch.take<float>(TILE_KEYS * value_size);
+  memory.units = scratch.take<FewRows>(call.schedule.units_at_once);
+  for (int64_t n = 0; n < call.schedule.units_at_once; n++) {
+    FewRows unit{};
+    unit.lanes = take_lanes(scratch, FEW_LANES);
+    unit.softmax = take_softmax(scratch, FEW_LANES);
+    unit.queries = scratch.take<float>(FEW_ROWS * sizes.head);
+    unit.output = scratch.take<float>(FEW_ROWS * sizes.value);
+    unit.scores = scratch.take<float>(TILE_KEYS * FEW_LANES);
+    if (memory.units) {
+      memory.units[n] = unit;
+    }
+  }
+  memory.bias = call.tensors.mask || call.tensors.bias ? scratch.take<float>(TILE_KEYS * FEW_LANES) : nullptr;
+  memory.keys = scratch.take<float>(TILE_KEYS * sizes.head);
+  memory.values = scratch.take<float>(TILE_KEYS * sizes.value);
   return memory;
 }
 
-inline void few_rows_scores(const ScoreTile& tile, int rows, const float* queries, int64_t size,
-                            const TileRows& keys, const TileRows& values, int64_t value_size) {
-  for (int n = tile.first; n < tile.last; n += 4) {
-    for (int u = 0; u < 4; u++) {
-      prefetch(keys.row[smaller_of(n + u + PREFETCH_KEYS, tile.last - 1)], size);
-      prefetch(values.row[n + u], value_size);
+inline void begin_few_rows(const ForwardCall& call, const BlockPlace& place, int64_t part, FewRows& unit) {
+  const Problem& problem = call.problem;
+  const FewRowsSizes sizes = few_rows_sizes(problem);
+  const Rows& rows = call.schedule.rows;
+  const Sequence& sequence = call.sequences[place.batch];
+  unit.lanes.count = static_cast<int>(rounded_up(rows.unit_rows, LANES));
+  fill_lanes(unit.lanes, problem, call.tensors, sequence, rows, place, 0);
+  unit.key_head = rows.heads_together ? place.unit : place.unit / (problem.query_heads / problem.key_heads);
+  zero_row(unit.queries, FEW_ROWS * sizes.head);
+  for (int lane = 0; lane < unit.lanes.rows; lane++) {
+    if (unit.lanes.query[lane] < sequence.query_rows) {
+      const int64_t at =
+          query_row(problem.q, sequence, place.batch, unit.lanes.query[lane], unit.lanes.head[lane]);
+      copy_row(call.tensors.q + at, problem.head_size, unit.queries + lane * sizes.head, sizes.head);
     }
-    float* scores = tile.scores + n * tile.stride;
-    if (rows == 1) {
-      dot_products<1>(queries, keys.row + n, size, scores, tile.stride);
-    } else if (rows == 2) {
-      dot_products<2>(queries, keys.row + n, size, scores, tile.stride);
-      dot_products<2>(queries, keys.row + n + 2, size, scores + 2 * tile.stride, tile.stride);
-    } else {
-      for (int u = 0; u < 4; u++) {
-        for (int row = 0; row < rows; row += 4) {
-          dot_products<4>(queries + row * size, keys.row + n + u, size, scores + u * tile.stride + row, tile.stride);
-        }
+  }
+  zero_row(unit.output, FEW_ROWS * sizes.value);
+  zero_row(unit.scores, TILE_KEYS * FEW_LANES);  // lanes that are no rows
+  begin_softmax(unit.softmax, unit.lanes, part == 0 ? call.tensors.sinks : nullptr);
+}
+
+/** Scores of four keys. */
+inline void few_rows_scores(const FewRows& unit, const float* const keys[], int64_t size, int n) {
+  const int stride = unit.lanes.count, rows = unit.lanes.rows;
+  float* scores = unit.scores + n * stride;
+  if (rows == 1) {
+    dot_products<1>(unit.queries, keys, size, scores, stride);
+  } else if (rows == 2) {
+    dot_products<2>(unit.queries, keys, size, scores, stride);
+  } else if (LANES == 16) {
+    for (int row = 0; row < rows; row += 4) {
+      dot_products<4>(unit.queries + row * size, keys, size, scores + row, stride);
+    }
+  } else {  // 16 registers do not hold the sums of four rows
+    for (int row = 0; row < rows; row += 2) {
+      dot_products<2>(unit.queries + row * size, keys, size, scores + row, stride);
+    }
+  }
+}
+
+inline void few_rows_values(const FewRows& unit, const float* const values[], int64_t size, int n) {
+  const int stride = unit.lanes.count, rows = unit.lanes.rows;
+  const float* weights = unit.scores + n * stride;
+  if (rows == 1) {
+    add_values<1>(weights, stride, values, size, unit.output);
+  } else if (rows == 2) {
+    add_values<2>(weights, stride, values, size, unit.output);
+  } else {
+    for (int row = 0; row < rows; row += 4) {
+      add_values<4>(weights + row, stride, values, size, unit.output + row * size);
+    }
+  }
+}
+
+/** Rows of a tile of k or v as they lie, of key head 0; past the last key the last again. */
+struct TileRows {
+  const float* row[TILE_KEYS];
+  int64_t head_stride;
+
+  TileRows(const ForwardCall& call, const Strides& strides, const float* data, const Sequence& sequence,
+           const ScoreTile& tile, int64_t count)
+      : head_stride(strides.head) {
+    for (int n = tile.first; n < tile.last; n++) {
+      row[n] = key_row(call.problem, call.tensors, strides, data, sequence, tile.key + smaller_of(n, count - 1), 0);
+    }
+  }
+
+  /** Four rows of a head. */
+  void four(int n, int64_t head, const float* rows[4]) const {
+    for (int u = 0; u < 4; u++) {
+      rows[u] = row[n + u] + head * head_stride;
+    }
+  }
+};
+
+/** Weights of one unit's tile; its output is brought to the new largest score. */
+inline void few_rows_weights(const ForwardCall& call, const ScoreTile& tile, FewRows& unit, float* bias,
+                             const Dropout& dropout, int64_t batch) {
+  float scale;
+  unit.sees = complete_scores(tile, unit.lanes, call.problem, call.tensors, bias, nullptr, &scale);
+  if (!unit.sees) {
+    return;
+  }
+  weigh_scores(tile, unit.lanes, scale, dropout, batch, unit.softmax);
+  const int64_t size = few_rows_sizes(call.problem).value;
+  for (int lane = 0; lane < unit.lanes.rows; lane++) {
+    const float rescale = unit.softmax.rescale[lane];
+    for (int64_t d = 0; rescale != 1 && d < size; d += LANES) {
+      store(unit.output + lane * size + d, load(unit.output + lane * size + d) * rescale);
+    }
+  }
+}
+
+/** All units of a task against one tile of keys. */
+inline void few_rows_tile(const ForwardCall& call, const FewRowsMemory& memory, int64_t batch, int64_t key,
+                          int64_t count, const Dropout& dropout) {
+  const Problem& problem = call.problem;
+  const Tensors& tensors = call.tensors;
+  const Sequence& sequence = call.sequences[batch];
+  const FewRowsSizes sizes = few_rows_sizes(problem);
+  const int64_t units = call.schedule.units_at_once;
+  const Lanes& lanes = memory.units[0].lanes;  // all units see the same keys, as far as lengths and window tell
+  const ScoreTile tile = visible_part(nullptr, lanes.count, key, count, lanes);
+  if (tile.first == tile.last) {
+    return;
+  }
+  const int64_t padded = rounded_up(count, 4);
+  if (sizes.head == problem.head_size) {
+    const TileRows keys(call, problem.k, tensors.k, sequence, tile, count);
+    for (int n = tile.first; n < tile.last; n += 4) {
+      for (int64_t u = 0; u < units; u++) {
+        const float* rows[4];
+        keys.four(n, memory.units[u].key_head, rows);
+        few_rows_scores(memory.units[u], rows, sizes.head, n);
+      }
+    }
+  } else {
+    for (int64_t u = 0; u < units; u++) {
+      pack_keys(problem, tensors, problem.k, tensors.k, sequence, memory.units[u].key_head, key, count,
+                problem.head_size, memory.keys, sizes.head, padded);
+      for (int n = tile.first; n < tile.last; n += 4) {
+        const float* row = memory.keys + n * sizes.head;
+        const float* rows[4] = {row, row + sizes.head, row + 2 * sizes.head, row + 3 * sizes.head};
+        few_rows_scores(memory.units[u], rows, sizes.head, n);
       }
     }
   }
-}
-
-inline void few_rows_values(const ScoreTile& tile, int rows, const TileRows& values, int64_t size, float* output,
-                            const float* rescale) {
-  if (rows == 1) {
-    add_all_values<1>(tile, 0, values.row, size, output, rescale);
-  } else if (rows == 2) {
-    add_all_values<2>(tile, 0, values.row, size, output, rescale);
-  } else {
-    for (int row = 0; row < rows; row += 4) {
-      add_all_values<4>(tile, row, values.row, size, output + row * size, rescale + row);
+  for (int64_t u = 0; u < units; u++) {
+    ScoreTile own = tile;
+    own.scores = memory.units[u].scores;
+    few_rows_weights(call, own, memory.units[u], memory.bias, dropout, batch);
+  }
+  // A hidden pair weighs 0, and 0 times a value that is no number must not reach its row.
+  const bool hides = tensors.mask || tensors.bias || is_partial(tile, lanes);
+  if (sizes.value == problem.value_size && !hides) {
+    const TileRows values(call, problem.v, tensors.v, sequence, tile, count);
+    for (int n = tile.first; n < tile.last; n += 4) {
+      for (int64_t u = 0; u < units; u++) {
+        const float* rows[4];
+        values.four(n, memory.units[u].key_head, rows);
+        few_rows_values(memory.units[u], rows, sizes.value, n);
+      }
+    }
+    return;
+  }
+  for (int64_t u = 0; u < units; u++) {
+    FewRows& unit = memory.units[u];
+    if (!unit.sees) {
+      continue;
+    }
+    const bool finite = pack_keys(problem, tensors, problem.v, tensors.v, sequence, unit.key_head, key, count,
+                                  problem.value_size, memory.values, sizes.value, padded);
+    if (!finite) {
+      ScoreTile own = tile;
+      own.scores = unit.scores;
+      add_visible_values(own, unit.lanes, problem, tensors, memory.values, sizes.value, unit.output, sizes.value, 1);
+      continue;
+    }
+    for (int n = tile.first; n < tile.last; n += 4) {
+      const float* row = memory.values + n * sizes.value;
+      const float* rows[4] = {row, row + sizes.value, row + 2 * sizes.value, row + 3 * sizes.value};
+      few_rows_values(unit, rows, sizes.value, n);
     }
   }
 }
 
-inline void few_rows_block(const ForwardCall& call, const BlockPlace& place, int64_t part, void* memory_of_task) {
-  const Problem& problem = call.problem;
-  const Tensors& tensors = call.tensors;
-  const Rows& rows = call.schedule.rows;
-  const Sequence& sequence = call.sequences[place.batch];
+/** A task: one part of the keys against `units_at_once` units from `first_unit` on. */
+inline void few_rows_task(const ForwardCall& call, int64_t batch, int64_t first_unit, int64_t part,
+                          void* memory_of_task) {
+  const Sequence& sequence = call.sequences[batch];
   Scratch scratch(memory_of_task);
-  FewRowsMemory memory = take_few_rows(scratch, problem, tensors);
-  const Dropout dropout(problem);
-  const int64_t size = rounded_up(problem.head_size, LANES), value_size = rounded_up(problem.value_size, LANES);
-  Lanes& lanes = memory.lanes;
-  lanes.count = static_cast<int>(rounded_up(rows.unit_rows, LANES));
-  fill_lanes(lanes, problem, tensors, sequence, rows, place, 0);
-  zero_row(memory.queries, FEW_ROWS * size);
-  for (int lane = 0; lane < lanes.rows; lane++) {
-    if (lanes.query[lane] < sequence.query_rows) {
-      copy_row(tensors.q + query_row(problem.q, sequence, place.batch, lanes.query[lane], lanes.head[lane]),
-               problem.head_size, memory.queries + lane * size, size);
-    }
+  const FewRowsMemory memory = take_few_rows(scratch, call);
+  const Dropout dropout(call.problem);
+  const int64_t units = call.schedule.units_at_once;
+  for (int64_t u = 0; u < units; u++) {
+    begin_few_rows(call, {batch, first_unit + u, 0}, part, memory.units[u]);
   }
-  zero_row(memory.output, FEW_ROWS * value_size);
-  zero_row(memory.scores, TILE_KEYS * FEW_LANES);  // lanes that are no rows
-  begin_softmax(memory.softmax, lanes, part == 0 ? tensors.sinks : nullptr);
-  const int64_t key_head = rows.heads_together ? place.unit : place.unit / (problem.query_heads / problem.key_heads);
+  const Lanes& lanes = memory.units[0].lanes;
   const int64_t part_begin = part * call.schedule.part_keys;
   const int64_t begin = larger_of(lanes.any_begin / TILE_KEYS * TILE_KEYS, part_begin);
   const int64_t end = smaller_of(lanes.any_end, part_begin + call.schedule.part_keys);
   for (int64_t key = begin; key < end; key += TILE_KEYS) {
-    const int64_t count = smaller_of(TILE_KEYS, end - key);
-    const ScoreTile tile = visible_part(memory.scores, lanes.count, key, count, lanes);
-    if (tile.first == tile.last) {
-      continue;
-    }
-    TileRows keys, values;
-    bool finite = true;
-    const bool hides = tensors.mask || tensors.bias || is_partial(tile, lanes);
-    if (hides || size != problem.head_size || value_size != problem.value_size) {
-      const int64_t padded = rounded_up(count, 4);
-      pack_keys(problem, tensors, problem.k, tensors.k, sequence, key_head, key, count, problem.head_size, memory.keys,
-                size, padded);
-      finite = pack_keys(problem, tensors, problem.v, tensors.v, sequence, key_head, key, count, problem.value_size,
-                         memory.values, value_size, padded);
-      for (int n = 0; n < padded; n++) {
-        keys.row[n] = memory.keys + n * size;
-        values.row[n] = memory.values + n * value_size;
-      }
-    } else {
-      for (int n = tile.first; n < tile.last; n++) {
-        keys.row[n] = key_row(problem, tensors, problem.k, tensors.k, sequence, key + n, key_head);
-        values.row[n] = key_row(problem, tensors, problem.v, tensors.v, sequence, key + n, key_head);
-      }
-    }
-    few_rows_scores(tile, lanes.rows, memory.queries, size, keys, values, value_size);
-    float scale;
-    if (!complete_scores(tile, lanes, problem, tensors, memory.bias, nullptr, &scale)) {
-      continue;
-    }
-    weigh_scores(tile, lanes, scale, dropout, place.batch, memory.softmax);
-    if (finite) {
-      few_rows_values(tile, lanes.rows, values, value_size, memory.output, memory.softmax.rescale);
-      continue;
-    }
-    for (int lane = 0; lane < lanes.rows; lane++) {
-      for (int64_t d = 0; d < problem.value_size; d++) {
-        memory.output[lane * value_size + d] *= memory.softmax.rescale[lane];
-      }
-    }
-    add_visible_values(tile, lanes, problem, tensors, memory.values, value_size, memory.output, value_size, 1);
+    few_rows_tile(call, memory, batch, key, smaller_of(TILE_KEYS, end - key), dropout);
   }
-  for (int lane = 0; lane < lanes.rows; lane++) {
-    store_row(call, sequence, place, lane, part, lanes.head[lane], lanes.query[lane], memory.softmax, lane,
-              memory.output + lane * value_size, 1);
+  const int64_t value_size = few_rows_sizes(call.problem).value;
+  for (int64_t u = 0; u < units; u++) {
+    const FewRows& unit = memory.units[u];
+    for (int lane = 0; lane < unit.lanes.rows; lane++) {
+      store_row(call, sequence, {batch, first_unit + u, 0}, lane, part, unit.lanes.head[lane],
+                unit.lanes.query[lane], unit.softmax, lane, unit.output + lane * value_size, 1);
+    }
   }
 }
 

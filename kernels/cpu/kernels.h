@@ -10,7 +10,7 @@ namespace {
 int64_t forward_scratch(const ForwardCall& call) {
   Scratch scratch(nullptr);
   if (call.schedule.few_rows) {
-    take_few_rows(scratch, call.problem, call.tensors);
+    take_few_rows(scratch, call);
   } else {
     take_forward(scratch, call.problem, call.tensors);
   }
@@ -19,11 +19,12 @@ int64_t forward_scratch(const ForwardCall& call) {
 
 void forward(const ForwardCall& call, int64_t task, void* memory) {
   const int64_t part = task % call.schedule.parts;
-  const BlockPlace place = block_place(call.schedule.rows, task / call.schedule.parts);
+  const int64_t index = task / call.schedule.parts;
   if (call.schedule.few_rows) {
-    few_rows_block(call, place, part, memory);
+    const int64_t tasks = call.schedule.rows.units / call.schedule.units_at_once;
+    few_rows_task(call, index / tasks, index % tasks * call.schedule.units_at_once, part, memory);
   } else {
-    forward_block(call, place, part, memory);
+    forward_block(call, block_place(call.schedule.rows, index), part, memory);
   }
 }
 

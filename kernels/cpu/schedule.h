@@ -25,6 +25,8 @@ struct BlockPlace {
 struct ForwardSchedule {
   /** So few rows that keys and values are read once, straight from memory (few_rows.h). */
   bool few_rows;
+  /** Units that a task of the kernel for few rows takes together: all whose keys lie side by side. */
+  int64_t units_at_once;
   Rows rows;
   /** The keys in parts, whose results are merged by their LSE. */
   int64_t parts, part_keys;
@@ -69,11 +71,13 @@ inline int64_t part_size(int64_t keys, int64_t parts) {
   return larger_of(1, rounded_up((keys + parts - 1) / parts, TILE_KEYS));
 }
 
-inline ForwardSchedule forward_schedule(const Problem& problem) {
+/** `may_be_few`: whether the kernel for few rows may serve. */
+inline ForwardSchedule forward_schedule(const Problem& problem, bool may_be_few) {
   ForwardSchedule schedule;
   schedule.rows = rows_of(problem, FORWARD_BLOCK_ROWS);
-  schedule.few_rows = schedule.rows.unit_rows <= FEW_ROWS;
-  const int64_t blocks = problem.batch * schedule.rows.units * schedule.rows.blocks;
+  schedule.few_rows = may_be_few && schedule.rows.unit_rows <= FEW_ROWS;
+  schedule.units_at_once = schedule.few_rows && problem.k.head < problem.k.row ? schedule.rows.units : 1;
+  const int64_t blocks = problem.batch * schedule.rows.units * schedule.rows.blocks / schedule.units_at_once;
   const int64_t wanted = blocks == 0 ? 1 : ENOUGH_TASKS / blocks;
   schedule.parts = larger_of(1, smaller_of(wanted, problem.key_length / LEAST_PART_KEYS));
   schedule.part_keys = part_size(problem.key_length, schedule.parts);

@@ -80,9 +80,9 @@ inline void finish_scores(const ScoreTile& tile, const Lanes& lanes, const Probl
   }
 }
 
-/** Whether scores need more than their scale. */
+/** Whether scores need more than a scale above 0, which −∞ of hidden pairs survives. */
 inline bool has_finish(const Problem& problem, const Tensors& tensors) {
-  return problem.softcap > 0 || tensors.alibi_slopes || tensors.mask || tensors.bias;
+  return !(problem.softmax_scale > 0) || problem.softcap > 0 || tensors.alibi_slopes || tensors.mask || tensors.bias;
 }
 
 /** Whether some row of the tile lies outside what some lane sees. */

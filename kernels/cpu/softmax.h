@@ -28,9 +28,9 @@ inline void begin_softmax(RunningSoftmax& state, const Lanes& lanes, const float
   }
 }
 
-/** Scales the scores of a vector of rows, hides what they do not see, and gives the largest of each row. */
+/** Hides what a vector of rows does not see, and gives the largest of each row's products. */
 template <bool PARTIAL>
-inline Vector largest_scores(const ScoreTile& tile, const Lanes& lanes, int column, float scale) {
+inline Vector largest_products(const ScoreTile& tile, const Lanes& lanes, int column) {
   const Integers begin = load(lanes.begin + column), end = load(lanes.end + column);
   Vector largest[4];
   for (int u = 0; u < 4; u++) {
@@ -40,54 +40,63 @@ inline Vector largest_scores(const ScoreTile& tile, const Lanes& lanes, int colu
 #pragma GCC unroll 4
     for (int u = 0; u < 4; u++) {
       float* at = tile.scores + (n + u) * tile.stride + column;
-      Vector score = load(at) * scale;
+      Vector product = load(at);
       if (PARTIAL) {
         const Integers key = splat(static_cast<int32_t>(tile.key + n + u));
-        score = (key >= begin) & (key < end) ? score : splat(-INFINITE);
+        product = (key >= begin) & (key < end) ? product : splat(-INFINITE);
+        store(at, product);
       }
-      store(at, score);
-      largest[u] = larger(largest[u], score);
+      largest[u] = larger(largest[u], product);
     }
   }
   return larger(larger(largest[0], largest[1]), larger(largest[2], largest[3]));
 }
 
+/** Products become weights exp(product·scale − base), in place. Gives the sum of each row's, before dropout. */
+template <bool DROPOUT>
+inline Vector weigh_products(const ScoreTile& tile, const Lanes& lanes, int column, float scale, Vector base,
+                             const Dropout& dropout, int64_t batch) {
+  Vector sums[4] = {};
+  for (int n = tile.first; n < tile.last; n += 4) {
+    Vector kept[4];
+    if (DROPOUT) {
+      dropout.factors(batch, lanes.head + column, lanes.query + column, (tile.key + n) / 4, kept);
+    }
+#pragma GCC unroll 4
+    for (int u = 0; u < 4; u++) {
+      float* at = tile.scores + (n + u) * tile.stride + column;
+      Vector weight = exponential(load(at) * scale - base);
+      sums[u] += weight;
+      if (DROPOUT) {
+        weight *= kept[u];
+      }
+      store(at, weight);
+    }
+  }
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
 /**
- * Scores of a tile become weights, in place, and the rows' state moves on. A NaN score gives a weight of NaN and so
- * reaches its row; hidden pairs weigh 0.
+ * Scores, which are the tile's products times `scale` (above 0), become weights, in place, and the rows' state moves
+ * on. A NaN score gives a weight of NaN and so reaches its row; hidden pairs weigh 0.
  */
 inline void weigh_scores(const ScoreTile& tile, const Lanes& lanes, float scale, const Dropout& dropout, int64_t batch,
                          RunningSoftmax& state) {
   const bool partial = is_partial(tile, lanes);
   for (int column = 0; column < lanes.count; column += LANES) {
-    const Vector here = partial ? largest_scores<true>(tile, lanes, column, scale)
-                                : largest_scores<false>(tile, lanes, column, scale);
+    const Vector here =
+        (partial ? largest_products<true>(tile, lanes, column) : largest_products<false>(tile, lanes, column)) * scale;
     const Vector before = load(state.largest + column);
     const Vector now = larger(before, here);
     const Vector base = now == splat(-INFINITE) ? splat(0.f) : now;
     Vector rescale = exponential(before - base);
     rescale = here == splat(-INFINITE) ? splat(1.f) : rescale;
-    Vector sums[4] = {};
-    for (int n = tile.first; n < tile.last; n += 4) {
-      Vector kept[4];
-      if (dropout.active) {
-        dropout.factors(batch, lanes.head + column, lanes.query + column, (tile.key + n) / 4, kept);
-      }
-#pragma GCC unroll 4
-      for (int u = 0; u < 4; u++) {
-        float* at = tile.scores + (n + u) * tile.stride + column;
-        Vector weight = exponential(load(at) - base);
-        sums[u] += weight;
-        if (dropout.active) {
-          weight *= kept[u];
-        }
-        store(at, weight);
-      }
-    }
+    const Vector sums = dropout.active ? weigh_products<true>(tile, lanes, column, scale, base, dropout, batch)
+                                       : weigh_products<false>(tile, lanes, column, scale, base, dropout, batch);
     store(state.largest + column, now);
     store(state.rescale + column, rescale);
     float sum[LANES];
-    store(sum, (sums[0] + sums[1]) + (sums[2] + sums[3]));
+    store(sum, sums);
     for (int lane = 0; lane < LANES; lane++) {
       double& denominator = state.denominator[column + lane];
       denominator = denominator * state.rescale[column + lane] + sum[lane];

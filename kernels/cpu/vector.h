@@ -5,6 +5,10 @@
 
 #include <cstdint>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 namespace flash_attention {
 namespace {
 
@@ -52,11 +56,14 @@ inline float sum(Vector x) {
 }
 
 /**
- * exp(x) to about one unit in the last place: 0 below the smallest normal result, ∞ above the largest, NaN of NaN.
- * x = n·ln 2 + r with |r| ≤ ln 2 / 2 and the polynomial of Cephes' expf (Moshier) for exp(r).
+ * exp(x) to about one unit in the last place: 0 where it is below the normal numbers (on AVX-512 below all), ∞ above
+ * them, NaN of NaN. x = n·ln 2 + r with |r| ≤ ln 2 / 2 and the polynomial of Cephes' expf (Moshier) for exp(r).
  */
 inline Vector exponential(Vector x) {
   constexpr float magic = 12582912.f;  // 1.5·2²³: what is added to it is rounded to an integer, in the low bits
+#if defined(__AVX512F__)
+  x = _mm512_min_ps(splat(128.f), _mm512_max_ps(splat(-128.f), x));  // of two, the second where either is NaN
+#endif
   const Vector shifted = x * 1.44269504088896341f + magic;
   const Vector n = shifted - magic;
   const Vector r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
@@ -67,11 +74,15 @@ inline Vector exponential(Vector x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.f;
+#if defined(__AVX512F__)
+  return _mm512_scalef_ps(p, n);
+#else
   const Integers power = reinterpret_cast<Integers>(shifted) << 23;
   Vector result = reinterpret_cast<Vector>(reinterpret_cast<Integers>(p) + power);
   result = x < splat(-87.3f) ? splat(0.f) : result;
   result = x > splat(88.7f) ? splat(INFINITE) : result;
   return x == x ? result : x;
+#endif
 }
 
 /** tanh(x), as exact for small x as for large: Cephes' tanhf (Moshier). */
