@@ -9,6 +9,9 @@
 namespace flash_attention {
 namespace {
 
+/** Keys of a tile: of all heads together they should stay in the second-level cache until their values are read. */
+constexpr int FEW_TILE_KEYS = 32;
+
 typedef float Four __attribute__((vector_size(16)));
 
 /** Elements 0, 0', 1, 1' of every 16 bytes of two vectors, and elements 2, 2', 3, 3'. */
@@ -166,14 +169,14 @@ inline FewRowsMemory take_few_rows(Scratch& scratch, const ForwardCall& call) {
     unit.softmax = take_softmax(scratch, FEW_LANES);
     unit.queries = scratch.take<float>(FEW_ROWS * sizes.head);
     unit.output = scratch.take<float>(FEW_ROWS * sizes.value);
-    unit.scores = scratch.take<float>(TILE_KEYS * FEW_LANES);
+    unit.scores = scratch.take<float>(FEW_TILE_KEYS * FEW_LANES);
     if (memory.units) {
       memory.units[n] = unit;
     }
   }
-  memory.bias = call.tensors.mask || call.tensors.bias ? scratch.take<float>(TILE_KEYS * FEW_LANES) : nullptr;
-  memory.keys = scratch.take<float>(TILE_KEYS * sizes.head);
-  memory.values = scratch.take<float>(TILE_KEYS * sizes.value);
+  memory.bias = call.tensors.mask || call.tensors.bias ? scratch.take<float>(FEW_TILE_KEYS * FEW_LANES) : nullptr;
+  memory.keys = scratch.take<float>(FEW_TILE_KEYS * sizes.head);
+  memory.values = scratch.take<float>(FEW_TILE_KEYS * sizes.value);
   return memory;
 }
 
@@ -194,7 +197,7 @@ inline void begin_few_rows(const ForwardCall& call, const BlockPlace& place, int
     }
   }
   zero_row(unit.output, FEW_ROWS * sizes.value);
-  zero_row(unit.scores, TILE_KEYS * FEW_LANES);  // lanes that are no rows
+  zero_row(unit.scores, FEW_TILE_KEYS * FEW_LANES);  // lanes that are no rows
   begin_softmax(unit.softmax, unit.lanes, part == 0 ? call.tensors.sinks : nullptr);
 }
 
@@ -233,14 +236,15 @@ inline void few_rows_values(const FewRows& unit, const float* const values[], in
 
 /** Rows of a tile of k or v as they lie, of key head 0; past the last key the last again. */
 struct TileRows {
-  const float* row[TILE_KEYS];
+  const float* row[FEW_TILE_KEYS];
   int64_t head_stride;
+  int64_t size;
 
-  TileRows(const ForwardCall& call, const Strides& strides, const float* data, const Sequence& sequence,
-           const ScoreTile& tile, int64_t count)
-      : head_stride(strides.head) {
-    for (int n = tile.first; n < tile.last; n++) {
-      row[n] = key_row(call.problem, call.tensors, strides, data, sequence, tile.key + smaller_of(n, count - 1), 0);
+  TileRows(const ForwardCall& call, const Strides& strides, const float* data, const Sequence& sequence, int64_t key,
+           int64_t count, int64_t row_size)
+      : head_stride(strides.head), size(row_size) {
+    for (int n = 0; n < FEW_TILE_KEYS && count > 0; n++) {
+      row[n] = key_row(call.problem, call.tensors, strides, data, sequence, key + smaller_of(n, count - 1), 0);
     }
   }
 
@@ -248,6 +252,16 @@ struct TileRows {
   void four(int n, int64_t head, const float* rows[4]) const {
     for (int u = 0; u < 4; u++) {
       rows[u] = row[n + u] + head * head_stride;
+    }
+  }
+
+  /** Asks for four rows of a head, so that memory is at work while scores are. */
+  void ask_for(int n, int64_t head) const {
+    for (int u = 0; u < 4; u++) {
+      const float* from = row[n + u] + head * head_stride;
+      for (int64_t d = 0; d < size; d += 16) {
+        __builtin_prefetch(from + d, 0, 2);
+      }
     }
   }
 };
@@ -270,9 +284,9 @@ inline void few_rows_weights(const ForwardCall& call, const ScoreTile& tile, Few
   }
 }
 
-/** All units of a task against one tile of keys. */
+/** All units of a task against one tile of `count` keys, with `left` of the task's keys from it on. */
 inline void few_rows_tile(const ForwardCall& call, const FewRowsMemory& memory, int64_t batch, int64_t key,
-                          int64_t count, const Dropout& dropout) {
+                          int64_t count, int64_t left, const Dropout& dropout) {
   const Problem& problem = call.problem;
   const Tensors& tensors = call.tensors;
   const Sequence& sequence = call.sequences[batch];
@@ -284,11 +298,13 @@ inline void few_rows_tile(const ForwardCall& call, const FewRowsMemory& memory, 
     return;
   }
   const int64_t padded = rounded_up(count, 4);
+  const TileRows values(call, problem.v, tensors.v, sequence, key, count, problem.value_size);
   if (sizes.head == problem.head_size) {
-    const TileRows keys(call, problem.k, tensors.k, sequence, tile, count);
+    const TileRows keys(call, problem.k, tensors.k, sequence, key, count, problem.head_size);
     for (int n = tile.first; n < tile.last; n += 4) {
       for (int64_t u = 0; u < units; u++) {
         const float* rows[4];
+        values.ask_for(n, memory.units[u].key_head);
         keys.four(n, memory.units[u].key_head, rows);
         few_rows_scores(memory.units[u], rows, sizes.head, n);
       }
@@ -312,10 +328,14 @@ inline void few_rows_tile(const ForwardCall& call, const FewRowsMemory& memory, 
   // A hidden pair weighs 0, and 0 times a value that is no number must not reach its row.
   const bool hides = tensors.mask || tensors.bias || is_partial(tile, lanes);
   if (sizes.value == problem.value_size && !hides) {
-    const TileRows values(call, problem.v, tensors.v, sequence, tile, count);
+    const int64_t next = key + FEW_TILE_KEYS;
+    const TileRows next_keys(call, problem.k, tensors.k, sequence, next, left - count, problem.head_size);
     for (int n = tile.first; n < tile.last; n += 4) {
       for (int64_t u = 0; u < units; u++) {
         const float* rows[4];
+        if (left > count) {
+          next_keys.ask_for(n, memory.units[u].key_head);
+        }
         values.four(n, memory.units[u].key_head, rows);
         few_rows_values(memory.units[u], rows, sizes.value, n);
       }
@@ -356,10 +376,10 @@ inline void few_rows_task(const ForwardCall& call, int64_t batch, int64_t first_
   }
   const Lanes& lanes = memory.units[0].lanes;
   const int64_t part_begin = part * call.schedule.part_keys;
-  const int64_t begin = larger_of(lanes.any_begin / TILE_KEYS * TILE_KEYS, part_begin);
+  const int64_t begin = larger_of(lanes.any_begin / FEW_TILE_KEYS * FEW_TILE_KEYS, part_begin);
   const int64_t end = smaller_of(lanes.any_end, part_begin + call.schedule.part_keys);
-  for (int64_t key = begin; key < end; key += TILE_KEYS) {
-    few_rows_tile(call, memory, batch, key, smaller_of(TILE_KEYS, end - key), dropout);
+  for (int64_t key = begin; key < end; key += FEW_TILE_KEYS) {
+    few_rows_tile(call, memory, batch, key, smaller_of(FEW_TILE_KEYS, end - key), end - key, dropout);
   }
   const int64_t value_size = few_rows_sizes(call.problem).value;
   for (int64_t u = 0; u < units; u++) {
