@@ -19,8 +19,8 @@ export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const ADDON = 'build/native/flash_attention.node';
 export const PREBUILT = 'prebuilds/linux-x64/flash_attention.node';
 
-/** Node-API 8 is in every Node since 12.22. What C++ throws (no memory, no thread) becomes a JavaScript exception. */
-const DEFINES = ['NAPI_VERSION=8', 'NODE_ADDON_API_CPP_EXCEPTIONS', 'NODE_ADDON_API_CPP_EXCEPTIONS_ALL'];
+/** Node-API 8 is in every Node since 12.22. The addon's own code catches what C++ throws. */
+const DEFINES = ['NAPI_VERSION=8', 'NAPI_DISABLE_CPP_EXCEPTIONS'];
 
 const print = (/** @type {string} */ line) => console.log(line);
 
