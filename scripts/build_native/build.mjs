@@ -10,7 +10,7 @@ import {SetupError} from '../setup_tfjs_node/errors.mjs';
 import {Report} from '../setup_tfjs_node/report.mjs';
 import {runTool} from '../setup_tfjs_node/run_tool.mjs';
 import {compileAll, link} from './compile.mjs';
-import {compileSteps, linkFlags, PREBUILT_TARGET, sourcesFor, VERSION_SCRIPT} from './plan.mjs';
+import {compileSteps, linkFlags, PREBUILT_TARGET, VERSION_SCRIPT} from './plan.mjs';
 import {findZig, ZIG_VERSION} from './zig.mjs';
 
 /** @typedef {import('./plan.mjs').Variant} Variant @typedef {import('./plan.mjs').Sanitizer} Sanitizer */
@@ -79,7 +79,7 @@ export async function build(variant, {kind, sources, output}, {env, log = print}
     [nodeAddonApi(), await findNodeHeaders('build/native/headers', new Report(1, {write: text => log(text.trim())}))] :
     [];
   const steps = compileSteps(variant, {
-    sources: sourcesFor(sources, variant.arch), includes: ['kernels', ...headers], defines: DEFINES,
+    sources, includes: ['kernels', ...headers], defines: DEFINES,
     objects: objectsFolder(variant) + (kind === 'addon' ? '' : '/programs'),
   });
   const compiled = await compileAll(compiler, identity, steps, {cwd: ROOT, env, log});

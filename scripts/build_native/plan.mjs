@@ -5,7 +5,7 @@ import {basename} from 'node:path';
 
 /**
  * Instruction sets that have kernels of their own, by the name of their file in kernels/cpu. Only these files may use
- * them: which one runs is found out when the addon is loaded.
+ * them: which one runs is found out when the addon is loaded. Without the flags they hold nothing.
  * @type {Record<string, string[]>}
  */
 export const INSTRUCTION_SETS = {
@@ -41,16 +41,6 @@ export const SANITIZERS = ['address', 'undefined', 'thread'];
  * @property {Sanitizer[]} sanitizers
  * @property {boolean} isPrebuilt made with zig
  */
-
-/**
- * @param {string[]} sources paths of .cc files, as found
- * @param {string} arch
- * @returns {string[]} those for such CPUs
- */
-export function sourcesFor(sources, arch) {
-  const isForAll = (/** @type {string} */ name) => !name.startsWith('isa_') || name === 'isa_portable.cc';
-  return sources.filter(path => arch === 'x64' || isForAll(basename(path))).sort();
-}
 
 /** zig writes the names of CPUs with underscores. */
 const forZig = (/** @type {string} */ flag) => flag.startsWith('-march=') ? flag.replaceAll('-', '_').replace('_', '-')

@@ -4,9 +4,7 @@ import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 
 import {isUpToDate} from '../../scripts/build_native/compile.mjs';
-import {
-  compileFlags, compileSteps, EXPORTS, linkFlags, parseDepends, sourcesFor, VERSION_SCRIPT,
-} from '../../scripts/build_native/plan.mjs';
+import {compileFlags, compileSteps, EXPORTS, linkFlags, parseDepends, VERSION_SCRIPT} from '../../scripts/build_native/plan.mjs';
 import type {Variant} from '../../scripts/build_native/plan.mjs';
 
 const release: Variant =
@@ -26,12 +24,6 @@ describe('build:native', () => {
     }
     expect(march(prebuilt, 'isa_avx512.cc')).toEqual(['-march=x86_64_v4', '-mprefer-vector-width=512']);
     expect(march(arm, 'isa_avx2.cc')).toEqual([]);
-  });
-
-  it('leaves out the files of other CPUs', () => {
-    const all = ['threads.cc', 'isa_avx512.cc', 'isa_avx2.cc', 'isa_portable.cc'].map(name => `kernels/cpu/${name}`);
-    expect(sourcesFor(all, 'x64')).toEqual([...all].sort());
-    expect(sourcesFor(all, 'arm64')).toEqual(['kernels/cpu/isa_portable.cc', 'kernels/cpu/threads.cc']);
   });
 
   it('never asks for arithmetic that loses NaN', () => {
