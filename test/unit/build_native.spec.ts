@@ -4,7 +4,9 @@ import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 
 import {isUpToDate} from '../../scripts/build_native/compile.mjs';
-import {compileFlags, compileSteps, EXPORTS, linkFlags, parseDepends, VERSION_SCRIPT} from '../../scripts/build_native/plan.mjs';
+import {
+  compileFlags, compileSteps, EXPORTS, linkFlags, parseDepends, VERSION_SCRIPT,
+} from '../../scripts/build_native/plan.mjs';
 import type {Variant} from '../../scripts/build_native/plan.mjs';
 
 const release: Variant =
