@@ -16,6 +16,8 @@ export const INSTRUCTION_SETS = {
 
 const COMMON = [
   '-std=c++17', '-fPIC', '-fvisibility=hidden', '-fvisibility-inlines-hidden', '-pthread', '-Wall', '-Wextra',
+  // GCC's own header for AVX-512 trips it. The first is for Clang, which does not know it.
+  '-Wno-unknown-warning-option', '-Wno-maybe-uninitialized',
   // Not -ffast-math: NaN and the infinities have meanings.
   '-ffp-contract=fast', '-fno-math-errno', '-fno-trapping-math',
 ];
