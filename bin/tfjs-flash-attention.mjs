@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 // The package's commands. Exit codes: 0 done, 1 it could not be done, 2 the command line makes no sense.
+import {doctor} from '../scripts/doctor/doctor.mjs';
 import {parseArguments, USAGE, UsageError} from '../scripts/setup_tfjs_node/arguments.mjs';
 import {explain, SetupError} from '../scripts/setup_tfjs_node/errors.mjs';
 import {endOnSignals} from '../scripts/setup_tfjs_node/half_done.mjs';
@@ -9,6 +10,8 @@ try {
   const parsed = parseArguments(process.argv.slice(2));
   if (parsed.command === 'help') {
     process.stdout.write(USAGE);
+  } else if (parsed.command === 'doctor') {
+    await doctor(parsed, {project: process.cwd()});
   } else {
     endOnSignals();
     process.report.excludeNetwork = true; // it would look up names

@@ -5,35 +5,18 @@
 #include <cstring>
 
 #include "attention.h"
+#include "cpu_features.h"
 
 namespace flash_attention {
 namespace {
-
-bool has_avx2() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-      __builtin_cpu_supports("bmi2");
-#else
-  return false;
-#endif
-}
-
-bool has_avx512() {
-#if defined(__x86_64__)
-  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#else
-  return false;
-#endif
-}
 
 /** The best first; null where the build or the CPU lacks a set. */
 const Kernels* usable(int rank) {
   switch (rank) {
     case 0:
-      return has_avx512() ? avx512_kernels() : nullptr;
+      return cpu_has_avx512() ? avx512_kernels() : nullptr;
     case 1:
-      return has_avx2() ? avx2_kernels() : nullptr;
+      return cpu_has_avx2() ? avx2_kernels() : nullptr;
     default:
       return portable_kernels();
   }

@@ -13,6 +13,10 @@ export const USAGE = `tfjs-flash-attention <command>
                          or an unpacked libtensorflow (lib, include)
       --download         get TensorFlow with pip, even where Python has one installed
 
+  doctor [--json]
+      Says what is here (CPU, GPU, the native addon, TensorFlow, WebGPU), which kernel runs on each backend of tfjs, and
+      what to do about what is missing.
+
   help
       This text.
 `;
@@ -23,15 +27,22 @@ export class UsageError extends Error {}
 /**
  * @typedef {{gpu: boolean, download: boolean, tensorflow?: string}} Request what setup-tfjs-node is asked for
  * @param {string[]} args what stands after `tfjs-flash-attention`
- * @returns {{command: 'help'} | {command: 'setup-tfjs-node', request: Request}}
+ * @returns {{command: 'help'} | {command: 'doctor', json: boolean} | {command: 'setup-tfjs-node', request: Request}}
  */
 export function parseArguments(args) {
   const [command, ...rest] = args;
   if (command === undefined || ['help', '--help', '-h'].includes(command)) {
     return {command: 'help'};
   }
+  if (command === 'doctor') {
+    const unknown = rest.find(option => option !== '--json');
+    if (unknown !== undefined && unknown !== '--help' && unknown !== '-h') {
+      throw new UsageError(`doctor has no option ${unknown}, only --json`);
+    }
+    return unknown === undefined ? {command, json: rest.length > 0} : {command: 'help'};
+  }
   if (command !== 'setup-tfjs-node') {
-    throw new UsageError(`there is no command ${command}, only setup-tfjs-node and help`);
+    throw new UsageError(`there is no command ${command}, only setup-tfjs-node, doctor and help`);
   }
   /** @type {Request} */
   const request = {gpu: false, download: false};

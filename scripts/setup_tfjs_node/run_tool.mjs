@@ -8,19 +8,25 @@ process.on('exit', () => running.forEach(child => child.kill()));
 
 /**
  * @typedef {{ok: boolean, output: string, stdout: string}} Outcome
+ * @typedef {object} Options
+ * @property {string} [cwd]
+ * @property {NodeJS.ProcessEnv} [env] besides that of this process
+ * @property {boolean} [show] the user sees what the tool writes, as it comes
+ * @property {(line: string) => void} [onLine] called for each line of stdout instead
+ * @property {number} [timeout] milliseconds after which it is killed
  * @param {string} command
  * @param {string[]} args
- * @param {{cwd?: string, env?: NodeJS.ProcessEnv, show?: boolean, onLine?: (line: string) => void}} [options] show: the
- *     user sees what the tool writes, as it comes; onLine: called for each line of stdout instead
+ * @param {Options} [options]
  * @returns {Promise<Outcome>} output: stdout and stderr, and what else is known of the end. A command that is not found
  *     is an outcome too.
  */
-export function runTool(command, args, {cwd, env = {}, show = false, onLine} = {}) {
+export function runTool(command, args, {cwd, env = {}, show = false, onLine, timeout} = {}) {
   return new Promise(resolve => {
     // A tool that writes to the terminal itself draws its own progress bar there. Then only stderr can be kept.
     const inherits = show && process.stdout.isTTY;
     const child = spawn(command, args, {
       cwd, env: {...process.env, ...env}, stdio: ['ignore', inherits ? 'inherit' : 'pipe', 'pipe'],
+      timeout, killSignal: timeout === undefined ? 'SIGTERM' : 'SIGKILL',
     });
     running.add(child);
     let output = '';
