@@ -2,33 +2,16 @@ import * as tf from '@tensorflow/tfjs';
 import '@tensorflow/tfjs-backend-wasm';
 
 import {caseTable} from '../support/cases.js';
+import {expectNativeCalls} from '../support/native_calls.js';
 import {sample, specCases} from '../support/specs.js';
 
-import {addon} from './addon.js';
-
-/** Every spec must have run the addon, forward and backward. */
-function countsCalls() {
-  let before = addon().calls();
-
-  beforeEach(() => {
-    before = addon().calls();
-  });
-
-  afterEach(() => {
-    const {forward, backward, tensorflow} = addon().calls();
-    expect(forward).withContext('forward calls of the addon').toBeGreaterThan(before.forward);
-    expect(backward).withContext('backward calls of the addon').toBeGreaterThan(before.backward);
-    expect(tensorflow).toBe(0);
-  });
-}
-
 describe('the addon on cpu', () => {
-  countsCalls();
+  expectNativeCalls('host');
   specCases(caseTable(), () => 'cpu');
 });
 
 describe('the addon on wasm', () => {
-  countsCalls();
+  expectNativeCalls('host');
   specCases(sample(caseTable(), 4), () => 'wasm');
 
   it('follows memory that grows during a call', async () => {

@@ -31,7 +31,8 @@ const warned = new Set<string>();
 /** The addon; undefined where the TypeScript kernel serves, which is said once where somebody would miss the addon. */
 function addonFor(backendName: string): NativeBinding|undefined {
   const {binding, problem} = nativeAddon();
-  const isMissed = problem?.kind === 'missing' && (backendName === 'tensorflow' || process.env.FLASH_ATTENTION_ADDON);
+  const {FLASH_ATTENTION_ADDON: asked, FLASH_ATTENTION_THREADS: threads} = process.env;
+  const isMissed = problem?.kind === 'missing' && (backendName === 'tensorflow' || asked || threads);
   if (isMissed && !warned.has(backendName)) {
     warned.add(backendName);
     console.warn(`${problem.message}\nUntil then the slower TypeScript kernel serves the backend ${backendName}.`);
