@@ -78,7 +78,7 @@ async function bundle() {
   expectEmpty('imports of built-ins', ours.flatMap(([, {imports}]) => imports).filter(
       ({path, external}) => external || path.startsWith('(disabled)')).map(({path}) => path));
   expectEmpty('what only Node needs', Object.keys(metafile.inputs).filter(
-      path => /node_modules[/\\](webgpu|@webgpu)[/\\]|webgpu[/\\]node_device/.test(path)));
+      path => /node_modules[/\\](webgpu|@webgpu)[/\\]|webgpu[/\\]node_device|native[/\\](?!absent)/.test(path)));
   // What tfjs wants to see of a browser. A fresh context has nothing of Node.
   const page = {console, performance, setTimeout, TextEncoder, TextDecoder, document: {}, addEventListener() {}};
   page.window = page.self = page;

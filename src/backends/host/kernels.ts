@@ -106,9 +106,9 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: HostBackend):
   return results.map(({data, shape}) => write(backend, data, shape));
 }
 
-/** Registers the tiled TypeScript kernels for a backend by its name. They work on any that can be read. */
-export function registerHostKernels(backendName: string): void {
-  const configs: Array<[string, typeof forwardKernel]> = [
+/** The tiled TypeScript kernels for a backend by its name. They work on any that can be read. */
+export function hostKernels(backendName: string): KernelConfig[] {
+  const runs: Array<[string, typeof forwardKernel]> = [
     [FLASH_ATTENTION, forwardKernel],
     [FLASH_ATTENTION_GRAD, gradKernel],
     [
@@ -116,12 +116,13 @@ export function registerHostKernels(backendName: string): void {
       (inputs, attrs, backend) => appendKernel(backendName, inputs, attrs as unknown as AppendAttrs, backend),
     ],
   ];
-  for (const [kernelName, run] of configs) {
-    const config: KernelConfig = {
-      kernelName,
-      backendName,
-      kernelFunc: ({inputs, attrs, backend}) => run(inputs, attrs!, backend as HostBackend),
-    };
-    registerKernel(config);
-  }
+  return runs.map(([kernelName, run]) => ({
+    kernelName,
+    backendName,
+    kernelFunc: ({inputs, attrs, backend}) => run(inputs, attrs!, backend as HostBackend),
+  }));
+}
+
+export function registerHostKernels(backendName: string): void {
+  hostKernels(backendName).forEach(registerKernel);
 }

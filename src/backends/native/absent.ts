@@ -1,0 +1,2 @@
+/** In place of kernels.ts in bundles for browsers (package.json, `browser`), which need none of what is behind it. */
+export function registerNativeKernels(): void {}
