@@ -116,12 +116,12 @@ inline void load_gradient_rows(GradientRows& rows, const BackwardCall& call, con
       continue;
     }
     const int64_t at = lse_row(problem, sequence, place.batch, lanes.query[lane], lanes.head[lane]);
-    rows.lse[lane] = call.inputs.lse[at];
-    rows.tail[lane] = call.inputs.lse_tail[at];
-    if (rows.lse[lane] == -INFINITE) {
+    if (call.inputs.lse[at] == -INFINITE) {
       hide_lane(lanes, lane);
       continue;
     }
+    rows.lse[lane] = call.inputs.lse[at];
+    rows.tail[lane] = call.inputs.lse_tail[at];
     rows.delta[lane] =
         row_delta(call, query_row(problem.output, sequence, place.batch, lanes.query[lane], lanes.head[lane]), at);
     rows.finite &= __builtin_isfinite(rows.lse[lane]) && __builtin_isfinite(rows.delta[lane]);

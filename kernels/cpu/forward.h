@@ -97,7 +97,7 @@ inline void store_row(const ForwardCall& call, const Sequence& sequence, const B
     call.partials.denominator[at] = state.denominator[lane];
     return;
   }
-  const bool is_empty = state.largest[lane] == -INFINITE;
+  const bool is_empty = state.denominator[lane] == 0;
   const float denominator = static_cast<float>(state.denominator[lane]);
   float* to = call.outputs.output + query_row(problem.output, sequence, place.batch, query, head);
   for (int64_t d = 0; d < problem.value_size; d++) {
@@ -210,7 +210,7 @@ inline void merge_row(const ForwardCall& call, const Sequence& sequence, const B
   zero_row(to, problem.value_size);
   double denominator = 0;
   for (int64_t part = 0; part < parts; part++) {
-    if (call.partials.largest[at + part] == -INFINITE) {
+    if (call.partials.denominator[at + part] == 0) {
       continue;
     }
     const double weight = __builtin_exp(static_cast<double>(call.partials.largest[at + part]) - largest);
@@ -220,7 +220,7 @@ inline void merge_row(const ForwardCall& call, const Sequence& sequence, const B
       to[d] += static_cast<float>(weight) * from[d];
     }
   }
-  if (largest != -INFINITE) {
+  if (denominator != 0) {
     for (int64_t d = 0; d < problem.value_size; d++) {
       to[d] /= static_cast<float>(denominator);
     }

@@ -7,7 +7,7 @@
 namespace flash_attention {
 namespace {
 
-/** What is known of rows so far. `denominator` is that of weights exp(score − largest). */
+/** What is known of rows so far. `denominator` is that of weights exp(score − largest); 0 is a row that saw no key. */
 struct RunningSoftmax {
   float* largest;
   double* denominator;
@@ -106,7 +106,7 @@ inline void weigh_scores(const ScoreTile& tile, const Lanes& lanes, float scale,
 
 /** The LSE of a row and what rounding took from it. */
 inline void store_lse(const ForwardOutputs& outputs, int64_t at, float largest, double denominator) {
-  const double exact = largest == -INFINITE ? -INFINITE : largest + __builtin_log(denominator);
+  const double exact = denominator == 0 ? -INFINITE : largest + __builtin_log(denominator);
   const float rounded = static_cast<float>(exact);
   outputs.lse[at] = rounded;
   outputs.lse_tail[at] = __builtin_isfinite(rounded) ? static_cast<float>(exact - rounded) : 0.f;
