@@ -1,14 +1,30 @@
 import * as tf from '@tensorflow/tfjs';
 import '@tensorflow/tfjs-backend-wasm';
 
+import {nativeAddon} from '../../src/backends/native/load.js';
 import {caseTable} from '../support/cases.js';
 import {expectNativeCalls} from '../support/native_calls.js';
 import {sample, specCases} from '../support/specs.js';
 
-describe('the addon on cpu', () => {
-  expectNativeCalls('host');
-  specCases(caseTable(), () => 'cpu');
-});
+/** In order of worth: a CPU with one has those behind it. */
+const INSTRUCTION_SETS = ['avx512', 'avx2', 'portable'];
+
+const {binding} = nativeAddon();
+const best = binding?.instructionSet() ?? 'portable';
+
+for (const set of INSTRUCTION_SETS.slice(INSTRUCTION_SETS.indexOf(best))) {
+  describe(`the addon on cpu with ${set} instructions`, () => {
+    beforeAll(() => {
+      expect(binding!.forceInstructionSet(set)).toBe(true);
+    });
+    expectNativeCalls('host');
+    specCases(caseTable(), () => 'cpu');
+    afterAll(() => {
+      expect(binding!.instructionSet()).toBe(set);
+      binding!.forceInstructionSet(best);
+    });
+  });
+}
 
 describe('the addon on wasm', () => {
   expectNativeCalls('host');
