@@ -30,6 +30,8 @@ const importRules = [
       'src/op knows no backend: only itself and tfjs-core.'),
   mayImport('src/backends/*/**', `${FILE}|(\\.\\./){2}op/.*|@tensorflow/.*|webgpu`,
       'A backend imports src/op, tfjs and itself, never another backend (src/backends/register.ts wires them).'),
+  mayImport('src/backends/webgpu/node_*.ts', `${FILE}|(\\.\\./){2}op/.*|@tensorflow/.*|webgpu|node:.*`,
+      'What is for Node only imports what a backend may, and Node.'),
   mayImport('src/backends/*.ts', `${FILE}|\\.\\./op/.*|@tensorflow/tfjs-core`,
       'register.ts wires src/op to the backends and needs no more.'),
   mayImport('src/layers/**', `${FILE}|\\.\\./op/.*|\\.\\./index\\.js|@tensorflow/.*`,

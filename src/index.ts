@@ -11,6 +11,9 @@ export type {
 export type {CallShapeOptions, CallShapes, Gradients, ShapeOf} from './op/planned_call.js';
 export {prepare} from './op/prepare.js';
 export type {PrepareOptions} from './op/prepare.js';
+export type {TunedKind, TuneReport} from './op/kernels.js';
+export {tune} from './op/tune.js';
+export type {TuneOptions} from './op/tune.js';
 export {alibiSlopes} from './op/variants/alibi_slopes.js';
 export {dropoutKeepMask} from './op/variants/dropout_mask.js';
 export type {DropoutMaskShape} from './op/variants/dropout_mask.js';

@@ -37,8 +37,12 @@ async function webgpu(mustBeHardware: boolean): Promise<ChosenBackend|{note: str
     return {note: `its only adapter is an emulation on the CPU (${description})`};
   }
   const {enableWebGPU} = await import('../../src/node.js');
-  const {adapter} = await enableWebGPU();
-  return {name: 'webgpu', onGpu: hardware, device: adapter};
+  try {
+    const {adapter} = await enableWebGPU();
+    return {name: 'webgpu', onGpu: hardware, device: adapter};
+  } catch (error) {
+    return {note: (error as Error).message.replace(/^flashAttention: /, '')};
+  }
 }
 
 async function wasm(): Promise<ChosenBackend|undefined> {

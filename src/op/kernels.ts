@@ -14,6 +14,9 @@ export const FLASH_ATTENTION_CACHE_APPEND = 'FlashAttentionCacheAppend';
  */
 export const FLASH_ATTENTION_PREPARE = 'FlashAttentionPrepare';
 
+/** Times the ways to run kernels: as {@link FLASH_ATTENTION_PREPARE}, see op/tune. */
+export const FLASH_ATTENTION_TUNE = 'FlashAttentionTune';
+
 /**
  * Inputs of the forward kernel, in this order: q, k and v, or a packed tensor in place of some of them, and what
  * options bring.
@@ -109,6 +112,33 @@ export interface PlannedKernel {
   readonly inputs: readonly TensorInfo[];
   readonly attrs: AttentionAttrs|GradAttrs|AppendAttrs;
 }
+
+/** One kind of plans that a call can run by. Plain data. */
+export interface TunedKind {
+  /** `simt`, `subgroup`, `matrix` or `decode`. */
+  readonly kind: string;
+  /** Milliseconds of a call, by the median; absent where it takes no part. */
+  readonly milliseconds?: number;
+  /** Why it takes no part: it does not compile here, or gives other results than `simt`. */
+  readonly problem?: string;
+}
+
+/** What `tune` found. Plain data. */
+export interface TuneReport {
+  /** The adapter and what it gave: what the winner is remembered by, with `problems`. */
+  readonly adapter: string;
+  /** The class of calls that it holds for. */
+  readonly problems: string;
+  /** The kinds that were timed; none where there is only one. */
+  readonly timed: readonly TunedKind[];
+  /** The fastest, by which calls of that class run from now on. */
+  readonly winner: string;
+  /** Where it is remembered for later runs; absent where it is not. */
+  readonly rememberedIn?: string;
+}
+
+export type TuneKernel =
+    (backend: unknown, kernels: readonly PlannedKernel[], milliseconds: number) => Promise<TuneReport>;
 
 export type PrepareKernel = (backend: unknown, kernels: readonly PlannedKernel[]) => Promise<void>;
 

@@ -152,12 +152,14 @@ function plannedForward(shapes: CallShapes, options: CallShapeOptions) {
 }
 
 function plannedGradient(
-    wanted: readonly WantedGradient[], {attrs, inputs, problem}: ReturnType<typeof plannedForward>): PlannedKernel {
-  const outputs = [rowShape(problem, 'output'), lseShape(problem), lseShape(problem), rowShape(problem, 'output')];
-  const names: GradAttrs['inputNames'] = [...attrs.inputNames, 'output', 'lse', 'lseTail', 'dOutput'];
+    wanted: readonly WantedGradient[], hasLseGradient: boolean,
+    {attrs, inputs, problem}: ReturnType<typeof plannedForward>): PlannedKernel {
+  const [rows, lse] = [rowShape(problem, 'output'), lseShape(problem)];
+  const more = {output: rows, lse, lseTail: lse, dOutput: rows, ...hasLseGradient && {dLse: lse}};
+  const names = [...attrs.inputNames, ...Object.keys(more) as Array<keyof typeof more>];
   return {
     name: FLASH_ATTENTION_GRAD,
-    inputs: [...inputs, ...outputs.map(shape => info(shape))],
+    inputs: [...inputs, ...Object.values(more).map(shape => info(shape))],
     attrs: {...attrs, inputNames: names, wanted} satisfies GradAttrs,
   };
 }
@@ -188,21 +190,26 @@ function wantedOf(gradients: Gradients, inputNames: readonly AttentionInputName[
 
 /**
  * The kernels that a call would run, in order. Pure.
+ * @param lseGradient whether the LSE has a gradient too, beside that of the output.
  * @throws as the call would.
  */
 export function plannedCall(
-    shapes: CallShapes, options: CallShapeOptions, gradients: Gradients): {problem: Problem, kernels: PlannedKernel[]} {
+    shapes: CallShapes, options: CallShapeOptions, gradients: Gradients,
+    lseGradient = false): {problem: Problem, kernels: PlannedKernel[]} {
   const forward = plannedForward(shapes, options);
   const wanted = wantedOf(gradients, forward.attrs.inputNames);
   if (wanted.length > 0 && forward.attrs.cache) {
     throw invalid('false over a cache, which has none,', 'gradients', gradients);
+  }
+  if (typeof lseGradient !== 'boolean' || lseGradient && wanted.length === 0) {
+    throw invalid('a boolean, true only beside gradients,', 'lseGradient', lseGradient);
   }
   return {
     problem: forward.problem,
     kernels: [
       ...forward.args.kCache && forward.args.k ? [plannedAppend(forward)] : [],
       {name: FLASH_ATTENTION, inputs: forward.inputs, attrs: forward.attrs},
-      ...wanted.length > 0 ? [plannedGradient(wanted, forward)] : [],
+      ...wanted.length > 0 ? [plannedGradient(wanted, lseGradient, forward)] : [],
     ],
   };
 }

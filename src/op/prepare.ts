@@ -10,6 +10,11 @@ import type {CallShapeOptions, CallShapes, Gradients} from './planned_call.js';
 export interface PrepareOptions {
   /** The backward pass too: of all inputs that have a gradient, or of some. Default false. */
   gradients?: Gradients;
+  /**
+   * With `gradients`: the loss depends on the LSE too, as after `mergeAttention` or where a `…WithLse` function's LSE
+   * is used. Default false. Other kernels are compiled for it, and a model may well need both: then prepare twice.
+   */
+  lseGradient?: boolean;
 }
 
 /**
@@ -31,8 +36,8 @@ export interface PrepareOptions {
  */
 export async function prepare(
     shapes: CallShapes, options: CallShapeOptions = {}, what: PrepareOptions = {}): Promise<void> {
-  checkOptionNames(what, ['gradients']);
-  const {kernels} = plannedCall(shapes, options, what.gradients ?? false);
+  checkOptionNames(what, ['gradients', 'lseGradient']);
+  const {kernels} = plannedCall(shapes, options, what.gradients ?? false, what.lseGradient);
   await ready();
   const {backend, backendName} = engine();
   const kernel = getKernel(FLASH_ATTENTION_PREPARE, backendName);

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 
 import {flashAttention} from '../../src/index.js';
 import {
-  END_TO_END, EVERY_OPTION, FEW_QUERIES, gradients, PAGED, PREPARED_CALLS, random, SUMMED_APART,
+  END_TO_END, EVERY_OPTION, FEW_QUERIES, gradients, LSE_GRADIENT, PAGED, PREPARED_CALLS, random, SUMMED_APART,
 } from '../support/prepared_calls.js';
 import type {PreparedCall} from '../support/prepared_calls.js';
 import {specPrepared} from '../support/prepared_specs.js';
@@ -12,7 +12,7 @@ const device = {full: true, computeType: 'float16'} as const;
 const kernels = ['half_begin', 'to_half', 'to_half', 'forward', 'forward'];
 
 describe('prepare for plans over subgroup matrices', () => {
-  const calls = [EVERY_OPTION, FEW_QUERIES, SUMMED_APART, END_TO_END, PAGED];
+  const calls = [EVERY_OPTION, FEW_QUERIES, SUMMED_APART, END_TO_END, PAGED, LSE_GRADIENT];
   specPrepared(PREPARED_CALLS.filter(({what}) => calls.includes(what)), {...device, kind: 'matrix', kernels});
 });
 

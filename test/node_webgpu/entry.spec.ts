@@ -1,4 +1,7 @@
 import {spawn} from 'node:child_process';
+import {mkdtempSync, rmSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
 
 /** Runs a program in a Node process of its own; ends it when it takes too long. */
 function run(program: string, env: NodeJS.ProcessEnv = {}): Promise<{code: number|null, out: string, err: string}> {
@@ -44,6 +47,35 @@ describe('tfjs-flash-attention/node', () => {
         ['registered false', 'started false', 'set true true', 'finite true', 'features true', 'buffers true']);
     expect(code).withContext(err).toBe(0);
   }, 120_000);
+
+  it('remembers what tune finds in a file, by which the next process runs', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'tuned-'));
+    const env = {FLASH_ATTENTION_CACHE: join(folder, 'winners.json'), FLASH_ATTENTION_DEBUG: 'plan'};
+    const [q, k] = ['[1, 1, 2, 8]', '[1, 300, 2, 8]'];
+    try {
+      const tuned = await run(`
+        import '@tensorflow/tfjs';
+        import {enableWebGPU, tune} from ${ENTRY};
+        await enableWebGPU({dawnFlags: ['enable-dawn-features=disable_workgroup_init']});
+        const {winner, rememberedIn} = await tune({q: ${q}, k: ${k}, v: ${k}}, {}, {milliseconds: 5});
+        console.log('winner:', winner);
+        console.log('file:', rememberedIn);
+      `, env);
+      expect(tuned.out).withContext(tuned.err).toContain(`file: ${env.FLASH_ATTENTION_CACHE}\n`);
+      const {code, out, err} = await run(`
+        import * as tf from '@tensorflow/tfjs';
+        import {enableWebGPU, flashAttention} from ${ENTRY};
+        await enableWebGPU({dawnFlags: ['enable-dawn-features=disable_workgroup_init']});
+        flashAttention(tf.ones(${q}), tf.ones(${k}), tf.ones(${k}));
+      `, env);
+      const winner = tuned.out.match(/winner: (\w+)/)?.[1];
+      expect(out).withContext(err).toMatch(
+          new RegExp(`plan: forward ${winner} for B1 Nq1 Nk300 .*the fastest that tune found`));
+      expect(code).withContext(err).toBe(0);
+    } finally {
+      rmSync(folder, {recursive: true});
+    }
+  }, 240_000);
 
   it('says what to do where there is no adapter, and leaves the other backends', async () => {
     const {code, out, err} = await run(`

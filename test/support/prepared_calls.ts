@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 
 import {
   flashAttention, flashAttentionKvPacked, flashAttentionQkvPacked, flashAttentionVarlen, flashAttentionWithKvCache,
+  flashAttentionWithLse,
 } from '../../src/index.js';
 import type {CallShapeOptions, CallShapes, ComputeType, PrepareOptions} from '../../src/index.js';
 
@@ -31,6 +32,7 @@ export const FEW_QUERIES_WITH_GRADIENTS = 'few queries with gradients';
 export const APPENDED = 'a token appended to a cache';
 export const SUMMED_APART = 'dK and dV that are summed apart over subgroup matrices';
 export const END_TO_END = 'sequences end to end';
+export const LSE_GRADIENT = 'gradients of output and LSE';
 export const PAGED = 'a cache in pages';
 
 export const PREPARED_CALLS: readonly PreparedCall[] = [
@@ -90,6 +92,16 @@ export const PREPARED_CALLS: readonly PreparedCall[] = [
       const q = random([1, 20, 1, 8]);
       return tf.grads((k, v) => flashAttention(q, k as tf.Tensor4D, v as tf.Tensor4D, precision))(
           [random([1, 20, 1, 8]), random([1, 20, 1, 132])]);
+    },
+  },
+  {
+    what: LSE_GRADIENT, shapes: {q: x, k: x, v: x}, prepare: {gradients: ['q'], lseGradient: true},
+    call: precision => {
+      const [k, v] = [random(x), random(x)];
+      return tf.grad(q => {
+        const {output, lse} = flashAttentionWithLse(q as tf.Tensor4D, k, v, precision);
+        return tf.add(tf.sum(output), tf.sum(lse));
+      })(random(x));
     },
   },
   {

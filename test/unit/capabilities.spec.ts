@@ -1,8 +1,13 @@
-import {extensionsOf, noteAdapter} from '../../src/backends/webgpu/capabilities.js';
+import {
+  adapterIdentity, adapterOf, extensionsOf, noteAdapter, noteWinners,
+} from '../../src/backends/webgpu/capabilities.js';
+import {formatWinners, setWinnerStorage} from '../../src/backends/webgpu/winners.js';
+
+const LIMITS = {maxComputeInvocationsPerWorkgroup: 256, maxComputeWorkgroupStorageSize: 16384} as GPUSupportedLimits;
 
 /** As much of a GPUDevice as is looked at. */
 function device(features: string[], adapterInfo?: object): GPUDevice {
-  return {features: new Set(features), limits: {maxBufferSize: 7}, adapterInfo} as unknown as GPUDevice;
+  return {features: new Set(features), limits: LIMITS, adapterInfo} as unknown as GPUDevice;
 }
 
 const INFO = {
@@ -44,5 +49,42 @@ describe('what a device offers', () => {
     expect(extensionsOf(silent).matrix).toEqual([]);
     noteAdapter(silent, INFO as unknown as GPUAdapterInfo);
     expect(extensionsOf(silent).matrix).toEqual([{M: 16, N: 8, K: 16}, {M: 8, N: 8, K: 8}]);
+  });
+});
+
+describe('who a winner is remembered by', () => {
+  const info = {vendor: 'acme', architecture: 'gen-9', device: '', description: 'driver 1.2'};
+  const stock = {limits: LIMITS, f16: false, matrix: []};
+  const full = {...stock, f16: true, subgroups: {min: 32, max: 32}, matrix: [{M: 16, N: 8, K: 16}, {M: 8, N: 8, K: 8}]};
+
+  const table: Array<[what: string, identity: string, expected: string]> = [
+    ['a stock device', adapterIdentity(info, stock), 'acme gen-9 driver 1.2, workgroups 256, 16384 bytes'],
+    ['one with all that there is', adapterIdentity(info, full),
+      'acme gen-9 driver 1.2, subgroups 32-32, f16, matrices 16x8x16 8x8x8, workgroups 256, 16384 bytes'],
+    ['an adapter without a name', adapterIdentity({}, stock), 'unnamed adapter, workgroups 256, 16384 bytes'],
+    ['another driver', adapterIdentity({...info, description: 'driver 1.3'}, stock),
+      'acme gen-9 driver 1.3, workgroups 256, 16384 bytes'],
+  ];
+  for (const [what, identity, expected] of table) {
+    it(`is the adapter and what it gave: ${what}`, () => expect(identity).toBe(expected));
+  }
+
+  it('is read once a device, and added to', () => {
+    const made = () => device(['subgroups'], info);
+    const adapter = adapterOf(made());
+    const stored = formatWinners({[adapter]: {one: 'simt', two: 'decode'}, b: {one: 'matrix'}});
+    const read = jasmine.createSpy('read').and.returnValue(stored);
+    setWinnerStorage(() => ({place: 'here', read, write: () => undefined}));
+    try {
+      const tuned = made();
+      expect(extensionsOf(tuned).winners).toEqual({one: 'simt', two: 'decode'});
+      noteWinners(tuned, {two: 'subgroup'});
+      expect(extensionsOf(tuned).winners).toEqual({one: 'simt', two: 'subgroup'});
+      expect(read).toHaveBeenCalledTimes(1);
+      expect(adapterOf(tuned)).toBe(adapter);
+      expect(extensionsOf(device([], info)).winners).withContext('a stock device').toBeUndefined();
+    } finally {
+      setWinnerStorage(undefined);
+    }
   });
 });

@@ -2,11 +2,13 @@ import * as tf from '@tensorflow/tfjs';
 
 import {stockCapabilities} from '../../src/backends/webgpu/capabilities.js';
 import type {Capabilities, DeviceLimits} from '../../src/backends/webgpu/capabilities.js';
-import {choosePlan, explainChoice, forcePlan, planKind} from '../../src/backends/webgpu/choose.js';
+import {candidates, choosePlan, explainChoice, forcePlan, planKind} from '../../src/backends/webgpu/choose.js';
 import type {PlanKind} from '../../src/backends/webgpu/choose.js';
 import {describePlan, printPlan} from '../../src/backends/webgpu/debug.js';
 import {makePlan} from '../../src/backends/webgpu/plan.js';
 import type {KernelName} from '../../src/backends/webgpu/plan.js';
+import {problemClass} from '../../src/backends/webgpu/problem_class.js';
+import type {ComputeType} from '../../src/op/options.js';
 import {makeProblem} from '../../src/op/problem.js';
 import type {Problem} from '../../src/op/problem.js';
 
@@ -16,11 +18,20 @@ const LIMITS = {
 const STOCK = stockCapabilities(LIMITS);
 const SUBGROUPS: Capabilities = {...STOCK, subgroups: {min: 4, max: 128}};
 
-function problem(queryLength: number, keyLength: number, queryHeads = 8, keyHeads = 8): Problem {
+const MATRICES: Capabilities = {
+  limits: {
+    ...LIMITS, maxStorageBuffersPerShaderStage: 16, maxStorageBufferBindingSize: 2 ** 30, maxBufferSize: 2 ** 30,
+  },
+  subgroups: {min: 32, max: 32}, f16: true, matrix: [{M: 16, N: 16, K: 16}],
+};
+
+function problem(
+    queryLength: number, keyLength: number, queryHeads = 8, keyHeads = 8,
+    computeType: ComputeType = 'float32'): Problem {
   const keys = {shape: [1, keyLength, keyHeads, 64]};
   return makeProblem({q: {shape: [1, queryLength, queryHeads, 64]}, k: keys, v: keys}, {
     layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: -1, softmaxScale: 1, softcap: 0,
-    dropoutP: 0, seed: 0, computeType: 'float32',
+    dropoutP: 0, seed: 0, computeType,
   });
 }
 
@@ -67,6 +78,81 @@ describe('the choice of a plan', () => {
           /the plan 'subgroup' that was forced cannot run this forward: the device has no subgroups/);
       forcePlan('decode');
       expect(() => planKind('forward', problem(5, 512), SUBGROUPS)).toThrowError(/more than 4 queries/);
+    } finally {
+      forcePlan(undefined);
+    }
+  });
+});
+
+describe('the plans that tune times', () => {
+  const half = problem(512, 512, 8, 8, 'float16');
+  const table: Array<[what: string, Problem, Capabilities, withGradients: boolean, kinds: PlanKind[]]> = [
+    ['a stock device', problem(512, 512), STOCK, false, ['simt']],
+    ['few queries on it', problem(1, 512), STOCK, false, ['simt', 'decode']],
+    ['subgroups', problem(512, 512), SUBGROUPS, true, ['simt', 'subgroup']],
+    ['few queries', problem(4, 512), SUBGROUPS, false, ['simt', 'subgroup', 'decode']],
+    ['few queries with gradients', problem(4, 512), SUBGROUPS, true, ['simt', 'subgroup', 'decode']],
+    ['matrices and float32', problem(512, 512), MATRICES, true, ['simt', 'subgroup']],
+    ['matrices and tensorfloat32', problem(512, 512, 8, 8, 'tensorfloat32'), MATRICES, true, ['simt', 'subgroup']],
+    ['matrices and float16', half, MATRICES, true, ['simt', 'subgroup', 'matrix']],
+    ['matrices and bfloat16', problem(512, 512, 8, 8, 'bfloat16'), MATRICES, false, ['simt', 'subgroup', 'matrix']],
+    ['few queries in float16', problem(2, 512, 8, 8, 'float16'), MATRICES, false,
+      ['simt', 'subgroup', 'matrix', 'decode']],
+    ['float16 without matrices', half, SUBGROUPS, true, ['simt', 'subgroup']],
+  ];
+  for (const [what, of, capabilities, withGradients, kinds] of table) {
+    it(`are ${kinds.join(', ')}: ${what}`, () => expect(candidates(of, capabilities, withGradients)).toEqual(kinds));
+  }
+});
+
+describe('a winner', () => {
+  const wins = (kind: PlanKind, of: Problem, on: Capabilities): Capabilities =>
+      ({...on, winners: {[problemClass(of)]: kind}});
+  const many = problem(512, 512);
+  const few = problem(3, 4096);
+  const half = problem(512, 512, 8, 8, 'float16');
+
+  it('is chosen for its class, and for no other', () => {
+    expect(explainChoice('forward', many, wins('simt', many, SUBGROUPS)))
+        .toEqual({kind: 'simt', why: 'the fastest that tune found'});
+    expect(choosePlan('forward', problem(500, 300), wins('simt', many, SUBGROUPS))).toBe('simt');
+    expect(choosePlan('forward', problem(64, 64), wins('simt', many, SUBGROUPS))).toBe('subgroup');
+    expect(choosePlan('row_statistics', many, wins('subgroup', many, SUBGROUPS))).toBe('simt');
+  });
+
+  it('is not chosen where the device or the problem does not allow it', () => {
+    expect(choosePlan('forward', many, wins('subgroup', many, STOCK))).toBe('simt');
+    expect(choosePlan('forward', many, wins('decode', many, SUBGROUPS))).toBe('subgroup');
+    expect(choosePlan('forward', many, wins('matrix', many, MATRICES))).toBe('subgroup');
+    expect(choosePlan('forward', half, wins('matrix', half, {...MATRICES, matrix: []}))).toBe('subgroup');
+    expect(choosePlan('forward', few, wins('simt', few, SUBGROUPS))).toBe('simt');
+  });
+
+  it('is not chosen for a gradient where it rounds otherwise, nor where another is forced', () => {
+    expect(explainChoice('forward', few, wins('decode', few, SUBGROUPS), true).kind).toBe('subgroup');
+    forcePlan('subgroup');
+    try {
+      expect(planKind('forward', many, wins('simt', many, SUBGROUPS))).toEqual({kind: 'subgroup', why: 'forced'});
+    } finally {
+      forcePlan(undefined);
+    }
+  });
+
+  it('has the backward kernels follow: they round scores as the forward pass does', () => {
+    const both = (of: Problem, on: Capabilities) => [
+      choosePlan('forward', of, on), choosePlan('backward_dq', of, on), choosePlan('backward_dkv', of, on),
+    ];
+    expect(both(half, MATRICES)).toEqual(['matrix', 'matrix', 'matrix']);
+    expect(both(half, wins('subgroup', half, MATRICES))).toEqual(['subgroup', 'simt', 'simt']);
+    const small = problem(16, 16, 1, 1, 'float16');
+    expect(both(small, MATRICES)).toEqual(['subgroup', 'simt', 'simt']);
+    expect(both(small, wins('matrix', small, MATRICES))).toEqual(['matrix', 'matrix', 'matrix']);
+    expect(explainChoice('backward_dq', half, wins('matrix', half, MATRICES)).why).toBe('the fastest that tune found');
+    try {
+      forcePlan('subgroup');
+      expect(planKind('backward_dq', half, MATRICES).kind).toBe('simt');
+      forcePlan('decode');
+      expect(planKind('backward_dq', half, MATRICES).kind).toBe('matrix');
     } finally {
       forcePlan(undefined);
     }

@@ -2,7 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 
 import {
   flashAttention, flashAttentionKvPacked, flashAttentionQkvPacked, flashAttentionVarlen, flashAttentionWithKvCache,
-  prepare,
+  flashAttentionWithLse, prepare, tune,
 } from '../../src/index.js';
 import type {CallShapeOptions, CallShapes, PrepareOptions} from '../../src/index.js';
 import {appendCall, kernelCall} from '../../src/op/kernels.js';
@@ -97,7 +97,11 @@ const MALFORMED: Array<[string, unknown, unknown, unknown, RegExp]> = [
     /expected an array of at least 2 integers that never decrease, \[B\+1\] for cuSeqlensQ/],
   ['the gradient of what is not there', {q, k: q, v: q}, {}, {gradients: ['bias']}, /some of q, k, v, for gradients/],
   ['gradients over a cache', {q, kCache: q, vCache: q}, {}, {gradients: true}, /expected false over a cache/],
-  ['a misspelt gradients', {q, k: q, v: q}, {}, {gradient: true}, /expected one of gradients .* received 'gradient'/],
+  ['the gradient of the LSE alone', {q, k: q, v: q}, {}, {lseGradient: true},
+    /expected a boolean, true only beside gradients, for lseGradient, received true/],
+  ['a text for it', {q, k: q, v: q}, {}, {gradients: true, lseGradient: 'yes'}, /for lseGradient, received 'yes'/],
+  ['a misspelt gradients', {q, k: q, v: q}, {}, {gradient: true},
+    /expected one of gradients, lseGradient .* received 'gradient'/],
 ];
 
 describe('prepare', () => {
@@ -109,6 +113,14 @@ describe('prepare', () => {
       expect(planned(kernels)).toEqual(kernelsOf(call));
     });
   }
+
+  it('plans the kernels that the call runs: gradients of output and LSE', () => {
+    const {kernels} = plannedCall({q, k: q, v: q}, {}, ['q'], true);
+    expect(planned(kernels)).toEqual(kernelsOf(() => tf.grad(x => {
+      const {output, lse} = flashAttentionWithLse(x as tf.Tensor4D, zeros(1, 4, 2, 8), zeros(1, 4, 2, 8));
+      return tf.add(tf.sum(output), tf.sum(lse));
+    })(zeros(1, 4, 2, 8))));
+  });
 
   it('takes tensors for their shapes', () => {
     const x = tf.zeros([1, 4, 2, 8]);
@@ -122,6 +134,18 @@ describe('prepare', () => {
     const before = tf.memory();
     await prepare({q, k: q, v: q}, {causal: true}, {gradients: true});
     expect(tf.memory()).toEqual(before);
+  });
+
+  it('tune says that there is nothing to time there, and refuses what prepare does', async () => {
+    const before = tf.memory();
+    await expectAsync(tune({q, k: q, v: q}, {causal: true}, {gradients: true})).toBeRejectedWithError(
+        /^flashAttention: tune times kernels on WebGPU, and the backend 'cpu' has one way .*enableWebGPU/);
+    expect(tf.memory()).toEqual(before);
+    await expectAsync(tune({q, k: q, v: q}, {}, {gradient: true} as object))
+        .toBeRejectedWithError(/expected one of gradients, milliseconds .* option, received 'gradient'/);
+    await expectAsync(tune({q, k: q, v: q}, {}, {milliseconds: 0}))
+        .toBeRejectedWithError(/expected a number above 0 for milliseconds, received 0/);
+    await expectAsync(tune({q, k: q} as CallShapes)).toBeRejectedWithError(/expected shapes of q, k, v/);
   });
 
   for (const [what, shapes, options, wanted, message] of MALFORMED) {

@@ -24,7 +24,7 @@ interface Recorder {
 type PublicMembers = Pick<
     WebGPUBackend,
     'device'|'queue'|'tensorMap'|'bufferManager'|'uploadToGPU'|'makeTensorInfo'|'disposeData'|
-    'incRef'|'refCount'|'ensureCommandEncoderReady'|'endComputePassEncoder'|'submitQueue'|'getQueryTime'>;
+    'incRef'|'refCount'|'read'|'ensureCommandEncoderReady'|'endComputePassEncoder'|'submitQueue'|'getQueryTime'>;
 
 export type Backend = PublicMembers&Recorder&{
   /** Where there is one, kernels add what they would run to it, and run nothing: see prepare_ahead. */

@@ -1,3 +1,7 @@
+import {adapterName} from './make_report.js';
+import {rememberedWinners} from './winners.js';
+import type {Winners} from './winners.js';
+
 /** The limits of a GPUDevice that plans and windows depend on. */
 export type DeviceLimits = Pick<
     GPUSupportedLimits,
@@ -23,6 +27,8 @@ export interface Capabilities {
   readonly f16: boolean;
   /** The products of subgroup matrices that the adapter lists; none where the device was not asked for them. */
   readonly matrix: readonly MatrixShape[];
+  /** What `tune` found to be fastest on this adapter, if it did. */
+  readonly winners?: Winners;
 }
 
 /** A device with nothing but its limits, as tfjs' own is. */
@@ -31,7 +37,7 @@ export function stockCapabilities(limits: DeviceLimits): Capabilities {
 }
 
 /** What adapters say of themselves beyond the types of today's WebGPU. */
-interface AdapterInfo {
+interface AdapterInfo extends Partial<Pick<GPUAdapterInfo, 'vendor'|'architecture'|'device'|'description'>> {
   readonly isFallbackAdapter?: boolean;
   readonly subgroupMinSize?: number;
   readonly subgroupMaxSize?: number;
@@ -58,10 +64,12 @@ export function noteAdapter(device: GPUDevice, info: GPUAdapterInfo): void {
   known.delete(device);
 }
 
+const infoOf = (device: GPUDevice): AdapterInfo =>
+    adapters.get(device) ?? (device as {adapterInfo?: AdapterInfo}).adapterInfo ?? {};
+
 function readExtensions(device: GPUDevice): Extensions {
   const has = (feature: string) => (device.features as ReadonlySet<string>).has(feature);
-  const {isFallbackAdapter, subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs = []} =
-      adapters.get(device) ?? (device as {adapterInfo?: AdapterInfo}).adapterInfo ?? {};
+  const {isFallbackAdapter, subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs = []} = infoOf(device);
   return {
     ...isFallbackAdapter && {isFallback: true},
     ...has('subgroups') && {
@@ -80,8 +88,31 @@ function readExtensions(device: GPUDevice): Extensions {
 export function extensionsOf(device: GPUDevice): Extensions {
   let extensions = known.get(device);
   if (!extensions) {
-    extensions = readExtensions(device);
+    const read = readExtensions(device);
+    const winners = rememberedWinners(adapterIdentity(infoOf(device), {limits: device.limits, ...read}));
+    extensions = {...read, ...winners && {winners}};
     known.set(device, extensions);
   }
   return extensions;
+}
+
+/**
+ * What winners are remembered by: the adapter's name (Dawn's has the driver's version), and what it gave, since a stock
+ * device of the same adapter has other kinds of plans and other tiles. Pure.
+ */
+export function adapterIdentity(info: AdapterInfo, {limits, subgroups, f16, matrix}: Capabilities): string {
+  return [
+    adapterName(info), subgroups && `subgroups ${subgroups.min}-${subgroups.max}`, f16 && 'f16',
+    matrix.length > 0 && `matrices ${matrix.map(({M, N, K}) => `${M}x${N}x${K}`).join(' ')}`,
+    `workgroups ${limits.maxComputeInvocationsPerWorkgroup}, ${limits.maxComputeWorkgroupStorageSize} bytes`,
+  ].filter(Boolean).join(', ');
+}
+
+export const adapterOf = (device: GPUDevice): string =>
+    adapterIdentity(infoOf(device), {limits: device.limits, ...extensionsOf(device)});
+
+/** From now on these win on the device, beside those that did. To be followed by `forgetPrepared`. */
+export function noteWinners(device: GPUDevice, winners: Winners): void {
+  const extensions = extensionsOf(device);
+  known.set(device, {...extensions, winners: {...extensions.winners, ...winners}});
 }

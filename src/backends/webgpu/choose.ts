@@ -3,6 +3,7 @@ import type {Problem} from '../../op/problem.js';
 import type {Capabilities} from './capabilities.js';
 import {matrixObstacle} from './matrix_plan.js';
 import type {KernelName} from './plan.js';
+import {problemClass} from './problem_class.js';
 
 /**
  * Ways to run a kernel:
@@ -27,6 +28,12 @@ export const FEW_QUERIES = 4;
 const KINDS: {readonly [kernel in KernelName]?: readonly PlanKind[]} = {
   forward: ['subgroup', 'matrix', 'decode'], backward_dq: ['matrix'], backward_dkv: ['matrix'],
 };
+
+/** Kernels of the backward pass that have plans of several kinds. */
+const BACKWARD: readonly KernelName[] = ['backward_dq', 'backward_dkv'];
+
+/** Whether the kernel's kind follows from the forward pass's: its scores must be rounded as those of the LSE. */
+export const followsForward = (kernel: KernelName): boolean => BACKWARD.includes(kernel);
 
 export const hasKind = (kernel: KernelName, kind: PlanKind): boolean =>
     kind === 'simt' || (KINDS[kernel] ?? []).includes(kind);
@@ -55,11 +62,42 @@ function isLarge({batch, queryHeads, queryLength, keyLength}: Problem): boolean 
 }
 
 /**
+ * The kinds of plans that a call can run by on such a device, the plainest first: what `tune` times. Pure.
+ * @param withGradients the backward kernels can too.
+ */
+export function candidates(problem: Problem, capabilities: Capabilities, withGradients: boolean): PlanKind[] {
+  const kernels: readonly KernelName[] = withGradients ? ['forward', ...BACKWARD] : ['forward'];
+  return PLAN_KINDS.filter(kind => kernels.every(
+      kernel => !hasKind(kernel, kind) || obstacle(kernel, kind, problem, capabilities) === undefined));
+}
+
+/** What `tune` found to be fastest, if it did and that can run the problem: its class is wider than the problem. */
+function winnerOf(problem: Problem, capabilities: Capabilities, forGradient: boolean): PlanKind|undefined {
+  const winner = capabilities.winners?.[problemClass(problem)];
+  const canRun = winner && obstacle('forward', winner, problem, capabilities) === undefined &&
+      !(forGradient && !roundsAsBackward(winner));
+  return canRun ? winner : undefined;
+}
+
+function followForward(kernel: KernelName, forward: Choice, problem: Problem, capabilities: Capabilities): Choice {
+  const reason = forward.kind === 'matrix' ? matrixObstacle(kernel, problem, capabilities) :
+                                             'the forward pass is not by subgroup matrices';
+  return reason === undefined ? forward : {kind: 'simt', why: reason};
+}
+
+/**
  * The kind of plan that suits the problem best on such a device, and why. Pure.
  * @param forGradient of a forward pass: its LSE is for the backward kernels; see roundsAsBackward.
  */
 export function explainChoice(
     kernel: KernelName, problem: Problem, capabilities: Capabilities, forGradient = false): Choice {
+  if (followsForward(kernel)) {
+    return followForward(kernel, explainChoice('forward', problem, capabilities, true), problem, capabilities);
+  }
+  const winner = kernel === 'forward' ? winnerOf(problem, capabilities, forGradient) : undefined;
+  if (winner) {
+    return {kind: winner, why: 'the fastest that tune found'};
+  }
   if (hasKind(kernel, 'matrix') && isLarge(problem) && matrixObstacle(kernel, problem, capabilities) === undefined) {
     return {kind: 'matrix', why: `computeType ${problem.computeType}, and the device has subgroup matrices`};
   }
@@ -105,7 +143,10 @@ export const roundsAsBackward = (kind: PlanKind): boolean => kind !== 'decode';
 export function planKind(
     kernel: KernelName, problem: Problem, capabilities: Capabilities, forGradient = false): Choice {
   if (forced === undefined || !hasKind(kernel, forced) || forGradient && !roundsAsBackward(forced)) {
-    return explainChoice(kernel, problem, capabilities, forGradient);
+    // What is forced on the forward pass decides for a backward kernel without plans of that kind too.
+    const isDecided = forced !== undefined && roundsAsBackward(forced) && followsForward(kernel);
+    return isDecided ? followForward(kernel, {kind: forced!, why: 'forced'}, problem, capabilities) :
+                       explainChoice(kernel, problem, capabilities, forGradient);
   }
   const reason = obstacle(kernel, forced, problem, capabilities);
   if (reason !== undefined) {

@@ -130,7 +130,12 @@ export function capabilitiesOf(device: GPUDevice): Capabilities {
 export function pretendLimits(device: GPUDevice, smaller: Partial<DeviceLimits> = {}): void {
   const state = stateOf(device);
   state.limits = {...readLimits(device), ...smaller};
-  state.prepared = new WeakMap();
+  forgetPrepared(device);
+}
+
+/** Forgets what was worked out for problems, but no pipeline: something that it follows from has changed. */
+export function forgetPrepared(device: GPUDevice): void {
+  stateOf(device).prepared = new WeakMap();
 }
 
 /** What `make` gives for a problem, made once as long as the problem lives and the limits stay. */

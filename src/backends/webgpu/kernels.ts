@@ -2,10 +2,12 @@ import {registerKernel, util} from '@tensorflow/tfjs-core';
 import type {BackendValues, DataId, KernelConfig, KernelFunc, NamedAttrMap, TensorInfo} from '@tensorflow/tfjs-core';
 
 import {
-  appendCall, FLASH_ATTENTION, FLASH_ATTENTION_CACHE_APPEND, FLASH_ATTENTION_GRAD, FLASH_ATTENTION_PREPARE, kernelCall,
+  appendCall, FLASH_ATTENTION, FLASH_ATTENTION_CACHE_APPEND, FLASH_ATTENTION_GRAD, FLASH_ATTENTION_PREPARE,
+  FLASH_ATTENTION_TUNE, kernelCall,
 } from '../../op/kernels.js';
 import type {
-  AppendAttrs, AttentionAttrs, AttentionInputName, GradAttrs, GradInputName, KernelCall, PrepareKernel, WantedGradient,
+  AppendAttrs, AttentionAttrs, AttentionInputName, GradAttrs, GradInputName, KernelCall, PrepareKernel, TuneKernel,
+  WantedGradient,
 } from '../../op/kernels.js';
 import {biasGradientShape, isEmpty, lseShape, rowShape} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
@@ -19,6 +21,8 @@ import {canStartFromLse, splitOf} from './prepare.js';
 import {prepareAhead} from './prepare_ahead.js';
 import {filledTensor, newTensor, orNothing, run, SLOT} from './run.js';
 import type {Binding, Run} from './run.js';
+import {tuneKernels} from './tune.js';
+import type {RunKernel} from './tune.js';
 import type {OperandName} from './windows.js';
 
 type Call = KernelCall<AttentionInputName>;
@@ -232,15 +236,23 @@ const KERNELS = {
   [FLASH_ATTENTION]: forwardKernel, [FLASH_ATTENTION_GRAD]: gradKernel, [FLASH_ATTENTION_CACHE_APPEND]: appendKernel,
 };
 
+const runPlanned: RunKernel = ({name, attrs}, inputs, backend) =>
+    orNothing(backend, () => KERNELS[name](inputs, attrs as unknown as NamedAttrMap, backend));
+
 const prepareKernel: PrepareKernel = (backend, kernels) => prepareAhead((backend as Backend).device, planning => {
-  kernels.forEach(({name, inputs, attrs}) => KERNELS[name](inputs, attrs as unknown as NamedAttrMap, planning));
+  kernels.forEach(kernel => runPlanned(kernel, kernel.inputs, planning));
 });
+
+const tuneKernel: TuneKernel = (backend, kernels, milliseconds) =>
+    tuneKernels(backend as Backend, kernels, milliseconds, runPlanned);
+
+const ABOUT_KERNELS = {[FLASH_ATTENTION_PREPARE]: prepareKernel, [FLASH_ATTENTION_TUNE]: tuneKernel};
 
 /** Registers the WGSL kernels with tfjs' webgpu backend. They need no part of it until they run. */
 export function registerWebGPUKernels(): void {
-  registerKernel({
-    kernelName: FLASH_ATTENTION_PREPARE, backendName: 'webgpu', kernelFunc: prepareKernel as unknown as KernelFunc,
-  });
+  for (const [kernelName, f] of Object.entries(ABOUT_KERNELS)) {
+    registerKernel({kernelName, backendName: 'webgpu', kernelFunc: f as unknown as KernelFunc});
+  }
   for (const [kernelName, execute] of Object.entries(KERNELS)) {
     const config: KernelConfig = {
       kernelName,

@@ -34,7 +34,7 @@ const WANTED_LIMITS: ReadonlyArray<readonly [keyof GPUSupportedLimits, number, s
 ];
 
 /** A name for people: what the adapter says of itself. */
-export function adapterName({vendor, architecture, device, description}: GPUAdapterInfo): string {
+export function adapterName({vendor, architecture, device, description}: Partial<GPUAdapterInfo>): string {
   return [vendor, architecture, device, description].filter(Boolean).join(' ') || 'unnamed adapter';
 }
 

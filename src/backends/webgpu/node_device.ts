@@ -2,7 +2,11 @@ import {checkOptionNames, invalid} from '../../op/options.js';
 
 import {enable, WEBGPU_OPTIONS} from './enable_webgpu.js';
 import type {WebGPUOptions} from './enable_webgpu.js';
+import {fileStorage} from './node_storage.js';
 import type {WebGPUReport} from './report.js';
+import {setWinnerStorage} from './winners.js';
+
+setWinnerStorage(fileStorage);
 
 /** Options of `enableWebGPU` in Node. */
 export interface NodeWebGPUOptions extends WebGPUOptions {

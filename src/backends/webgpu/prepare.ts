@@ -1,7 +1,8 @@
 import {isLasting, lseShape, rowShape} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
 
-import {explainChoice, forcedPlan, planKind, roundsAsBackward} from './choose.js';
+import type {Capabilities} from './capabilities.js';
+import {explainChoice, followsForward, forcedPlan, planKind, roundsAsBackward} from './choose.js';
 import type {Choice, PlanKind} from './choose.js';
 import {printPlan} from './debug.js';
 import {capabilitiesOf, limitsOf, pipelineOf, prepared} from './device.js';
@@ -111,13 +112,18 @@ export function prepare(device: GPUDevice, task: Task): Prepared {
   return prepared(device, problem, key, () => make(device, task));
 }
 
-/** The kind of plan that a kernel runs by. A problem that a device limit cuts into windows goes without matrices. */
+/** What the device offers for a problem: one that a device limit cuts into windows goes without matrices. */
+export function capabilitiesFor(device: GPUDevice, kernel: KernelName, problem: Problem): Capabilities {
+  const capabilities = capabilitiesOf(device);
+  const isWhole = (name: KernelName) => makeWindows(name, problem, capabilities.limits).length === 1;
+  return isWhole(kernel) && (!followsForward(kernel) || isWhole('forward')) ? capabilities :
+                                                                             {...capabilities, matrix: []};
+}
+
+/** The kind of plan that a kernel runs by. */
 export function kindOf(device: GPUDevice, kernel: KernelName, problem: Problem, forGradient = false): Choice {
-  return prepared(device, problem, `kind ${kernel} ${forcedPlan() ?? ''} ${forGradient}`, () => {
-    const capabilities = capabilitiesOf(device);
-    const isWhole = makeWindows(kernel, problem, capabilities.limits).length === 1;
-    return planKind(kernel, problem, isWhole ? capabilities : {...capabilities, matrix: []}, forGradient);
-  });
+  return prepared(device, problem, `kind ${kernel} ${forcedPlan() ?? ''} ${forGradient}`,
+      () => planKind(kernel, problem, capabilitiesFor(device, kernel, problem), forGradient));
 }
 
 /** How the keys of a forward pass are split: not at all where a device limit cuts the problem into windows already. */

@@ -16,6 +16,7 @@ function planningBackend(device: GPUDevice, planned: Task[]): Backend {
     uploadToGPU: () => undefined,
     disposeData: () => true,
     incRef: () => undefined,
+    refCount: () => 0,
     tensorMap: {get: () => ({})},
   };
   return used as Backend;
