@@ -68,6 +68,11 @@ const PARTS = {
     title: 'Unit tests in Node',
     run: () => counted('unit', ['--import', 'tsx', 'scripts/run_jasmine.mjs', 'unit']),
   },
+  native: {
+    title: 'The native addon in Node: backends cpu and wasm',
+    // It is built by `npm run build:native` before; where it is not, this part fails.
+    run: () => counted('native', ['--import', 'tsx', 'scripts/run_jasmine.mjs', 'native']),
+  },
   grid: {
     title: 'The grid of cases on the TypeScript kernel',
     run: () => counted('grid', ['--import', 'tsx', 'scripts/run_jasmine.mjs', 'grid']),

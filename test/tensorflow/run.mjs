@@ -8,11 +8,13 @@ import {
   chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync,
 } from 'node:fs';
 import {tmpdir} from 'node:os';
-import {join} from 'node:path';
+import {basename, join} from 'node:path';
 
 import {cacheFolder} from '../../scripts/setup_tfjs_node/download.mjs';
 import {pipPackage} from '../../scripts/setup_tfjs_node/tensorflow.mjs';
-import {check, locked, packInto, run as runAnywhere, writeCounts} from '../support/checks.mjs';
+import {check, locked, packInto, root, run as runAnywhere, writeCounts} from '../support/checks.mjs';
+
+import {bundleSpecs} from './bundle_specs.mjs';
 
 const project = mkdtempSync(join(tmpdir(), 'tfjs-flash-attention-'));
 const command = join(project, 'node_modules/.bin/tfjs-flash-attention');
@@ -23,6 +25,10 @@ const cached = join(cacheFolder(), pipPackage(process.arch, false).name);
 const run = (name, args, options) => runAnywhere(name, args, {cwd: project, ...options});
 const setup = (...args) => run(command, ['setup-tfjs-node', ...args]);
 const consume = name => run(process.execPath, [name]);
+/** The addon of this package, as this checkout has built it. */
+const ownAddon = join(root, 'build/native/flash_attention.node');
+const withAddon = (...args) =>
+  run(process.execPath, args, {env: {...process.env, FLASH_ATTENTION_ADDON: ownAddon}});
 
 /** Exit code and stderr of a call that should fail. */
 function fails(args, env = {}) {
@@ -134,6 +140,42 @@ function saysWhatIsMissing() {
   assert.match(badOption.stderr, /^tfjs-flash-attention: setup-tfjs-node has no option --cpu.*\n$/);
 }
 
+/** One file of specs on the backend tensorflow, by the addon. */
+function specs(file) {
+  const lines = withAddon('--expose-gc', 'run_specs.cjs', join(root, 'node_modules/jasmine'), file).trim().split('\n');
+  const {specs: count} = JSON.parse(lines.at(-1));
+  for (const line of lines.filter(text => /covered on|→/.test(text))) {
+    console.log(`        ${line.replace(/^.*(?=covered on)/, '')}`);
+  }
+  console.log(`        ${count} specs`);
+}
+
+/** What the addon does for tfjs-node. */
+async function checkAddon() {
+  if (!existsSync(ownAddon)) {
+    await check('npm run build:native', () => runAnywhere('npm', ['run', 'build:native'], {cwd: root}));
+  }
+  await check('flashAttention gives on TensorFlow what it gives on cpu, by the addon',
+      () => withAddon('attention.cjs'));
+  for (const [task, title] of Object.entries({
+    before: 'the addon works before there is a TensorFlow, and with it then',
+    after: 'the addon loaded after TensorFlow',
+    worker: 'a worker that ends, two at once, then the main thread',
+    copies: 'two copies of the addon in one process',
+  })) {
+    await check(title, () => withAddon('addon_order.cjs', task));
+  }
+  await check('errors come back as exceptions, and the process goes on', () => withAddon('addon_errors.cjs'));
+  await check('without the addon the TypeScript kernel serves, with a warning', () => run(
+      process.execPath, ['addon_missing.cjs'],
+      {env: {...process.env, FLASH_ATTENTION_ADDON: join(project, 'nowhere.node')}}));
+  await check('FLASH_ATTENTION_NATIVE=off', () => run(
+      process.execPath, ['addon_missing.cjs'], {env: {...process.env, FLASH_ATTENTION_NATIVE: 'off'}}));
+  for (const file of await bundleSpecs(project)) {
+    await check(`specs on TensorFlow: ${basename(file, '.spec.cjs')}`, () => specs(file));
+  }
+}
+
 try {
   await check('the package installs in an empty project', install);
   if (existsSync(command)) {
@@ -142,7 +184,9 @@ try {
   if (existsSync(addon)) {
     await check('tfjs-node computes, trains, saves and loads',
         () => console.log(`        ${consume('tfjs_node.cjs').trim()}`));
-    await check('flashAttention gives on TensorFlow what it gives on cpu', () => consume('attention.cjs'));
+    await check('flashAttention gives on TensorFlow what it gives on cpu, by the TypeScript kernel', () => run(
+        process.execPath, ['attention.cjs'], {env: {...process.env, FLASH_ATTENTION_NATIVE: 'off'}}));
+    await checkAddon();
     await check('a second run finds all there', isQuickTheSecondTime);
     await check('a run repairs what is half done or damaged', repairs);
     await check('an interrupted run cleans up', cleansUpWhenInterrupted);

@@ -41,7 +41,8 @@ const BAD = [
   [withNumber(5, 1e6), [x, x, x], /flashAttention: expected queryLength rows of q/],
   [withNumber(4, NaN), [x, x, x], /flashAttention: expected an integer from 0 to 2147483647 for batch/],
   [good, [x, x], /flashAttention: the description is that of another call/],
-  [good, [x, x, tf.slice(x, [0, 0, 0, 0], [1, 5, 2, 8])], /flashAttention: expected 96 elements or more for v, received 80/],
+  [good, [x, x, tf.slice(x, [0, 0, 0, 0], [1, 5, 2, 8])],
+    /flashAttention: expected 96 elements or more for v, received 80/],
 ];
 for (const [description, floats, message] of BAD) {
   assert.throws(() => execute(description, floats), {message});

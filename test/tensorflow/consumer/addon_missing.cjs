@@ -1,5 +1,5 @@
-// tfjs-node without the addon: the TypeScript kernel serves, and says once what is missing; FLASH_ATTENTION_NATIVE=off is
-// silent.
+// tfjs-node without the addon: the TypeScript kernel serves, and says once what is missing; or nothing, with
+// FLASH_ATTENTION_NATIVE=off.
 const assert = require('node:assert/strict');
 
 const tf = require('@tensorflow/tfjs-node');
