@@ -1,7 +1,12 @@
-// fuzz_description FILE [runs] [seed]: changes the descriptions of valid calls (of dump_cases.ts), the numbers of
+// fuzz_description FILE [runs] [seed] [first]: changes the descriptions of valid calls (of dump_cases.ts), the numbers of
 // elements of their tensors and what sequences and block tables say, and runs whatever is not refused, on memory of
 // exactly those sizes. Built with AddressSanitizer and UndefinedBehaviorSanitizer, which end it where something got past
-// the checks. The same seed makes the same changes. Writes its counts as one line of JSON.
+// the checks. The same seed makes the same changes; with `first` it begins with that run, so that one run can be had
+// alone. Writes its counts as one line of JSON.
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -19,6 +24,27 @@ constexpr int64_t LARGEST_SEED_BYTES = 1 << 17;
 constexpr double MOST_WORK = 3e6;
 constexpr int64_t MOST_RESULT_ELEMENTS = 1 << 18;
 
+/** What to say when a sanitizer ends the process. */
+char current_run[512];
+
+void say_which(int) {
+  const ssize_t written = write(2, current_run, std::strlen(current_run));
+  (void)written;
+  _exit(1);
+}
+
+/** What the checks accepted. */
+void note(int run, const Call& seed, const Description& d) {
+  const Problem& p = d.problem;
+  std::snprintf(
+      current_run, sizeof(current_run),
+      "\nrun %d, changed from: %s\nB %ld, Nq %ld of %ld rows, Nk %ld of %ld rows, Hq %ld, Hkv %ld, D %ld, Dv %ld, "
+      "batches of k %ld, pages of %ld, packed %d, sequences %d, window %ld %ld, bottom right %d, softcap %g, p %g\n",
+      run, seed.name.c_str(), p.batch, p.query_length, p.query_rows, p.key_length, p.key_rows, p.query_heads,
+      p.key_heads, p.head_size, p.value_size, p.key_batches, p.page_size, p.packed_sequences, p.has_sequences,
+      p.window_left, p.window_right, p.bottom_right, p.softcap, p.dropout_p);
+}
+
 struct Counts {
   int runs = 0, refused = 0, too_few = 0, too_large = 0, ran = 0;
   std::map<CallKind, int> kinds;
@@ -28,7 +54,7 @@ class Fuzzer {
  public:
   explicit Fuzzer(uint64_t seed) : random_(seed) {}
 
-  void run(const Call& seed, Counts* counts) {
+  void run(int number, const Call& seed, Counts* counts) {
     counts->runs++;
     std::vector<double> numbers = seed.description;
     for (int changes = 1 + below(4); changes > 0; changes--) {
@@ -45,6 +71,7 @@ class Fuzzer {
       counts->refused++;
       return;
     }
+    note(number, seed, description);
     run_accepted(seed, description, counts);
   }
 
@@ -229,9 +256,11 @@ int main_of(int count, char** arguments) {
     std::fprintf(stderr, "no call of the file is small enough\n");
     return 2;
   }
+  const int first = count > 4 ? std::atoi(arguments[4]) : 0;
+  std::signal(SIGABRT, say_which);
   Counts counts;
-  for (int n = 0; n < runs; n++) {
-    Fuzzer(seed * 1000003 + static_cast<uint64_t>(n)).run(seeds[static_cast<size_t>(n) % seeds.size()], &counts);
+  for (int n = first; n < first + runs; n++) {
+    Fuzzer(seed * 1000003 + static_cast<uint64_t>(n)).run(n, seeds[static_cast<size_t>(n) % seeds.size()], &counts);
   }
   stop_threads();
   std::printf("{\"seeds\": %d, \"runs\": %d, \"refused\": %d, \"tooFew\": %d, \"tooLarge\": %d, \"ran\": %d, "
@@ -243,5 +272,13 @@ int main_of(int count, char** arguments) {
 
 }  // namespace
 }  // namespace flash_attention
+
+/** So that `say_which` has its say. */
+extern "C" {
+#pragma GCC visibility push(default)
+const char* __asan_default_options() { return "abort_on_error=1"; }
+const char* __ubsan_default_options() { return "abort_on_error=1:print_stacktrace=1"; }
+#pragma GCC visibility pop
+}
 
 int main(int count, char** arguments) { return flash_attention::main_of(count, arguments); }
