@@ -192,6 +192,8 @@ class Fuzzer {
         results.data[name] = blocks.back()->data;
       }
     }
+    static const char* const sets[] = {"avx512", "avx2", "portable"};
+    force_instruction_set(sets[below(3)]);
     set_threads(1 + below(3));
     if (d.kind == CallKind::append) {
       run_append(d, memory);
