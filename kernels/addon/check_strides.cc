@@ -166,12 +166,13 @@ std::string check_strides(const Description& d) {
   if (d.has(ALIBI_SLOPES) && p.alibi_batch != 0 && p.alibi_batch != p.query_heads) {
     return "expected 0 or queryHeads for alibiBatch in the description, received " + std::to_string(p.alibi_batch);
   }
-  const std::pair<int64_t, int64_t> results[] = {{d.output_elements(), reach_of_rows(d, OUTPUT)},
-                                                 {d.lse_elements(), reach_of_lse(p)}};
-  for (const auto& [elements, needed] : results) {
-    if (elements < 0 || needed < 0 || elements < needed) {
-      return "the shape of the output or the LSE in the description is not that of its strides";
-    }
+  // Without gaps, so that memory of as many elements as there are holds them: the kernels keep copies of such.
+  const int64_t batch = p.packed_sequences ? 1 : p.batch;
+  const int64_t rows[] = {batch, p.query_rows, p.query_heads};
+  const int64_t output_rows[] = {batch, p.query_rows, p.query_heads, p.value_size};
+  if (d.output_elements() != shape_product(output_rows, 4) || d.output_elements() != reach_of_rows(d, OUTPUT) ||
+      d.lse_elements() != shape_product(rows, 3) || d.lse_elements() != reach_of_lse(p)) {
+    return "the shape of the output or the LSE in the description is not that of its strides";
   }
   return "";
 }

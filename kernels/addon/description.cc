@@ -180,6 +180,9 @@ std::string check_sizes(const Description& d) {
     if (p.query_length > p.query_rows || p.key_length > p.key_rows || p.key_batches != 1) {
       return "expected lengths of at most all rows for sequences end to end";
     }
+    if (p.q.batch != 0 || p.output.batch != 0 || p.lse_batch != 0) {
+      return "expected no strides between batches for sequences end to end";
+    }
     return "";
   }
   if (p.query_length != p.query_rows) {

@@ -32,7 +32,8 @@ inline Sequence sequence_of(const Problem& problem, const Tensors& tensors, int6
   const int64_t query_rows = problem.packed_sequences ? problem.query_rows : problem.query_length;
   const int64_t key_rows = problem.packed_sequences ? problem.key_rows : problem.key_length;
   Sequence sequence;
-  sequence.query_first = bounded(fields[0], query_rows);
+  // In padded batches each sequence has all of its batch's rows; there is nothing but 0 that the op would write.
+  sequence.query_first = problem.packed_sequences ? bounded(fields[0], query_rows) : 0;
   sequence.queries = bounded(fields[1], smaller_of(problem.query_length, query_rows - sequence.query_first));
   sequence.key_first = bounded(fields[2], key_rows);
   sequence.keys = bounded(fields[3], smaller_of(problem.key_length, key_rows - sequence.key_first));

@@ -77,8 +77,8 @@ inline Vector exponential(Vector x) {
 #if defined(__AVX512F__)
   return _mm512_scalef_ps(p, n);
 #else
-  const Integers power = reinterpret_cast<Integers>(shifted) << 23;
-  Vector result = reinterpret_cast<Vector>(reinterpret_cast<Integers>(p) + power);
+  const Words power = reinterpret_cast<Words>(shifted) << 23;
+  Vector result = reinterpret_cast<Vector>(reinterpret_cast<Words>(p) + power);
   result = x < splat(-87.3f) ? splat(0.f) : result;
   result = x > splat(88.7f) ? splat(INFINITE) : result;
   return x == x ? result : x;

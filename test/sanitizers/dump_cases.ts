@@ -1,17 +1,18 @@
-// node --import tsx test/sanitizers/dump_cases.ts FILE [every]: the calls that the case table and the variants make of
-// the native kernels, with what they should give, for runner.cc and fuzz_description.cc. `every`: take each n-th case.
+// node --import tsx test/sanitizers/dump_cases.ts FILE [cases of the grid]: the calls that the case table and the variants
+// make of the native kernels, and as many cases of the grid, with what they should give, for runner.cc and
+// fuzz_description.cc.
 import {closeSync, mkdirSync, openSync, writeSync} from 'node:fs';
 import {dirname} from 'node:path';
 
 import * as tf from '@tensorflow/tfjs';
 
 import {NATIVE_ORDER} from '../../src/backends/native/description.js';
+import {gridSample} from '../support/case_grid.js';
 import {caseInputs, caseTable} from '../support/cases.js';
 import type {Case} from '../support/cases.js';
 import {compare} from '../support/error_budget.js';
 import type {ResultName} from '../support/reference.js';
 import {attentionOf, referencesOf} from '../support/run_case.js';
-import {sample} from '../support/specs.js';
 
 import {captureCalls} from './captured_calls.js';
 import type {CapturedCall, CapturedTensor} from './captured_calls.js';
@@ -119,7 +120,7 @@ class Writer {
   }
 }
 
-const [path, every = '1'] = process.argv.slice(2);
+const [path, ofGrid = '0'] = process.argv.slice(2);
 const writer = new Writer(path);
 let count = 0;
 
@@ -130,7 +131,7 @@ function write(name: string, calls: CapturedCall[], judge: (call: CapturedCall) 
   }
 }
 
-const cases = sample(caseTable(), Number(every));
+const cases = [...caseTable(), ...Number(ofGrid) > 0 ? gridSample(Number(ofGrid), 1.2e9) : []];
 for (const c of cases) {
   const calls = await captureCalls(() => attentionOf(c, caseInputs(c)));
   write(c.name, calls, call => judgedByReference(c, call));
