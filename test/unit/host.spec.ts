@@ -15,7 +15,7 @@ describe('the TypeScript kernel on wasm', () => {
     const cpu = tf.findBackendFactory('cpu');
     tf.registerBackend('somebody-elses', cpu);
     tf.copyRegisteredKernels('cpu', 'somebody-elses');
-    for (const name of ['FlashAttention', 'FlashAttentionGrad']) {
+    for (const name of ['FlashAttention', 'FlashAttentionGrad', 'FlashAttentionCacheAppend']) {
       if (tf.getKernel(name, 'somebody-elses')) {
         tf.unregisterKernel(name, 'somebody-elses');
       }

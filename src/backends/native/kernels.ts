@@ -26,6 +26,9 @@ const RUNS: Record<string, Record<string, Run>> = {
   },
 };
 
+/** Of a cache in a GPU's memory TensorFlow would make a copy for our kernel on the CPU, and that would get the rows. */
+const canAppend = (backend: unknown): boolean => !(backend as {isUsingGpuDevice?: boolean}).isUsingGpuDevice;
+
 const warned = new Set<string>();
 
 /** The addon; undefined where the TypeScript kernel serves, which is said once where somebody would miss the addon. */
@@ -59,7 +62,9 @@ export function registerNativeKernels(fallback: (backendName: string) => KernelC
         kernelFunc(parameters) {
           const binding = addonFor(backendName);
           const {inputs, attrs, backend} = parameters;
-          return binding ? run(binding, inputs, attrs!, backend as KernelBackend) : config.kernelFunc(parameters);
+          return binding && (config.kernelName !== FLASH_ATTENTION_CACHE_APPEND || canAppend(backend)) ?
+              run(binding, inputs, attrs!, backend as KernelBackend) :
+              config.kernelFunc(parameters);
         },
       });
     }

@@ -18,8 +18,9 @@ export interface Append {
 }
 
 /**
- * Writes rows into a cache and gives the cache's two tensors. On `webgpu`, `cpu` and `wasm` they share the memory of
- * those that came in, which hold the rows too: nothing is copied. Elsewhere they are new tensors.
+ * Writes rows into a cache and gives the cache's two tensors. On `webgpu`, `cpu`, `wasm` and, with the native addon on
+ * a CPU, `tensorflow` they share the memory of those that came in, which hold the rows too: nothing is copied.
+ * Elsewhere they are new tensors.
  * @param inPlace give an error where they would be new tensors.
  */
 export function appendRows(append: Append, inPlace: boolean): [Tensor4D, Tensor4D] {

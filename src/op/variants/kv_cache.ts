@@ -34,8 +34,9 @@ export type KvCacheAttendOptions =
 
 /**
  * Keys and values of sequences that grow, as in text generation. Owns its two tensors, which no `tf.tidy` disposes; on
- * `webgpu`, `cpu` and `wasm` rows are written where they belong, without a copy of the cache. With `pageSize` sequences
- * take pages from a common pool as they grow (Kwon et al., "PagedAttention", 2023).
+ * `webgpu`, `cpu`, `wasm` and `tensorflow` (by the native addon, on CPUs) rows are written where they belong, without a
+ * copy of the cache. With `pageSize` sequences take pages from a common pool as they grow (Kwon et al.,
+ * "PagedAttention", 2023).
  *
  * ```js
  * const cache = new KvCache({batch: 1, capacity: 4096, keyHeads: 8, headSize: 64});

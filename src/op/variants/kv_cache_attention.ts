@@ -223,8 +223,9 @@ function flashAttentionWithKvCache_(
 /**
  * Attention of new queries over a cache of keys and values, for generating text (flash_attn's
  * `flash_attn_with_kvcache`): appends, rotates and attends in one call. Given `k` and `v`, **it writes them into
- * `kCache` and `vCache`**, in the memory of those tensors, on the backends `webgpu`, `cpu` and `wasm`; others give an
- * error, and `KvCache` works on all. With few queries the keys are split over several workgroups (`numSplits`). Has no
+ * `kCache` and `vCache`**, in the memory of those tensors, on the backends `webgpu`, `cpu`, `wasm` and `tensorflow` (by
+ * the native addon, on CPUs; slices of the cache along its first axis share its memory there); others give an error,
+ * and `KvCache` works on all. With few queries the keys are split over several workgroups (`numSplits`). Has no
  * gradient. With `causal`, query i sees keys up to its own place at the end of the cache.
  *
  * ```js
