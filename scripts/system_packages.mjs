@@ -84,6 +84,14 @@ export function vulkanProblem() {
 const hasCompiler = () => spawnSync(process.env.CXX || 'g++', ['--version'], {shell: true}).status === 0;
 const hasPip = () => spawnSync('python3', ['-m', 'pip', '--version']).status === 0;
 
+/** What is missing for the native addon and its sanitizers. Undefined: nothing. */
+export function nativeProblem() {
+  if (process.platform !== 'linux') {
+    return 'no Linux, which the tests of the native addon are for';
+  }
+  return hasCompiler() ? undefined : 'no C++ compiler: install g++, or set CXX';
+}
+
 /** What is missing for `setup-tfjs-node`. Undefined: nothing. */
 export function tfjsNodeProblem() {
   if (process.platform !== 'linux') {

@@ -9,7 +9,7 @@ import {fileURLToPath} from 'node:url';
 import {embedWgsl} from './embed_wgsl.mjs';
 import {lavapipeLauncher, lavapipeProblem} from './lavapipe.mjs';
 import {
-  ensureSystemPackages, findBrowser, swiftShaderEnv, tfjsNodeProblem, vulkanProblem,
+  ensureSystemPackages, findBrowser, nativeProblem, swiftShaderEnv, tfjsNodeProblem, vulkanProblem,
 } from './system_packages.mjs';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
@@ -76,6 +76,12 @@ const PARTS = {
   grid: {
     title: 'The grid of cases on the TypeScript kernel',
     run: () => counted('grid', ['--import', 'tsx', 'scripts/run_jasmine.mjs', 'grid']),
+  },
+  sanitizers: {
+    title: 'The C++ kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer',
+    problem: nativeProblem,
+    packages: ['g++'],
+    run: () => counted('sanitizers', ['test/sanitizers/run.mjs']),
   },
   webgpu: {
     title: 'WebGPU tests in Node (Dawn on SwiftShader)',
