@@ -1,9 +1,12 @@
 // runner FILE [--sets=avx512,avx2,portable] [--threads=1,4] [--together=N]: runs the calls of dump_cases.ts on the
 // native kernels, compares what comes out with what should, and sees to it that the number of threads changes no bit.
+// A backward call gets the output and the LSE of the forward call before it as the same kernels made them: of large
+// scores, the LSE is right only with the roundings that it was summed with.
 // --together: afterwards the first N calls again, each from three threads at the same time. Built with sanitizers, it
 // is they that find the rest. Writes its counts as one line of JSON.
 #include <cmath>
 #include <cstdlib>
+#include <map>
 #include <sstream>
 #include <thread>
 
@@ -25,7 +28,17 @@ struct Run {
   std::string error;
 };
 
-Run run(const Call& call) {
+const CallTensor* find(const std::vector<CallTensor>& tensors, int64_t name) {
+  for (const CallTensor& tensor : tensors) {
+    if (tensor.name == name) {
+      return &tensor;
+    }
+  }
+  return nullptr;
+}
+
+/** @param forward of the call before this one; or null, then as the file has it. */
+Run run(const Call& call, const Run* forward) {
   Run made;
   Description description;
   made.error = read_description(call.description.data(), call.description.size(), &description);
@@ -37,8 +50,17 @@ Run run(const Call& call) {
   const bool is_append = description.kind == CallKind::append;
   for (const CallTensor& tensor : call.tensors) {
     const bool is_written = is_append && (tensor.name == K || tensor.name == V);
+    const bool is_saved = tensor.name == OUTPUT || tensor.name == LSE || tensor.name == LSE_TAIL;
+    const CallTensor* saved =
+        forward && description.kind == CallKind::backward && is_saved ? find(forward->results, tensor.name) : nullptr;
+    if (saved && saved->elements != tensor.elements) {
+      made.error = "the call before it is not its forward call";
+      return made;
+    }
     made.tensors.push_back(
-        is_written ? CallTensor{tensor.name, tensor.elements, std::make_shared<Block>(*tensor.block)} : tensor);
+        is_written ? CallTensor{tensor.name, tensor.elements, std::make_shared<Block>(*tensor.block)} :
+        saved      ? *saved :
+                     tensor);
     memory.data[tensor.name] = made.tensors.back().block->data;
     elements[tensor.name] = tensor.elements;
   }
@@ -132,7 +154,10 @@ void fail(Counts* counts, const std::string& what, const std::string& error) {
   std::printf("FAILED  %s: %s\n", what.c_str(), error.c_str());
 }
 
-void run_all(const Plan& plan, const Call& call, Counts* counts) {
+/** The run of the call before, by instruction set. */
+using Before = std::map<std::string, Run>;
+
+void run_all(const Plan& plan, const Call& call, Before* before, Counts* counts) {
   counts->calls++;
   for (const std::string& set : plan.sets) {
     if (!force_instruction_set(set.c_str())) {
@@ -141,7 +166,7 @@ void run_all(const Plan& plan, const Call& call, Counts* counts) {
     std::unique_ptr<Run> first;
     for (int number : plan.threads) {
       set_threads(number);
-      Run made = run(call);
+      Run made = run(call, before->count(set) ? &before->at(set) : nullptr);
       counts->runs++;
       const std::string what = call.name + ", " + set + ", " + std::to_string(number) + " threads";
       const std::string error = judge(call, made);
@@ -154,16 +179,17 @@ void run_all(const Plan& plan, const Call& call, Counts* counts) {
         fail(counts, what, "other bits than with " + std::to_string(plan.threads[0]) + " threads");
       }
     }
+    (*before)[set] = std::move(*first);
   }
 }
 
 /** The same call from several threads, as workers of Node make them. */
-void run_together(const Call& call, Counts* counts) {
+void run_together(const Call& call, Run* before, Counts* counts) {
   constexpr int CALLERS = 3;
   Run made[CALLERS];
   std::vector<std::thread> callers;
   for (Run& mine : made) {
-    callers.emplace_back([&call, &mine] { mine = run(call); });
+    callers.emplace_back([&call, &mine, before] { mine = run(call, before); });
   }
   for (std::thread& caller : callers) {
     caller.join();
@@ -175,6 +201,7 @@ void run_together(const Call& call, Counts* counts) {
       fail(counts, call.name + ", together", error.empty() ? "other bits than the others" : error);
     }
   }
+  *before = std::move(made[0]);
 }
 
 int main_of(int count, char** arguments) {
@@ -204,15 +231,17 @@ int main_of(int count, char** arguments) {
   Call call;
   {
     CallFile file(path);
+    Before before;
     while (file.next(&call)) {
-      run_all(plan, call, &counts);
+      run_all(plan, call, &before, &counts);
     }
   }
   if (plan.together > 0) {
     set_threads(4);
     CallFile file(path);
+    Run before;
     for (int n = 0; n < plan.together && file.next(&call); n++) {
-      run_together(call, &counts);
+      run_together(call, &before, &counts);
       if (n % 16 == 0) {
         stop_threads();  // they must start again
       }
