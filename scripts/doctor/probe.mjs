@@ -20,38 +20,41 @@ const messageOf = (/** @type {unknown} */ error) => error instanceof Error ? err
 /** A module of this package's own, as `import` finds it. @returns {Promise<any>} */
 const own = (/** @type {string} */ path) => import(pathToFileURL(join(PACKAGE, 'dist/esm', path)).href);
 
-/** A small call on the current backend of `tf` against what it should give. @param {any} tf @param {any} op */
-function computes(tf, op) {
-  return tf.tidy(() => {
+/**
+ * A small call on the current backend of `tf` against what it should give, and whether the addon ran it.
+ * @param {any} tf @param {string} entry of this package, to be found by require()
+ * @returns {Promise<BackendFacts>}
+ */
+async function tryBackend(tf, entry) {
+  const {flashAttention} = requireOfProject(entry);
+  const {nativeReport} = await own('node.js'); // counts the calls of the process, whoever made them
+  const before = nativeReport().calls?.forward;
+  const computes = tf.tidy(() => {
     const [q, k, v] = [1, 2, 3].map(seed => tf.randomNormal([1, 5, 2, 8], 0, 1, 'float32', seed));
     const heads = (/** @type {any} */ x) => tf.transpose(x, [0, 2, 1, 3]);
     const weights = tf.softmax(tf.mul(tf.matMul(heads(q), heads(k), false, true), 1 / Math.sqrt(8)));
     const expected = heads(tf.matMul(weights, heads(v)));
-    const worst = tf.max(tf.abs(tf.sub(op.flashAttention(q, k, v), expected))).dataSync()[0];
+    const worst = tf.max(tf.abs(tf.sub(flashAttention(q, k, v), expected))).dataSync()[0];
     return worst < 1e-4;
   });
+  return {computes, kernel: nativeReport().calls?.forward > before ? 'native' : 'TypeScript'};
 }
 
-/** What is known of the kernel that just ran, from src/backends/native. */
-async function kernelOf() {
-  try {
-    return (await own('backends/native/load.js')).nativeProblem?.() === undefined ? 'native' : 'TypeScript';
-  } catch {
-    return undefined;
-  }
-}
+const OWN_ENTRY = join(PACKAGE, 'dist/cjs/index.js');
 
 /** @type {Record<string, () => Promise<object> | object>} */
 const PROBES = {
   async addon() {
-    return (await own('backends/native/load.js')).nativeFacts();
+    const {loaded, path, instructionSet, threads, problem} = (await own('node.js')).nativeReport();
+    const off = process.env.FLASH_ATTENTION_NATIVE === 'off';
+    return loaded ? {path, instructionSet, threads} : off ? {off} : {error: problem.replace(/^flashAttention: /, '')};
   },
 
   async cpu() {
     const tf = requireOwn('@tensorflow/tfjs-core');
     requireOwn('@tensorflow/tfjs-backend-cpu');
     await tf.setBackend('cpu');
-    return {computes: computes(tf, requireOwn(join(PACKAGE, 'dist/cjs/index.js'))), kernel: await kernelOf()};
+    return tryBackend(tf, OWN_ENTRY);
   },
 
   async wasm() {
@@ -62,10 +65,7 @@ const PROBES = {
     const tf = requireOwn('@tensorflow/tfjs-core');
     requireOfProject('@tensorflow/tfjs-backend-wasm');
     await tf.setBackend('wasm');
-    return {
-      version: found.version, dir: found.dir, computes: computes(tf, requireOwn(join(PACKAGE, 'dist/cjs/index.js'))),
-      kernel: await kernelOf(),
-    };
+    return {version: found.version, dir: found.dir, ...await tryBackend(tf, OWN_ENTRY)};
   },
 
   async tensorflow() {
@@ -87,7 +87,7 @@ const PROBES = {
         /libcudart|libcudnn|nvidia\//.test(maps) || isUsingGpuDevice;
       return {
         ...facts, tensorflow: binding?.TF_Version, library, isCuda, onGpu: isUsingGpuDevice,
-        computes: computes(tf, requireOfProject('tfjs-flash-attention')), kernel: await kernelOf(),
+        ...await tryBackend(tf, OWN_ENTRY),
       };
     } catch (error) {
       return {...facts, error: messageOf(error).split('\n')[0]};

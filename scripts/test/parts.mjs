@@ -96,6 +96,7 @@ export const PARTS = {
   },
   package: {
     title: 'The packed package, as its users install it',
+    packages: ['g++', 'python3-pip'], // for its prebuilt addon, and to look into that
     lock: 'addon',
     run: ({counted}) => counted('package', ['test/package/run.mjs']),
   },

@@ -8,8 +8,11 @@ import {createContext, runInContext} from 'node:vm';
 
 import {build} from 'esbuild';
 
+import {PREBUILT} from '../../scripts/build_native/build.mjs';
 import {swiftShaderEnv, vulkanProblem} from '../../scripts/system_packages.mjs';
 import {check, locked, packInto, root, run as runAnywhere, skip, writeCounts} from '../support/checks.mjs';
+import {checkDoctor} from './doctor_checks.mjs';
+import {checkPrebuilt} from './prebuilt_checks.mjs';
 
 const project = mkdtempSync(join(tmpdir(), 'tfjs-flash-attention-'));
 const PEERS = [
@@ -38,10 +41,15 @@ async function checkTarball() {
   const paths = files.map(({path}) => path);
   const expected = new RegExp('^(package\\.json|README\\.md|LICENSE|dist/cjs/package\\.json|' +
       'dist/(esm|cjs)/[\\w/]+\\.(js|d\\.ts)|bin/tfjs-flash-attention\\.mjs|' +
-      'scripts/setup_tfjs_node/\\w+\\.(mjs|cjs|py)|docs/\\w+\\.md)$');
+      'scripts/(setup_tfjs_node|doctor)/\\w+\\.(mjs|cjs|py)|docs/\\w+\\.md|' +
+      'prebuilds/linux-x64/flash_attention\\.node)$');
   expectEmpty('files that should not be in the package', paths.filter(path => !expected.test(path)));
   const {exports, main, module, types, bin} = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-  const wanted = ['README.md', 'LICENSE', ...targets({exports, main, module, types, bin})].map(posix.normalize);
+  const {scripts} = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  expectEmpty('scripts that an installation would run',
+      ['preinstall', 'install', 'postinstall'].filter(name => name in scripts));
+  const wanted = ['README.md', 'LICENSE', PREBUILT, ...targets({exports, main, module, types, bin})]
+      .map(posix.normalize);
   expectEmpty('files that the package lacks', wanted.filter(path => !paths.includes(path)));
 }
 
@@ -123,6 +131,8 @@ try {
             () => run(process.execPath, [file], {env: {...process.env, ...swiftShaderEnv()}}));
       }
     }
+    await checkPrebuilt(project);
+    await checkDoctor(project);
     await check('TypeScript, NodeNext, ES modules and CommonJS',
         () => compile({module: 'NodeNext'}, ['types_esm.mts', 'types_cjs.cts']));
     await check('TypeScript, Bundler', () => compile({module: 'ESNext', moduleResolution: 'Bundler'}, ['types.ts']));

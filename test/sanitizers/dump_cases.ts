@@ -1,5 +1,5 @@
-// node --import tsx test/sanitizers/dump_cases.ts FILE [cases of the grid]: the calls that the case table and the variants
-// make of the native kernels, and as many cases of the grid, with what they should give, for runner.cc and
+// node --import tsx test/sanitizers/dump_cases.ts FILE [cases of the grid]: the calls that the case table, the variants
+// and as many cases of the grid make of the native kernels, with what they should give, for runner.cc and
 // fuzz_description.cc.
 import {closeSync, mkdirSync, openSync, writeSync} from 'node:fs';
 import {dirname} from 'node:path';

@@ -37,6 +37,7 @@ export function run(command, args, options = {}) {
 /** Builds the package and packs it into the folder. @returns what npm says of the tarball */
 export function packInto(folder) {
   run(process.execPath, ['scripts/build.mjs'], {cwd: root});
+  run(process.execPath, ['scripts/build_native.mjs', '--prebuilt'], {cwd: root});
   return JSON.parse(run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], {cwd: root}))[0];
 }
 

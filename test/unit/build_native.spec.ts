@@ -8,6 +8,7 @@ import {
   compileFlags, compileSteps, EXPORTS, linkFlags, parseDepends, VERSION_SCRIPT,
 } from '../../scripts/build_native/plan.mjs';
 import type {Variant} from '../../scripts/build_native/plan.mjs';
+import {addonNeeds, isNewer, weakSymbols} from '../support/binary.mjs';
 
 const release: Variant =
     {name: 'release', compiler: ['g++', '-m64'], arch: 'x64', platform: 'linux', sanitizers: [], isPrebuilt: false};
@@ -81,5 +82,30 @@ describe('build:native', () => {
     } finally {
       rmSync(folder, {recursive: true});
     }
+  });
+
+  it('is checked by what binutils say of it', () => {
+    expect(weakSymbols([
+      '0000000000000000 T one', '0000000000000010 W two<int>(a b)', '                 w three',
+      '                 U four', '0000000000000020 V five', '0000000000000030 u six', '0000000000000040 t seven',
+      '0000000000000050 r eight',
+    ].join('\n'))).toEqual(['two<int>(a b)', 'five', 'six']);
+    expect(isNewer('2.30', '2.4')).toBeTrue();
+    expect(isNewer('2.28', '2.28')).toBeFalse();
+    expect(isNewer('2.2.5', '2.28')).toBeFalse();
+    expect(isNewer('2.28.1', '2.28')).toBeTrue();
+    const symbols = `
+Symbol table '.dynsym' contains 6 entries:
+   Num:    Value          Size Type    Bind   Vis      Ndx Name
+     0: 0000000000000000     0 NOTYPE  LOCAL  DEFAULT  UND 
+     1: 0000000000000000     0 FUNC    GLOBAL DEFAULT  UND malloc@GLIBC_2.2.5 (2)
+     2: 0000000000000000     0 FUNC    GLOBAL DEFAULT  UND exp@GLIBC_2.29 (3)
+     3: 0000000000000000     0 NOTYPE  WEAK   DEFAULT  UND napi_throw
+     4: 0000000000000000     0 FUNC    GLOBAL DEFAULT  UND _ZNSt6thread4joinEv@GLIBCXX_3.4.11 (4)
+     5: 0000000000001180    12 FUNC    GLOBAL DEFAULT   12 entry@@V1`;
+    const dynamic = ' 0x01 (NEEDED)  Shared library: [libc.so.6]\n 0x0e (SONAME)  name: [x]';
+    expect(addonNeeds(symbols, dynamic)).toEqual({
+      exports: ['entry'], versions: ['2.2.5', '2.29'], otherVersions: ['GLIBCXX_3.4.11'], libraries: ['libc.so.6'],
+    });
   });
 });
