@@ -181,7 +181,7 @@ describe('npm start', () => {
     const args = [...TINY, '--data', text, '--out', out, '--steps', '1', '--lengths', 'none'];
     const off = await start(args, undefined, {FLASH_ATTENTION_NATIVE: 'off'});
     expect(off.stdout).toMatch(/attention +TypeScript on 1 thread; FLASH_ATTENTION_NATIVE=off leaves .*; unset it\n/);
-    const missing = await start(args, undefined, {FLASH_ATTENTION_ADDON: '/nowhere.node'});
+    const missing = await start(args, undefined, {FLASH_ATTENTION_NATIVE: '', FLASH_ATTENTION_ADDON: '/nowhere.node'});
     expect(missing.stdout).toMatch(/attention +TypeScript on 1 thread; .*\/nowhere\.node: there is no such file/);
   }, SLOW_MS);
 
