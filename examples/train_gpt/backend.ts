@@ -2,10 +2,12 @@ import {availableParallelism, cpus} from 'node:os';
 
 import * as tf from '@tensorflow/tfjs';
 
+import {nativeReport} from '../../src/backends/native/report.js';
 import {speedUpWasmMatMul} from '../gpt/wasm_matmul.js';
 
 import type {BackendChoice} from './options.js';
 import {probeWebGPU} from './probe_webgpu.js';
+import {findTfjsNode, loadTfjsNode} from './tfjs_node.js';
 import {UsageError} from './usage_error.js';
 
 /** The backend that is set, in words for the report. */
@@ -14,11 +16,20 @@ export interface ChosenBackend {
   /** Whether it computes on a GPU, and so deserves the larger defaults. */
   readonly onGpu: boolean;
   readonly device: string;
+  /** What computes flashAttention, where that is not the backend itself. */
+  readonly kernels?: string;
   /** Why WebGPU was not taken, where it would have been. */
   readonly note?: string;
 }
 
 const cpuName = (): string => `${cpus()[0]?.model.trim() ?? 'CPU'}, ${availableParallelism()} cores`;
+
+/** Which kernels of this package serve a backend on the CPU. */
+function cpuKernels(): string {
+  const {loaded, instructionSet, threads, problem} = nativeReport();
+  return loaded ? `native addon, ${instructionSet}, threads: ${threads}` :
+                  `TypeScript on 1 thread; ${problem!.replace(/^flashAttention: /, '').replace(/\s*\n\s*/g, ' ')}`;
+}
 
 async function set(name: string): Promise<boolean> {
   try {
@@ -55,31 +66,40 @@ async function wasm(): Promise<ChosenBackend|undefined> {
     return undefined;
   }
   speedUpWasmMatMul();
-  return {name: 'wasm', onGpu: false, device: `${cpuName()}, WebAssembly on 1 thread`};
+  return {name: 'wasm', onGpu: false, device: `${cpuName()}, WebAssembly on 1 thread`, kernels: cpuKernels()};
 }
 
 async function cpu(): Promise<ChosenBackend> {
   await set('cpu');
-  return {name: 'cpu', onGpu: false, device: `${cpuName()}, JavaScript on 1 thread`};
+  return {name: 'cpu', onGpu: false, device: `${cpuName()}, JavaScript on 1 thread`, kernels: cpuKernels()};
 }
 
-async function tensorflow(): Promise<ChosenBackend> {
-  const packageName = '@tensorflow/tfjs-node';
+/** @throws UsageError where it does not start. */
+function tensorflow(): ChosenBackend {
   try {
-    await import(packageName);
+    const {name, version, tensorflow: library} = loadTfjsNode();
+    const device = `${cpuName()}, TensorFlow ${library} through ${name} ${version}`;
+    return {name: 'tensorflow', onGpu: false, device, kernels: cpuKernels()};
   } catch (error) {
-    throw new UsageError(
-        `--backend tensorflow needs the package ${packageName}, which does not load ` +
-        `(${(error as Error).message.split('\n')[0]})`);
+    throw new UsageError(`--backend tensorflow: ${(error as Error).message}`);
   }
-  if (!await set('tensorflow')) {
-    throw new UsageError('--backend tensorflow does not start');
+}
+
+/** The best backend that computes on the CPU. */
+async function onCpu(): Promise<ChosenBackend> {
+  if (findTfjsNode()) {
+    try {
+      return tensorflow();
+    } catch (error) {
+      console.error((error as Error).message); // it is there and broken, which somebody should know
+    }
   }
-  return {name: 'tensorflow', onGpu: false, device: cpuName()};
+  return await wasm() ?? await cpu();
 }
 
 /**
- * Sets the backend that was asked for, or the best there is: WebGPU on a GPU, else WebAssembly, else plain JavaScript.
+ * Sets the backend that was asked for, or the best there is: WebGPU on a GPU, else TensorFlow where tfjs-node is
+ * set up, else WebAssembly, else plain JavaScript.
  * @throws UsageError when the one that was asked for is not there.
  */
 export async function chooseBackend(choice: BackendChoice): Promise<ChosenBackend> {
@@ -104,7 +124,7 @@ export async function chooseBackend(choice: BackendChoice): Promise<ChosenBacken
       return tensorflow();
     default: {
       const found = await webgpu(true);
-      return 'name' in found ? found : {...await wasm() ?? await cpu(), note: found.note};
+      return 'name' in found ? found : {...await onCpu(), note: found.note};
     }
   }
 }

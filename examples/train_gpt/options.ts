@@ -35,7 +35,7 @@ interface OptionHelp {
 const text = (value: string, help: string): OptionHelp => ({type: 'string', value, help});
 
 const OPTIONS: Record<string, OptionHelp> = {
-  'backend': text(BACKENDS.join('|'), 'where to compute; auto takes webgpu on a GPU, else the CPU (wasm)'),
+  'backend': text(BACKENDS.join('|'), 'where to compute; auto: webgpu on a GPU, else tensorflow, else wasm'),
   'attention': text(ATTENTION_KINDS.join('|'), 'which attention to train with (default flash)'),
   'steps': text('N', 'training steps in all, those before --resume included'),
   'context': text('N', 'symbols that the model sees at once'),

@@ -154,6 +154,7 @@ async function sweep(limits: Limits, lengths: readonly number[]): Promise<SweepP
 function factsOf(backend: ChosenBackend, text: LoadedText, corpus: Corpus, trainer: Trainer): Array<[string, string]> {
   return [
     ['backend', `${backend.name}: ${backend.device}`],
+    ...backend.kernels ? [['attention', backend.kernels] as [string, string]] : [],
     ...backend.note ? [['no webgpu', backend.note] as [string, string]] : [],
     ['versions', `tfjs-flash-attention ${packageFile.version}, tfjs ${tf.version_core}, ` +
                  `Node ${process.versions.node}, ${process.platform} ${process.arch}`],

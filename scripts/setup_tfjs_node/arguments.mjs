@@ -4,7 +4,7 @@ import {SetupError} from './errors.mjs';
 
 export const USAGE = `tfjs-flash-attention <command>
 
-  setup-tfjs-node [--gpu] [--tensorflow DIR | --download]
+  setup-tfjs-node [--gpu] [--tensorflow DIR | --download] [--no-save]
       Makes require('@tensorflow/tfjs-node') work in the project of the current folder: takes the npm package without
       its install script, and builds its addon against a TensorFlow of pip. Linux on x64 or arm64.
 
@@ -12,6 +12,7 @@ export const USAGE = `tfjs-flash-attention <command>
       --tensorflow DIR   use the TensorFlow in DIR: a virtual environment, a folder site-packages or tensorflow in it,
                          or an unpacked libtensorflow (lib, include)
       --download         get TensorFlow with pip, even where Python has one installed
+      --no-save          leave package.json and package-lock.json as they are
 
   doctor [--json]
       Says what is here (CPU, GPU, the native addon, TensorFlow, WebGPU), which kernel runs on each backend of tfjs, and
@@ -25,7 +26,8 @@ export const USAGE = `tfjs-flash-attention <command>
 export class UsageError extends Error {}
 
 /**
- * @typedef {{gpu: boolean, download: boolean, tensorflow?: string}} Request what setup-tfjs-node is asked for
+ * @typedef {{gpu: boolean, download: boolean, noSave?: boolean, tensorflow?: string}} Request what setup-tfjs-node is
+ *     asked for
  * @param {string[]} args what stands after `tfjs-flash-attention`
  * @returns {{command: 'help'} | {command: 'doctor', json: boolean} | {command: 'setup-tfjs-node', request: Request}}
  */
@@ -55,6 +57,8 @@ export function parseArguments(args) {
       request.gpu = true;
     } else if (name === '--download') {
       request.download = true;
+    } else if (name === '--no-save') {
+      request.noSave = true;
     } else if (name === '--tensorflow') {
       const folder = value ?? rest.shift();
       if (!folder || folder.startsWith('--')) {
@@ -62,7 +66,8 @@ export function parseArguments(args) {
       }
       request.tensorflow = folder;
     } else {
-      throw new UsageError(`setup-tfjs-node has no option ${option}, only --gpu, --tensorflow DIR and --download`);
+      throw new UsageError(`setup-tfjs-node has no option ${option}, only --gpu, --tensorflow DIR, --download ` +
+          'and --no-save');
     }
   }
   if (request.download && request.tensorflow !== undefined) {

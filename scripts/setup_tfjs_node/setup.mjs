@@ -80,7 +80,7 @@ export async function setupTfjsNode(request, {project, isGlibc}) {
   const report = new Report(4);
 
   report.start(`${name}, without its install script`);
-  const {dir, version, manifest} = await ensurePackage(project, request.gpu, report);
+  const {dir, version, manifest} = await ensurePackage(project, request, report);
   for (const folder of [cacheFolder(), dir]) {
     removeLeftovers(folder).forEach(left => report.detail(`removed what an interrupted run had left: ${left}`));
   }

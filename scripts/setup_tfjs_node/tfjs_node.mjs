@@ -41,10 +41,11 @@ export function otherManager(/** @type {string} */ project) {
 }
 
 /**
- * @param {string} project @param {boolean} gpu @param {import('./report.mjs').Report} report
+ * @param {string} project @param {import('./arguments.mjs').Request} request
+ * @param {import('./report.mjs').Report} report
  * @returns {Promise<Package>}
  */
-export async function ensurePackage(project, gpu, report) {
+export async function ensurePackage(project, {gpu, noSave}, report) {
   const name = packageName(gpu);
   const present = findPackage(project, name);
   if (present) {
@@ -58,8 +59,9 @@ export async function ensurePackage(project, gpu, report) {
     throw new SetupError(`${name} is not installed, and this is a project of ${manager}`,
         `Install it without its install script, then run this again: ${manager} add --ignore-scripts ${wanted}`);
   }
-  report.detail(`npm install --ignore-scripts ${wanted}`);
-  const {ok, output} = await runTool('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', wanted],
+  const options = ['--ignore-scripts', ...noSave ? ['--no-save'] : []];
+  report.detail(`npm install ${options.join(' ')} ${wanted}`);
+  const {ok, output} = await runTool('npm', ['install', ...options, '--no-audit', '--no-fund', wanted],
       {cwd: project, show: true});
   const installed = findPackage(project, name);
   if (!ok || !installed) {

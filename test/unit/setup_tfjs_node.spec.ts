@@ -59,6 +59,8 @@ describe('setup-tfjs-node', () => {
 
     it('are understood', () => {
       expect(setup()).toEqual({command: 'setup-tfjs-node', request: {gpu: false, download: false}});
+      expect(setup('--no-save'))
+          .toEqual({command: 'setup-tfjs-node', request: {gpu: false, download: false, noSave: true}});
       expect(setup('--gpu', '--download').command).toBe('setup-tfjs-node');
       for (const args of [['--tensorflow', 'my/tf', '--gpu'], ['--gpu', '--tensorflow=my/tf']]) {
         expect(setup(...args)).toEqual(

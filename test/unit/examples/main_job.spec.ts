@@ -9,6 +9,8 @@ import {fileURLToPath} from 'node:url';
 import {checkpointPath, loadCheckpoint, previousPath} from '../../../examples/train_gpt/checkpoint.js';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
+/** Whether or not this checkout has tfjs-node. */
+const NO_TFJS_NODE = join(ROOT, 'test');
 const SLOW_MS = 5 * 60_000;
 const TINY = [
   '--backend', 'wasm', '--context', '16', '--layers', '1', '--heads', '2', '--width', '16', '--batch', '2',
@@ -22,8 +24,11 @@ interface Ended {
 }
 
 /** Starts the main job; `watch` sees the output as it comes. */
-function start(args: readonly string[], watch?: (child: ChildProcess, stdout: string) => void): Promise<Ended> {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'examples/train_gpt/main.ts', ...args], {cwd: ROOT});
+function start(
+    args: readonly string[], watch?: (child: ChildProcess, stdout: string) => void,
+    env: NodeJS.ProcessEnv = {}): Promise<Ended> {
+  const child = spawn(process.execPath, ['--import', 'tsx', 'examples/train_gpt/main.ts', ...args],
+      {cwd: ROOT, env: {...process.env, TFJS_NODE: NO_TFJS_NODE, ...env}});
   let stdout = '';
   let stderr = '';
   child.stdout.on('data', chunk => {
@@ -169,6 +174,15 @@ describe('npm start', () => {
     expect(code).toBe(0);
     expect(stdout).toMatch(/backend +(webgpu|wasm): /);
     expect(/backend +wasm/.test(stdout)).toBe(/no webgpu /.test(stdout));
+    expect(/backend +wasm/.test(stdout)).toBe(/attention +(native addon|TypeScript)/.test(stdout));
+  }, SLOW_MS);
+
+  it('says which kernel computes attention, and why not the addon', async () => {
+    const args = [...TINY, '--data', text, '--out', out, '--steps', '1', '--lengths', 'none'];
+    const off = await start(args, undefined, {FLASH_ATTENTION_NATIVE: 'off'});
+    expect(off.stdout).toMatch(/attention +TypeScript on 1 thread; FLASH_ATTENTION_NATIVE=off leaves .*; unset it\n/);
+    const missing = await start(args, undefined, {FLASH_ATTENTION_NATIVE: '', FLASH_ATTENTION_ADDON: '/nowhere.node'});
+    expect(missing.stdout).toMatch(/attention +TypeScript on 1 thread; .*\/nowhere\.node: there is no such file/);
   }, SLOW_MS);
 
   it('helps', async () => {
