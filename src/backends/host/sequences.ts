@@ -27,7 +27,8 @@ export function sequencesOf(problem: Problem, values: Int32Array|undefined): Seq
     }
     const [first, count, firstKey, keyCount, keyBatch] =
         values.subarray(b * SEQUENCE_FIELDS, (b + 1) * SEQUENCE_FIELDS);
-    const queryFirst = bounded(first, queryRows);
+    // In padded batches each sequence has all of its batch's rows: the op gives 0.
+    const queryFirst = isPadded ? 0 : bounded(first, queryRows);
     const queries = bounded(count, Math.min(queryLength, queryRows - queryFirst));
     const keyFirst = bounded(firstKey, keyRows);
     return {
