@@ -2,7 +2,9 @@ import {cpus} from 'node:os';
 
 import * as tf from '@tensorflow/tfjs';
 
+import {loadTfjsNode} from '../examples/train_gpt/tfjs_node.js';
 import {gitCommit} from '../scripts/git_commit.mjs';
+import {nativeReport} from '../src/backends/native/report.js';
 import {enableWebGPU} from '../src/backends/webgpu/node_device.js';
 
 import type {Environment} from './core/results.js';
@@ -11,6 +13,8 @@ export type {Environment} from './core/results.js';
 
 /** @param adapter description of the WebGPU adapter, when there is one. */
 export function describeEnvironment(adapter?: string): Environment {
+  const {binding} = tf.backend() as unknown as {binding?: {TF_Version: string}};
+  const native = tf.getBackend() === 'webgpu' ? undefined : nativeReport();
   return {
     date: new Date().toISOString(),
     commit: gitCommit(),
@@ -19,6 +23,9 @@ export function describeEnvironment(adapter?: string): Environment {
     node: process.versions.node,
     tfjs: tf.version.tfjs,
     webgpu: process.env.BUNDLE_WEBGPU,
+    tensorflow: binding?.TF_Version,
+    native: native?.instructionSet,
+    threads: native?.threads,
   };
 }
 
@@ -38,6 +45,9 @@ export async function useBackend(name: string, dawnFlags?: string[]): Promise<st
   }
   if (name === 'wasm') {
     await import('@tensorflow/tfjs-backend-wasm');
+  }
+  if (name === 'tensorflow') {
+    loadTfjsNode();
   }
   if (!await tf.setBackend(name)) {
     throw new Error(`the backend ${name} does not start`);

@@ -9,37 +9,19 @@ import {parseArgs} from 'node:util';
 import {decodePlot, memoryPlot, speedPlot} from './core/plots.js';
 import type {AttentionRow, DecodeRow, Environment, HostRow, ResultsFile, TrainingRow} from './core/results.js';
 import {attentionTable, decodeTable, hostTable, trainingTable} from './core/tables.js';
-import type {Table} from './core/tables.js';
+import {cpuAttentionSection, cpuDecodeSection, cpuHostSection, cpuTrainingSection} from './cpu_figures.js';
+import {markdown, plots, RESULTS} from './figures_markdown.js';
+import type {Svgs} from './figures_markdown.js';
 
-const RESULTS = 'benchmarks/results';
 const BEGIN = '<!-- figures: begin (npm run figures) -->';
 const END = '<!-- figures: end -->';
 
 const {values: args} = parseArgs({options: {check: {type: 'boolean', default: false}}});
 /** The plots by file name. */
-const svgs = new Map<string, string>();
-
-function markdown({header, rows}: Table): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
-  const isNumber = header.map((_, column) => rows.every(row => /^[\d.—%-]*$/.test(row[column])));
-  return [line(header), `|${isNumber.map(right => right ? '--:' : '---').join('|')}|`, ...rows.map(line)].join('\n');
-}
+const svgs: Svgs = new Map();
 
 const measuredOn = ({device, commit, date}: Environment): string =>
     `**${device}**, commit ${commit}, ${date.slice(0, 10)}`;
-
-/** The plots that there are, as lines of Markdown. */
-async function plots(name: string, drawn: Array<[string, string, Promise<string|undefined>]>): Promise<string[]> {
-  const lines: string[] = [];
-  for (const [what, alternative, plot] of drawn) {
-    const svg = await plot;
-    if (svg !== undefined) {
-      svgs.set(`${name}-${what}.svg`, `${svg}\n`);
-      lines.push(`![${alternative}](${RESULTS}/${name}-${what}.svg)`, '');
-    }
-  }
-  return lines;
-}
 
 async function attentionSection(name: string, {environment, results}: ResultsFile<AttentionRow>): Promise<string> {
   const peer = environment.onnxruntime ?
@@ -50,7 +32,7 @@ async function attentionSection(name: string, {environment, results}: ResultsFil
         `alone. "unfused" is tfjs' own matMul–softmax–matMul in the same run${peer}; — where it does not fit the ` +
         'device.',
     '',
-    ...await plots(name, [
+    ...await plots(svgs, name, [
       ['speed', 'speed against sequence length', speedPlot(results)],
       ['memory', 'memory against sequence length', memoryPlot(results)],
     ]),
@@ -67,7 +49,7 @@ async function decodeSection(name: string, {environment, results}: ResultsFile<D
         `${copy ? `, a buffer copy makes ${copy.gigabytesPerSecond.toFixed(0)} GB/s of reads and writes` : ''}; ` +
         '"unfused" is tfjs\' own matMul–softmax–matMul of the query over the same rows in the same run.',
     '',
-    ...await plots(name, [['bandwidth', 'bandwidth against cached keys', decodePlot(results)]]),
+    ...await plots(svgs, name, [['bandwidth', 'bandwidth against cached keys', decodePlot(results)]]),
     markdown(decodeTable(results)),
   ].join('\n');
 }
@@ -93,6 +75,11 @@ const SECTIONS: Array<[RegExp, (name: string, contents: unknown) => string|Promi
   [/^decode-.*\.json$/, (name, contents) => decodeSection(name, contents as ResultsFile<DecodeRow>)],
   [/^training-.*\.json$/, (_, contents) => trainingSection(contents as ResultsFile<TrainingRow>)],
   [/^host-.*\.json$/, (_, contents) => hostSection(contents as ResultsFile<HostRow>)],
+  [/^cpu-attention-.*\.json$/, (name, contents) =>
+    cpuAttentionSection(name, contents as ResultsFile<AttentionRow>, svgs)],
+  [/^cpu-decode-.*\.json$/, (name, contents) => cpuDecodeSection(name, contents as ResultsFile<DecodeRow>)],
+  [/^cpu-training-.*\.json$/, (name, contents) => cpuTrainingSection(name, contents as ResultsFile<TrainingRow>)],
+  [/^cpu-host-.*\.json$/, (name, contents) => cpuHostSection(name, contents as ResultsFile<HostRow>)],
 ];
 
 const files = existsSync(RESULTS) ? readdirSync(RESULTS).sort() : [];

@@ -1,13 +1,13 @@
 import {existsSync, mkdirSync, readFileSync, renameSync, writeFileSync} from 'node:fs';
 import {join} from 'node:path';
 
-import type {Environment, ResultsFile, Row, Skipped, SuiteName} from './core/results.js';
+import type {Environment, ResultsFile, Row, Skipped} from './core/results.js';
 import {slug} from './core/slug.js';
 
 /** What tells two rows of a suite apart. */
 const IDENTITY = [
   'kind', 'pass', 'batch', 'heads', 'length', 'headSize', 'causal', 'computeType', 'plan', 'keys', 'queryHeads',
-  'keyHeads', 'numSplits', 'context', 'layers', 'width',
+  'keyHeads', 'numSplits', 'context', 'layers', 'width', 'backend', 'native', 'layout',
 ];
 
 function identity(row: Row): string {
@@ -23,7 +23,7 @@ export class ResultsWriter {
   private readonly file: string;
   private readonly contents: ResultsFile<Row>;
 
-  constructor(folder: string, suite: SuiteName, private readonly environment: Environment) {
+  constructor(folder: string, suite: string, private readonly environment: Environment) {
     mkdirSync(folder, {recursive: true});
     this.file = join(folder, `${suite}-${slug(environment.device)}.json`);
     const old = existsSync(this.file) ? JSON.parse(readFileSync(this.file, 'utf8')) as ResultsFile<Row> : undefined;

@@ -7,6 +7,7 @@
  *   npm run bench decode         one query over many keys
  *   npm run bench host           JavaScript time of a call
  *   npm run bench train-bench    the GPT of npm start
+ *   npm run bench cpu            all of that on the CPU: backends tensorflow and cpu, tfjs-node's own ops and PyTorch
  *
  * Options with their defaults are in command_line.ts and core/suite_options.ts. Every measurement runs in another
  * process under a time limit (--limit, seconds) and a run ends after --seconds; what was measured until then is in the
@@ -15,15 +16,19 @@
 import {extname} from 'node:path';
 import {fileURLToPath} from 'node:url';
 
+import {findTfjsNode} from '../examples/train_gpt/tfjs_node.js';
+
 import {parseCommand} from './command_line.js';
 import type {Command} from './command_line.js';
 import {describeRow} from './core/describe_row.js';
 import {labelOf} from './core/measurements.js';
-import type {Measurement} from './core/measurements.js';
-import type {Environment, Row} from './core/results.js';
+import type {Measurement, On} from './core/measurements.js';
+import type {Environment, Row, SuiteName} from './core/results.js';
 import {findOnnxruntime} from './onnxruntime/find.js';
+import {findPyTorch} from './pytorch/find.js';
 import {ResultsWriter} from './results_file.js';
 import {supervise} from './supervise.js';
+import type {Program} from './supervise.js';
 
 /** A program of this folder; in a bundle, the one of its name that lies beside this one. */
 const program = (name: string, inBundle: string): string => {
@@ -34,51 +39,86 @@ const program = (name: string, inBundle: string): string => {
 const onnxruntime = findOnnxruntime();
 let command: Command;
 try {
-  command = parseCommand(process.argv.slice(2), onnxruntime !== undefined);
+  command = parseCommand(process.argv.slice(2), {
+    onnxruntime: onnxruntime !== undefined, pytorch: findPyTorch,
+    tfjsNode: () => findTfjsNode() !== undefined || 'tfjs-node is not there (docs/TFJS_NODE.md)',
+  });
 } catch (error) {
   console.error((error as Error).message);
   process.exit(2);
 }
-const {suite, measurements, backend, dawn, out, seconds, secondsEach} = command;
-const tfjsWorker = {file: program('worker', 'bench_worker'), args: ['--backend', backend, '--dawn', dawn]};
+const {prefix, measurements, absent, dawn, out, seconds, secondsEach, threads, python} = command;
+if (threads !== undefined) {
+  process.env.FLASH_ATTENTION_THREADS = process.env.TF_NUM_INTRAOP_THREADS = String(threads);
+}
+const tfjsWorker = ({backend = command.backend, native}: On): Program => ({
+  file: program('worker', 'bench_worker'),
+  args: ['--backend', backend, '--dawn', dawn, ...native === false ? ['--native', 'off'] : []],
+});
+const pytorchWorker: Program = {
+  file: fileURLToPath(new URL('pytorch/worker.py', import.meta.url)), args: ['--threads', String(threads)],
+  execPath: python,
+};
 const onnxruntimeWorker =
     {file: program('onnxruntime/worker', 'onnxruntime_worker'), args: ['--folder', onnxruntime ?? '']};
 
-let writer: ResultsWriter|undefined;
+const programOf = (m: Measurement): Program =>
+    m.backend === 'pytorch' ? pytorchWorker :
+    m.suite === 'attention' && m.kind === 'onnxruntime' ? onnxruntimeWorker : tfjsWorker(m);
+
+const writers = new Map<SuiteName, ResultsWriter>();
+let whole: Environment|undefined;
+const tookPart: Array<Partial<Environment>> = [];
+/** The results file of a measurement. */
+const writerOf = ({suite}: Measurement): ResultsWriter => {
+  const writer = writers.get(suite) ?? new ResultsWriter(out, `${prefix}${suite}`, whole!);
+  if (!writers.has(suite)) {
+    writers.set(suite, writer);
+    tookPart.forEach(environment => writer.tookPart(environment));
+    absent.forEach(({what, why}) => writer.skip({label: what, why}));
+  }
+  return writer;
+};
 let failures = 0;
 const told = new Map<Measurement, Row[]>();
 const say = (measurement: Measurement, text: string) => console.log(`${labelOf(measurement).padEnd(58)} ${text}`);
 
+for (const {what, why} of absent) {
+  console.log(`not measured: ${what}: ${why}`);
+}
 try {
   await supervise(
-      measurements, m => m.suite === 'attention' && m.kind === 'onnxruntime' ? onnxruntimeWorker : tfjsWorker,
-      tfjsWorker, {seconds, secondsEach}, {
+      measurements, programOf, tfjsWorker(measurements.find(m => m.backend !== 'pytorch') ?? {}),
+      {seconds, secondsEach}, {
         environment(environment) {
-          if (!writer) {
+          if (!whole) {
             // The first to start is tfjs, which names the device.
-            const whole = environment as Environment;
-            console.log(`${whole.device}, backend ${whole.backend}, commit ${whole.commit}`);
-            writer = new ResultsWriter(out, suite, whole);
+            whole = environment as Environment;
+            console.log(`${whole.device}, backend ${whole.backend}, commit ${whole.commit}` +
+                `${threads === undefined ? '' : `, threads: ${threads}`}`);
           }
-          writer.tookPart(environment);
+          tookPart.push(environment);
+          writers.forEach(writer => writer.tookPart(environment));
         },
         row(measurement, row) {
           told.set(measurement, [...told.get(measurement) ?? [], row]);
-          writer!.add(labelOf(measurement), row);
+          writerOf(measurement).add(labelOf(measurement), row);
           say(measurement, describeRow(measurement.suite, row));
         },
         skipped(measurement, why, failed) {
           failures += Number(failed);
           say(measurement, `${failed ? 'FAILED' : 'skipped'}: ${why}`);
+          const writer = writerOf(measurement);
           if (failed) {
-            writer?.remove(told.get(measurement) ?? []);
+            writer.remove(told.get(measurement) ?? []);
           }
-          writer?.skip({label: labelOf(measurement), why});
+          writer.skip({label: labelOf(measurement), why});
         },
       });
 } catch (error) {
   console.error((error as Error).message);
   failures++;
 }
-console.log(writer ? `written: ${writer.path}` : 'nothing was measured');
+const written = [...writers.values()].map(({path}) => path).join(', ');
+console.log(written === '' ? 'nothing was measured' : `written: ${written}`);
 process.exit(failures > 0 ? 1 : 0);

@@ -9,6 +9,8 @@ import type {FromWorker} from './messages.js';
 export interface Program {
   file: string;
   args: readonly string[];
+  /** What runs it, where that is not Node: it finds the channel in NODE_CHANNEL_FD. */
+  execPath?: string;
 }
 
 export interface Limits {
@@ -35,8 +37,10 @@ class Worker {
   private receive?: (message: FromWorker) => void;
   private ended?: FromWorker;
 
-  constructor({file, args}: Program) {
-    this.child = fork(file, args, {stdio: ['ignore', 'inherit', 'inherit', 'ipc']});
+  constructor({file, args, execPath}: Program) {
+    this.child = fork(file, args, {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'], ...execPath !== undefined && {execPath, execArgv: []},
+    });
     this.child.on('message', message => this.receive?.(message as FromWorker));
     const end = (why: string) => {
       this.ended ??= {type: 'failed', why};

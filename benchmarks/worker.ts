@@ -17,7 +17,11 @@ import {serveMeasurements} from './messages.js';
 const {values: args} = parseArgs({options: {
   backend: {type: 'string', default: 'webgpu'},
   dawn: {type: 'string', default: ''},
+  native: {type: 'string', default: ''}, // `off` leaves the addon out
 }});
+if (args.native !== '') {
+  process.env.FLASH_ATTENTION_NATIVE = args.native;
+}
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;

@@ -1,6 +1,6 @@
 import type {CommandName} from '../core/suite_options.js';
 
-export type PageCommand = Exclude<CommandName, 'peers'>;
+export type PageCommand = Exclude<CommandName, 'peers'|'cpu'>;
 type Options = Readonly<Record<string, string>>;
 
 /** A browser shares its GPU with the desktop, which should stay usable: smaller than a machine of its own gets. */

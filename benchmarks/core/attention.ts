@@ -73,7 +73,7 @@ async function verify(m: AttentionMeasurement, attention: Attention, {q, k, v, d
 
 /** Forward, then forward and backward, of this package or of tfjs' own ops. */
 export async function measureAttention(m: AttentionMeasurement, emit: (row: AttentionRow) => void): Promise<void> {
-  const {kind, variant, batch, heads, length, headSize, causal, series} = m;
+  const {kind, variant, batch, heads, length, headSize, causal, series, backend, native} = m;
   const shape = {batch, heads, length, headSize};
   const problem = kind === 'standard' ? bindingProblem('a matrix of scores', 4 * batch * heads * length ** 2) :
                                         undefined;
@@ -95,10 +95,12 @@ export async function measureAttention(m: AttentionMeasurement, emit: (row: Atte
     await withVariant(variant, async () => {
       const error = await verify(m, attention, inputs[0]);
       for (const [pass, run, share, tensors] of passes) {
-        const peak = await peakBytes(() => [run(0)].flat());
+        // Where it is a profile of all tensors, it costs a run.
+        const peak = backend && pass === 'forward' ? undefined : await peakBytes(() => [run(0)].flat());
         const timing = await time(run);
         emit({
-          kind, pass, ...shape, causal, series, computeType: variant.computeType, plan: variant.plan, ...timing,
+          kind, pass, backend, native, ...shape, causal, series, computeType: variant.computeType,
+          plan: variant.plan, ...timing,
           gpuMs: await gpuTime(run), tflops: share * forwardFlops(m) / timing.medianMs / 1e9,
           leastBytes: tensors * bytesOf(shape), peakBytes: peak, error,
         });

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 
 import {emptyPool} from '../../examples/gpt/measure.js';
-import {flashAttentionWithKvCache} from '../../src/index.js';
+import {flashAttention, flashAttentionWithKvCache} from '../../src/index.js';
 
 import {standardAttention} from './attention_kinds.js';
 import {bindingProblem, rotations, spreadNumbers} from './inputs.js';
@@ -22,7 +22,7 @@ type Cache = readonly [tf.Tensor4D, tf.Tensor4D];
 
 /** One query over a cache. Keys and values lie as in a cache for this package, heads first for tfjs' own ops. */
 export async function measureDecode(m: DecodeMeasurement, emit: (row: DecodeRow) => void): Promise<void> {
-  const {kind, variant, keys, queryHeads, keyHeads, headSize, numSplits} = m;
+  const {kind, variant, keys, queryHeads, keyHeads, headSize, numSplits, layout, backend, native} = m;
   const problem = bindingProblem('a tensor of keys', 4 * keyHeads * keys * headSize);
   if (problem) {
     throw new NotMeasured(problem);
@@ -30,42 +30,54 @@ export async function measureDecode(m: DecodeMeasurement, emit: (row: DecodeRow)
   const bytes = 4 * 2 * keyHeads * keys * headSize;
   const isFlash = kind === 'flash';
   const shape: [number, number, number, number] =
-      isFlash ? [1, keys, keyHeads, headSize] : [1, keyHeads, keys, headSize];
+      isRows(m) ? [1, keys, keyHeads, headSize] : [1, keyHeads, keys, headSize];
   const caches = Array.from({length: rotations(bytes, CACHE_BYTES, MOST_SETS)}, (_, n): Cache =>
       [spreadNumbers(shape, 2 * n + 1), spreadNumbers(shape, 2 * n + 2)]);
   // Query heads that share a key head are rows of one matrix to tfjs' matMul, so that nothing is repeated.
   const group = queryHeads / keyHeads;
   const query = spreadNumbers([1, keyHeads, group, headSize], 0);
   const rowQuery = tf.reshape(query, [1, 1, queryHeads, headSize]) as tf.Tensor4D;
+  const headQuery = tf.reshape(query, [1, queryHeads, 1, headSize]) as tf.Tensor4D;
   const standard = standardAttention();
   const {computeType} = variant;
   const run = (n: number): tf.Tensor4D => {
     const [k, v] = caches[n % caches.length];
+    if (kind === 'read') {
+      return tf.tidy(() => tf.add(tf.sum(k), tf.sum(v)) as tf.Tensor) as tf.Tensor4D;
+    }
+    if (isFlash && layout === 'bhnd') {
+      return flashAttention(headQuery, k, v, {layout, computeType});
+    }
     return isFlash ? flashAttentionWithKvCache(rowQuery, k, v, {cacheLengths: keys, numSplits, computeType}) :
                      standard(query, k, v);
   };
   try {
     await withVariant(variant, async () => {
-      const error = await decodeError(m, query, caches[0], run);
+      const error = kind === 'read' ? undefined : await decodeError(m, query, caches[0], run);
       const timing = await time(run as Run);
       emit({
-        kind, keys, queryHeads, keyHeads, headSize, numSplits, computeType, plan: variant.plan, ...timing,
+        kind, backend, native, layout, how: kind === 'read' ? 'sum' : undefined,
+        keys, queryHeads, keyHeads, headSize, numSplits, computeType, plan: variant.plan, ...timing,
         gpuMs: await gpuTime(run as Run), gigabytesPerSecond: bytes / timing.medianMs / 1e6, error,
       });
     });
   } finally {
-    tf.dispose([query, rowQuery, ...caches.flat()]);
+    tf.dispose([query, rowQuery, headQuery, ...caches.flat()]);
     await emptyPool();
   }
 }
 
+/** Whether the cache is [B,N,H,D]. */
+const isRows = ({kind, layout}: DecodeMeasurement): boolean => kind === 'flash' && layout !== 'bhnd';
+
 async function decodeError(
-    {kind, variant, keys, keyHeads, queryHeads, headSize}: DecodeMeasurement, query: tf.Tensor4D, [k, v]: Cache,
+    m: DecodeMeasurement, query: tf.Tensor4D, [k, v]: Cache,
     run: (n: number) => tf.Tensor4D): Promise<number> {
+  const {variant, keys, keyHeads, queryHeads, headSize} = m;
   const group = queryHeads / keyHeads;
   const [output, headsFirstK, headsFirstV] = tf.tidy(() => [
     tf.reshape(run(0), [1, keyHeads, group, headSize]),
-    ...[k, v].map(x => kind === 'flash' ? tf.slice(x, [0, 0, keyHeads - 1, 0], [1, keys, 1, headSize]) :
+    ...[k, v].map(x => isRows(m) ? tf.slice(x, [0, 0, keyHeads - 1, 0], [1, keys, 1, headSize]) :
                                           tf.slice(x, [0, keyHeads - 1, 0, 0], [1, 1, keys, headSize]))
         .map(x => tf.reshape(x, [1, 1, keys, headSize])),
   ] as tf.Tensor4D[]);

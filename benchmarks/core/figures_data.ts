@@ -3,13 +3,15 @@ import {computationLabel} from './measurements.js';
 import type {AttentionKind, AttentionRow, Computation, DecodeKind} from './results.js';
 
 /** What computed a row, as plots and tables call it. */
-export function nameOf({kind, computeType, plan}: {kind: AttentionKind|DecodeKind}&Computation): string {
-  return computationLabel(kind, plan ?? computeType);
+export function nameOf(
+    {kind, computeType, plan, backend, native}: {kind: AttentionKind|DecodeKind}&Computation): string {
+  return computationLabel(kind, plan ?? computeType, {backend, native});
 }
 
 /** The names that occur, this package's first. */
 export function namesIn(rows: ReadonlyArray<{kind: AttentionKind|DecodeKind}&Computation>): string[] {
-  const order: ReadonlyArray<AttentionKind|DecodeKind> = ['flash', 'standard', 'onnxruntime', 'copy'];
+  const order: ReadonlyArray<AttentionKind|DecodeKind> =
+      ['flash', 'pytorch', 'standard', 'onnxruntime', 'copy', 'read'];
   return [...new Set([...rows].sort((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind)).map(nameOf))];
 }
 

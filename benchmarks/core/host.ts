@@ -12,6 +12,8 @@ import {withVariant} from './variants.js';
 
 /** So small that the GPU is done before the host has asked for the next. */
 const SHAPE: [number, number, number, number] = [1, 2, 64, 64];
+/** On a CPU the call itself computes: as little as there can be. */
+const CPU_SHAPE: [number, number, number, number] = [1, 2, 2, 16];
 
 /** GPU buffers that tfjs' WebGPU backend holds, in use or free; 0 on other backends. */
 function bufferCount(): number {
@@ -37,8 +39,9 @@ async function batchMicroseconds(run: Run, calls: number): Promise<number> {
 /** @param heapBytes collects garbage and gives the bytes of JavaScript heap in use, where that is possible. */
 export async function measureHost(
     m: HostMeasurement, emit: (row: HostRow) => void, heapBytes?: () => number): Promise<void> {
-  const {kind, variant, batches, callsPerBatch} = m;
-  const [q, k, v, dO] = [0, 1, 2, 3].map(seed => spreadNumbers(SHAPE, seed));
+  const {kind, variant, batches, callsPerBatch, backend, native} = m;
+  const shape = 'device' in tf.backend() ? SHAPE : CPU_SHAPE;
+  const [q, k, v, dO] = [0, 1, 2, 3].map(seed => spreadNumbers(shape, seed));
   const attention = kind === 'flash' ? flash(true, variant) : standardAttention();
   const forward: Run = () => attention(q, k, v);
   const step: Run = () => tf.tidy(() => tf.grads(attention as (...x: tf.Tensor[]) => tf.Tensor)([q, k, v], dO));
@@ -57,7 +60,8 @@ export async function measureHost(
         }
         const heap = heapBytes?.();
         emit({
-          kind, pass, computeType: variant.computeType, plan: variant.plan, medianMicroseconds: median(samples),
+          kind, pass, backend, native, computeType: variant.computeType, plan: variant.plan,
+          medianMicroseconds: median(samples),
           leastMicroseconds: Math.min(...samples), batches, callsPerBatch,
           tensorsPerCall: (tf.memory().numTensors - before.tensors) / calls,
           buffersPerCall: (bufferCount() - before.buffers) / calls,

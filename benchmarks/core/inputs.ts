@@ -7,6 +7,9 @@ const AMPLITUDE = 1.7;
  * largest of these. Another `seed` gives others.
  */
 export function spreadNumbers(shape: [number, number, number, number], seed: number): tf.Tensor4D {
+  if (!('device' in tf.backend())) {
+    return hostNumbers(shape, seed);
+  }
   return tf.tidy(() => {
     const size = shape[3];
     const place = (count: number, period: number) => tf.mod(tf.mul(tf.range(0, count), period), 2 * Math.PI);
@@ -15,6 +18,17 @@ export function spreadNumbers(shape: [number, number, number, number], seed: num
     const noise = tf.sin(tf.mul(tf.sin(tf.add(rows, columns)), 4375.5453 + seed));
     return tf.reshape(tf.mul(noise, AMPLITUDE), shape) as tf.Tensor4D;
   });
+}
+
+/** The same on the host, for backends that compute there. */
+function hostNumbers(shape: [number, number, number, number], seed: number): tf.Tensor4D {
+  const values = new Float32Array(tf.util.sizeFromShape(shape));
+  let state = 12345 + 7919 * seed;
+  for (let n = 0; n < values.length; n++) {
+    state = Math.imul(state, 1664525) + 1013904223 >>> 0;
+    values[n] = 2 * AMPLITUDE * (state / 2 ** 32 - 0.5);
+  }
+  return tf.tensor4d(values, shape);
 }
 
 /** Why no tensor of these bytes can be an operand of tfjs' own ops on the current device, if so. */

@@ -2,6 +2,7 @@ import type {TopLevelSpec} from 'vega-lite';
 
 import {toSvg} from '../../examples/gpt/svg.js';
 
+import type {CpuSpeed} from './cpu_tables.js';
 import {casesOf, nameOf, namesIn, peakMebibytes, teraflops} from './figures_data.js';
 import type {AttentionCase, FigurePass} from './figures_data.js';
 import type {AttentionRow, DecodeRow} from './results.js';
@@ -9,6 +10,8 @@ import type {AttentionRow, DecodeRow} from './results.js';
 const [WIDTH, HEIGHT] = [300, 200];
 const COLOURS: Record<string, string> = {
   'flashAttention float32': '#1f77b4', 'flashAttention float16': '#17becf', 'matMul, softmax, matMul': '#d62728',
+  'flashAttention on tensorflow': '#1f77b4', 'flashAttention on cpu': '#17becf', 'PyTorch': '#ff7f0e',
+  'matMul, softmax, matMul on tensorflow': '#d62728',
   'onnxruntime float32': '#7f7f7f', 'onnxruntime float16': '#ff7f0e',
 };
 /** Of forced plans. */
@@ -63,6 +66,32 @@ export async function speedPlot(rows: readonly AttentionRow[]): Promise<string|u
       encoding: {
         x: {field: 'length', ...lengthAxis('sequence length N', values.map(({length}) => length))},
         y: {field: 'value', type: 'quantitative', title: 'TFLOP/s', scale: {zero: true}},
+        color: {field: 'name', type: 'nominal', title: null, scale: colourScale(names), legend: LEGEND_ABOVE},
+      },
+    },
+  } as TopLevelSpec);
+}
+
+/** Bars side by side for each shape; undefined where there is none. */
+export async function cpuSpeedPlot(values: readonly CpuSpeed[]): Promise<string|undefined> {
+  if (values.length === 0) {
+    return undefined;
+  }
+  const names = [...new Set(values.map(({name}) => name))];
+  return toSvg({
+    data: {values: [...values]},
+    background: 'white',
+    facet: {row: {field: 'pass', type: 'nominal', title: null, sort: ['forward', 'backward']}},
+    spec: {
+      width: 2 * WIDTH, height: HEIGHT,
+      mark: {type: 'bar'},
+      encoding: {
+        x: {
+          field: 'shape', type: 'nominal', title: null, sort: [...new Set(values.map(({shape}) => shape))],
+          axis: {labelAngle: -30, labelLimit: 400},
+        },
+        xOffset: {field: 'name', sort: names},
+        y: {field: 'gigaflops', type: 'quantitative', title: 'GFLOP/s', scale: {zero: true}},
         color: {field: 'name', type: 'nominal', title: null, scale: colourScale(names), legend: LEGEND_ABOVE},
       },
     },

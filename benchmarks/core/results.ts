@@ -12,13 +12,20 @@ export interface Environment {
   webgpu?: string;
   browser?: string;
   onnxruntime?: string;
+  /** Of the library behind backend tensorflow. */
+  tensorflow?: string;
+  pytorch?: string;
+  /** Instruction set of the native addon's kernels. */
+  native?: string;
+  /** Of everything that computes on the CPU, where that was set. */
+  threads?: number;
 }
 
 /**
  * What computes attention: this package; tfjs' own matMul, softmax, matMul; onnxruntime-node's WebGPU execution
- * provider.
+ * provider; PyTorch's scaled_dot_product_attention on the CPU.
  */
-export type AttentionKind = 'flash'|'standard'|'onnxruntime';
+export type AttentionKind = 'flash'|'standard'|'onnxruntime'|'pytorch';
 export type Pass = 'forward'|'forward+backward';
 
 /**
@@ -36,6 +43,10 @@ export interface AttentionShape {
 
 /** How precisely, and with which plan. Older files have neither: float32 as the plan chose. */
 export interface Computation {
+  /** Where a run has several: the tfjs backend, or `pytorch`. Absent: the environment's. */
+  backend?: string;
+  /** False where the TypeScript kernel took the native addon's place. */
+  native?: boolean;
   computeType?: string;
   /** The variant's label where a plan was forced, else as chosen for the device. */
   plan?: string;
@@ -64,9 +75,10 @@ export interface AttentionRow extends AttentionShape, Computation, Timing, GpuTi
 
 /**
  * What is measured of one query over cached keys: this package's attention over a cache, tfjs' matMul, softmax, matMul
- * over the same rows, or, as what the memory can do, a copy from one buffer to another.
+ * over the same rows, PyTorch's attention, or, as what the memory can do, a copy from one buffer to another or (`read`)
+ * one pass over the bytes of k and v.
  */
-export type DecodeKind = 'flash'|'standard'|'copy';
+export type DecodeKind = 'flash'|'standard'|'copy'|'pytorch'|'read';
 
 /** One measured line of benchmarks/results/decode-*.json. */
 export interface DecodeRow extends Computation, Timing, GpuTiming {
@@ -78,6 +90,10 @@ export interface DecodeRow extends Computation, Timing, GpuTiming {
   headSize: number;
   /** Parts of the keys that were asked for; 0 leaves it to the plan. */
   numSplits: number;
+  /** Of the cache, where it was chosen; absent: bnhd. */
+  layout?: 'bnhd'|'bhnd';
+  /** Of `read`: the fastest of those that were tried. */
+  how?: string;
   /** k and v read once, or a copy's bytes read and written, by `medianMs`. */
   gigabytesPerSecond: number;
   error?: number;

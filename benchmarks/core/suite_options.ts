@@ -1,3 +1,5 @@
+import {CPU_PARTS, cpuSuite} from './cpu_suite.js';
+import type {CpuPart} from './cpu_suite.js';
 import type {Measurement} from './measurements.js';
 import type {AttentionKind, SuiteName} from './results.js';
 import {attentionSuite, decodeSuite, hostSuite, trainingSuite} from './suites.js';
@@ -35,6 +37,18 @@ export const OPTIONS = {
     kinds: 'flash,standard',
     context: '1024', layers: '6', heads: '8', width: '512', batch: '8', steps: '20', warmUp: '4',
   },
+  cpu: {
+    parts: CPU_PARTS.join(),
+    backends: 'tensorflow,cpu', // of attention, decode and host
+    threads: '', // of all that compute; default: as many as there are CPUs
+    python: 'python3', // with PyTorch
+    lengths: '1024,4096',
+    heads: '16,8', // for each length
+    sizes: '64,128',
+    keys: '32768',
+    contexts: '512,1024',
+    steps: '5',
+  },
 } as const;
 
 export type CommandName = keyof typeof OPTIONS;
@@ -52,26 +66,33 @@ function numbersOf(text: string): number[] {
   return numbers;
 }
 
-function kindsOf<Kind extends string>(text: string, known: readonly Kind[]): Kind[] {
+function kindsOf<Kind extends string>(text: string, known: readonly Kind[], option = 'kinds'): Kind[] {
   const kinds = listOf(text) as Kind[];
   const unknown = kinds.find(kind => !known.includes(kind));
   if (unknown !== undefined) {
-    throw new Error(`expected ${known.join(', ')} for --kinds, received ${unknown}`);
+    throw new Error(`expected ${known.join(', ')} for --${option}, received ${unknown}`);
   }
   return kinds;
 }
 
 /** The suite whose rows a command gives. */
-export const SUITE_OF: Record<CommandName, SuiteName> = {
+export const SUITE_OF: Record<Exclude<CommandName, 'cpu'>, SuiteName> = {
   bench: 'attention', peers: 'attention', decode: 'decode', host: 'host', 'train-bench': 'training',
 };
+
+/** What there is of other programs. */
+export interface Peers {
+  hasPyTorch: boolean;
+}
 
 /**
  * What a command measures.
  * @param options those of `OPTIONS[command]`.
  * @throws on a value that does not exist.
  */
-export function measurementsOf(command: CommandName, options: Readonly<Record<string, string>>): Measurement[] {
+export function measurementsOf(
+    command: CommandName, options: Readonly<Record<string, string>>,
+    {hasPyTorch}: Peers = {hasPyTorch: false}): Measurement[] {
   const o = options;
   const variants = () => listOf(o.variants).map(parseVariant);
   const number = (option: string) => numbersOf(o[option])[0];
@@ -101,5 +122,16 @@ export function measurementsOf(command: CommandName, options: Readonly<Record<st
         heads: number('heads'), width: number('width'), batch: number('batch'), steps: number('steps'),
         warmUpSteps: number('warmUp'),
       });
+    case 'cpu': {
+      const [lengths, heads] = [numbersOf(o.lengths), numbersOf(o.heads)];
+      if (lengths.length !== heads.length) {
+        throw new Error(`expected as many --heads as --lengths, received ${o.heads} for ${o.lengths}`);
+      }
+      return cpuSuite({
+        parts: kindsOf<CpuPart>(o.parts, CPU_PARTS, 'parts'),
+        backends: kindsOf(o.backends, ['tensorflow', 'cpu', 'wasm'], 'backends'), hasPyTorch, lengths, heads,
+        sizes: numbersOf(o.sizes), keys: numbersOf(o.keys), contexts: numbersOf(o.contexts), steps: number('steps'),
+      });
+    }
   }
 }

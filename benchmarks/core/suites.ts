@@ -44,6 +44,7 @@ export function attentionSuite(suite: AttentionSuite): AttentionMeasurement[] {
     standard: [FLOAT32],
     onnxruntime: variants.filter(({computeType, plan}) =>
       plan === undefined && (computeType === 'float32' || computeType === 'float16')),
+    pytorch: [FLOAT32],
   };
   return causal.flatMap(isCausal => shapes(suite).flatMap(shape => kinds.flatMap(kind => variantsOf[kind].map(
       (variant): AttentionMeasurement =>

@@ -10,7 +10,8 @@ export interface Table {
 
 /** Standard attention, where a column's heading has to be short. */
 const SHORT: Record<string, string> = {'matMul, softmax, matMul': 'unfused'};
-const short = (name: string): string => SHORT[name] ?? name.replace(/^flashAttention /, '');
+export const short = (name: string): string =>
+    SHORT[name] ?? name.replace('matMul, softmax, matMul', 'unfused').replace(/^flashAttention (on )?/, '');
 
 const number = (x: number|undefined, digits = 1) => x === undefined ? '—' : x.toFixed(digits);
 /** At least two digits that say something: an emulation makes thousandths. */

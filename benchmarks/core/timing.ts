@@ -16,7 +16,7 @@ export interface TimingOptions {
   warmUpMs?: number;
   batchMs?: number;
   batches?: number;
-  /** No new batch after this long, once there are two. */
+  /** No new batch after this long, once there are three. */
   mostMs?: number;
 }
 
@@ -39,12 +39,12 @@ export async function timeBatches(
   const once = await batch(1);
   const runs = Math.max(1, Math.min(500, Math.round(batchMs / once)));
   const start = performance.now();
-  while (performance.now() - start < warmUpMs) {
+  while (once < warmUpMs && performance.now() - start < warmUpMs) { // a longer run was work enough
     await batch(runs);
   }
   const samples: number[] = [];
   const timedFrom = performance.now();
-  while (samples.length < Math.min(2, batches) ||
+  while (samples.length < Math.min(3, batches) ||
          samples.length < batches && performance.now() - timedFrom < mostMs) {
     samples.push(await batch(runs) / runs);
   }

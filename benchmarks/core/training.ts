@@ -13,7 +13,7 @@ const LEARNING_RATE = 2e-3;
 /** Steps of the GPT of `npm start`, each waited for, as there. */
 export async function measureTraining(
     m: TrainingMeasurement, emit: (row: TrainingRow) => void, corpus: Corpus): Promise<void> {
-  const {kind, context, layers, heads, width, batch, steps, warmUpSteps} = m;
+  const {kind, context, layers, heads, width, batch, steps, warmUpSteps, backend, native} = m;
   const trainer = new Trainer(corpus, {
     attention: kind, steps: warmUpSteps + steps, context, layers, heads, width, batch, learningRate: LEARNING_RATE,
     seed: SEED,
@@ -35,7 +35,7 @@ export async function measureTraining(
     const medianMs = median(times);
     const windows = randomBatch(corpus.train, new Rng(SEED), batch, context);
     emit({
-      kind, context, layers, heads, width, batch, parameters: trainer.parameters, steps, medianMs,
+      kind, backend, native, context, layers, heads, width, batch, parameters: trainer.parameters, steps, medianMs,
       spread: (Math.max(...times) - Math.min(...times)) / medianMs,
       tokensPerSecond: 1000 * trainer.tokensPerStep / medianMs,
       peakBytes: await peakBytes(() => [trainer.minimize(windows)]),

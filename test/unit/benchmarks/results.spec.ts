@@ -114,7 +114,10 @@ describe('figures', () => {
 });
 
 describe('a benchmark\'s command line', () => {
-  const attention = (...args: string[]) => parseCommand(args, false).measurements as AttentionMeasurement[];
+  const found = (onnxruntime: boolean, other: true|string = true) =>
+    ({onnxruntime, pytorch: () => other, tfjsNode: () => other});
+
+  const attention = (...args: string[]) => parseCommand(args, found(false)).measurements as AttentionMeasurement[];
 
   it('asks for the targets first', () => {
     const all = attention();
@@ -130,19 +133,36 @@ describe('a benchmark\'s command line', () => {
 
   it('has onnxruntime where it is there, and alone as peers', () => {
     const kinds = (args: string[], isThere: boolean) =>
-      [...new Set((parseCommand(args, isThere).measurements as AttentionMeasurement[]).map(({kind}) => kind))];
+      [...new Set((parseCommand(args, found(isThere)).measurements as AttentionMeasurement[]).map(({kind}) => kind))];
     expect(kinds(['bench'], true)).toEqual(['flash', 'standard', 'onnxruntime']);
     expect(kinds(['bench'], false)).toEqual(['flash', 'standard']);
     expect(kinds(['bench', '--kinds', 'flash'], true)).toEqual(['flash']);
     expect(kinds(['peers'], false)).toEqual(['onnxruntime']);
   });
 
+  it('compares on the CPU what is there, and says what is not', () => {
+    const whole = parseCommand(['cpu', '--threads', '3'], found(false));
+    expect([whole.prefix, whole.threads, whole.absent]).toEqual(['cpu-', 3, []]);
+    expect(whole.measurements.slice(0, 4).map(labelOf)).toEqual([
+      'B1 H16 N1024 D64 flashAttention on tensorflow', 'B1 H16 N1024 D64 flashAttention on cpu',
+      'B1 H16 N1024 D64 PyTorch', 'B1 H16 N1024 D64 matMul, softmax, matMul on tensorflow',
+    ]);
+    expect(new Set(whole.measurements.map(labelOf)).size).toBe(whole.measurements.length);
+    expect(new Set(whole.measurements.map(({suite}) => suite)).size).toBe(4);
+    const bare = parseCommand(['cpu'], found(false, 'not here'));
+    expect(bare.absent).toEqual(
+        [{what: 'PyTorch', why: 'not here'}, {what: 'backend tensorflow', why: 'not here'}]);
+    expect([...new Set(bare.measurements.map(({backend}) => backend))]).toEqual(['cpu', 'wasm']);
+  });
+
   it('is refused where it names what does not exist', () => {
     for (const args of [
       ['nothing'], ['bench', '--nothing', '1'], ['bench', '--lengths', 'long'], ['decode', '--kinds', 'onnxruntime'],
       ['bench', '--variants', 'float64'], ['host', '--seconds', 'many'], ['host', '--lengths', '1'],
+      ['cpu', '--threads', '0'], ['cpu', '--lengths', '1024'], ['cpu', '--parts', 'all'],
+      ['cpu', '--backends', 'webgl'],
     ]) {
-      expect(() => parseCommand(args, false)).withContext(args.join(' ')).toThrowError();
+      expect(() => parseCommand(args, found(false))).withContext(args.join(' ')).toThrowError();
     }
   });
 

@@ -1,3 +1,6 @@
+import {mkdtempSync, rmSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 
 import type {AttentionMeasurement, Measurement} from '../../../benchmarks/core/measurements.js';
@@ -77,6 +80,25 @@ describe('supervised measurements', () => {
     const start = performance.now();
     await expectAsync(told(['rows'], {seconds: 2}, ['--silent'])).toBeRejectedWithError(/did not start within 2 s/);
     expect(performance.now() - start).toBeLessThan(5000);
+  });
+
+  it('come from another program than Node, told where its channel is', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'peer-'));
+    const peer = join(folder, 'peer.sh');
+    // Answers the first line that comes with a row, in the form that Node's IPC has.
+    writeFileSync(peer, [
+      '#!/bin/sh', 'eval "exec 3<&$NODE_CHANNEL_FD 4>&$NODE_CHANNEL_FD"',
+      'echo \'{"type":"ready","environment":{"commit":"sh"}}\' >&4', 'read -r line <&3',
+      'echo \'{"type":"row","row":{"length":7}}\' >&4', 'echo \'{"type":"done"}\' >&4', 'read -r line <&3', '',
+    ].join('\n'));
+    const told: Array<number|string> = [];
+    const program = {file: peer, args: [], execPath: '/bin/sh'};
+    await supervise([measurement('rows')], () => program, program, {seconds: 0, secondsEach: 20}, {
+      environment: ({commit}) => told.push(commit!), row: (_, row) => told.push((row as AttentionRow).length),
+      skipped: (_, why) => told.push(why),
+    });
+    rmSync(folder, {recursive: true});
+    expect(told).toEqual(['sh', 7]);
   });
 
   it('go on without a program that does not start, if it is not the first', async () => {
