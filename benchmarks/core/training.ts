@@ -3,6 +3,7 @@ import {randomBatch} from '../../examples/gpt/batches.js';
 import {Rng} from '../../examples/gpt/rng.js';
 import type {Corpus} from '../../examples/gpt/text.js';
 import {Trainer} from '../../examples/gpt/trainer.js';
+import {speedUpWasmMatMul} from '../../examples/gpt/wasm_matmul.js';
 
 import type {TrainingMeasurement} from './measurements.js';
 import type {TrainingRow} from './results.js';
@@ -14,6 +15,7 @@ const LEARNING_RATE = 2e-3;
 export async function measureTraining(
     m: TrainingMeasurement, emit: (row: TrainingRow) => void, corpus: Corpus): Promise<void> {
   const {kind, context, layers, heads, width, batch, steps, warmUpSteps, backend, native} = m;
+  const takeBack = speedUpWasmMatMul(); // as npm start does; nothing on other backends
   const trainer = new Trainer(corpus, {
     attention: kind, steps: warmUpSteps + steps, context, layers, heads, width, batch, learningRate: LEARNING_RATE,
     seed: SEED,
@@ -43,6 +45,7 @@ export async function measureTraining(
     });
   } finally {
     trainer.dispose();
+    takeBack();
     await emptyPool();
   }
 }
