@@ -36,7 +36,7 @@ const results = await runParts(selected.map(([name, part]) => ({
   name, part, required: required.includes(part.device), reason: notAsked(name, part) ?? part.problem?.(),
 })), {
   atOnce: isSerial || selected.length === 1 ? 1 : Math.min(2, availableParallelism()),
-  timeout: (isFull ? 180 : 40) * 60_000,
+  timeout: (isFull ? 180 : 60) * 60_000,
   env: isFull ? {TEST_FULL: '1'} : {},
 });
 
