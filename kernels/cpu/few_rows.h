@@ -71,7 +71,7 @@ inline Four sum_each(const Vector x[4]) {
   return total;
 }
 
-/** q·k of ROWS queries and four keys: [key][row] into `scores`. `size` is a multiple of LANES. */
+/** q·k of ROWS queries and four keys: [key][row] into `scores`, keys `stride` apart. `size` is a multiple of LANES. */
 template <int ROWS>
 inline void dot_products(const float* queries, const float* const keys[], int64_t size, float* scores, int stride) {
   Vector sums[4 * ROWS];
@@ -104,7 +104,7 @@ inline void dot_products(const float* queries, const float* const keys[], int64_
   }
 }
 
-/** O += P·V of four keys, for ROWS rows. `size` is a multiple of LANES. */
+/** O += P·V of four keys, whose weights are `stride` apart, for ROWS rows. `size` is a multiple of LANES. */
 template <int ROWS>
 inline void add_values(const float* weights, int stride, const float* const values[], int64_t size, float* output) {
   for (int64_t d = 0; d < size; d += LANES) {
@@ -201,10 +201,21 @@ inline void begin_few_rows(const ForwardCall& call, const BlockPlace& place, int
   begin_softmax(unit.softmax, unit.lanes, part == 0 ? call.tensors.sinks : nullptr);
 }
 
+/**
+ * Four keys of a tile that are worked on together: `first`, and `step`, 2·step and 3·step keys later. A quarter of the
+ * tile apart, each of them goes through a quarter of the memory from its beginning to its end, which the prefetcher of
+ * a CPU follows; four neighbours go to and fro.
+ */
+struct FourKeys {
+  int first, step;
+
+  int operator[](int u) const { return first + u * step; }
+};
+
 /** Scores of four keys. */
-inline void few_rows_scores(const FewRows& unit, const float* const keys[], int64_t size, int n) {
-  const int stride = unit.lanes.count, rows = unit.lanes.rows;
-  float* scores = unit.scores + n * stride;
+inline void few_rows_scores(const FewRows& unit, const float* const keys[], int64_t size, FourKeys four) {
+  const int stride = unit.lanes.count * four.step, rows = unit.lanes.rows;
+  float* scores = unit.scores + four.first * unit.lanes.count;
   if (rows == 1) {
     dot_products<1>(unit.queries, keys, size, scores, stride);
   } else if (rows == 2) {
@@ -220,9 +231,9 @@ inline void few_rows_scores(const FewRows& unit, const float* const keys[], int6
   }
 }
 
-inline void few_rows_values(const FewRows& unit, const float* const values[], int64_t size, int n) {
-  const int stride = unit.lanes.count, rows = unit.lanes.rows;
-  const float* weights = unit.scores + n * stride;
+inline void few_rows_values(const FewRows& unit, const float* const values[], int64_t size, FourKeys four) {
+  const int stride = unit.lanes.count * four.step, rows = unit.lanes.rows;
+  const float* weights = unit.scores + four.first * unit.lanes.count;
   if (rows == 1) {
     add_values<1>(weights, stride, values, size, unit.output);
   } else if (rows == 2) {
@@ -249,16 +260,16 @@ struct TileRows {
   }
 
   /** Four rows of a head. */
-  void four(int n, int64_t head, const float* rows[4]) const {
+  void get(FourKeys four, int64_t head, const float* rows[4]) const {
     for (int u = 0; u < 4; u++) {
-      rows[u] = row[n + u] + head * head_stride;
+      rows[u] = row[four[u]] + head * head_stride;
     }
   }
 
   /** Asks for four rows of a head, so that memory is at work while scores are. */
-  void ask_for(int n, int64_t head) const {
+  void ask_for(FourKeys four, int64_t head) const {
     for (int u = 0; u < 4; u++) {
-      const float* from = row[n + u] + head * head_stride;
+      const float* from = row[four[u]] + head * head_stride;
       for (int64_t d = 0; d < size; d += 16) {
         __builtin_prefetch(from + d, 0, 2);
       }
@@ -298,15 +309,17 @@ inline void few_rows_tile(const ForwardCall& call, const FewRowsMemory& memory, 
     return;
   }
   const int64_t padded = rounded_up(count, 4);
+  const int quarter = (tile.last - tile.first) / 4;
   const TileRows values(call, problem.v, tensors.v, sequence, key, count, problem.value_size);
   if (sizes.head == problem.head_size) {
     const TileRows keys(call, problem.k, tensors.k, sequence, key, count, problem.head_size);
-    for (int n = tile.first; n < tile.last; n += 4) {
+    for (int n = 0; n < quarter; n++) {
+      const FourKeys four = {tile.first + n, quarter};
       for (int64_t u = 0; u < units; u++) {
         const float* rows[4];
-        values.ask_for(n, memory.units[u].key_head);
-        keys.four(n, memory.units[u].key_head, rows);
-        few_rows_scores(memory.units[u], rows, sizes.head, n);
+        values.ask_for(four, memory.units[u].key_head);
+        keys.get(four, memory.units[u].key_head, rows);
+        few_rows_scores(memory.units[u], rows, sizes.head, four);
       }
     }
   } else {
@@ -316,7 +329,7 @@ inline void few_rows_tile(const ForwardCall& call, const FewRowsMemory& memory, 
       for (int n = tile.first; n < tile.last; n += 4) {
         const float* row = memory.keys + n * sizes.head;
         const float* rows[4] = {row, row + sizes.head, row + 2 * sizes.head, row + 3 * sizes.head};
-        few_rows_scores(memory.units[u], rows, sizes.head, n);
+        few_rows_scores(memory.units[u], rows, sizes.head, {n, 1});
       }
     }
   }
@@ -330,14 +343,15 @@ inline void few_rows_tile(const ForwardCall& call, const FewRowsMemory& memory, 
   if (sizes.value == problem.value_size && !hides) {
     const int64_t next = key + FEW_TILE_KEYS;
     const TileRows next_keys(call, problem.k, tensors.k, sequence, next, left - count, problem.head_size);
-    for (int n = tile.first; n < tile.last; n += 4) {
+    for (int n = 0; n < quarter; n++) {
+      const FourKeys four = {tile.first + n, quarter};
       for (int64_t u = 0; u < units; u++) {
         const float* rows[4];
         if (left > count) {
-          next_keys.ask_for(n, memory.units[u].key_head);
+          next_keys.ask_for(four, memory.units[u].key_head);
         }
-        values.four(n, memory.units[u].key_head, rows);
-        few_rows_values(memory.units[u], rows, sizes.value, n);
+        values.get(four, memory.units[u].key_head, rows);
+        few_rows_values(memory.units[u], rows, sizes.value, four);
       }
     }
     return;
@@ -358,7 +372,7 @@ inline void few_rows_tile(const ForwardCall& call, const FewRowsMemory& memory, 
     for (int n = tile.first; n < tile.last; n += 4) {
       const float* row = memory.values + n * sizes.value;
       const float* rows[4] = {row, row + sizes.value, row + 2 * sizes.value, row + 3 * sizes.value};
-      few_rows_values(unit, rows, sizes.value, n);
+      few_rows_values(unit, rows, sizes.value, {n, 1});
     }
   }
 }
