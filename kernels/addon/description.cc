@@ -250,43 +250,48 @@ std::string read_description(const double* values, size_t count, Description* de
   return error;
 }
 
+namespace {
+
+/** Tensors of some names: null where a name is not among them. */
+struct Named {
+  uint32_t names;
+  const Memory& memory;
+
+  template <typename T = float>
+  T* get(int name) const {
+    return (names & bit(name)) != 0 ? static_cast<T*>(memory.data[name]) : nullptr;
+  }
+  /** q, k and v, or the packed tensors that hold them. */
+  float* q() const { return get(names & bit(QKV) ? QKV : Q); }
+  float* k() const { return get(names & bit(QKV) ? QKV : names & bit(KV) ? KV : K); }
+  float* v() const { return get(names & bit(QKV) ? QKV : names & bit(KV) ? KV : V); }
+};
+
+}  // namespace
+
 Tensors tensors_of(const Description& d, const Memory& memory) {
-  const auto floats = [&](int name) { return d.has(name) ? static_cast<const float*>(memory.data[name]) : nullptr; };
-  const auto integers = [&](int name) {
-    return d.has(name) ? static_cast<const int32_t*>(memory.data[name]) : nullptr;
-  };
+  const Named present = {d.present, memory};
   Tensors tensors;
-  tensors.q = floats(d.has(QKV) ? QKV : Q);
-  tensors.k = floats(d.has(QKV) ? QKV : d.has(KV) ? KV : K);
-  tensors.v = floats(d.has(QKV) ? QKV : d.has(KV) ? KV : V);
-  tensors.mask = d.has(MASK) ? static_cast<const uint8_t*>(memory.data[MASK]) : nullptr;
-  tensors.bias = floats(BIAS);
-  tensors.alibi_slopes = floats(ALIBI_SLOPES);
-  tensors.sinks = floats(SINKS);
-  tensors.sequences = integers(SEQUENCES);
-  tensors.block_table = integers(BLOCK_TABLE);
+  tensors.q = present.q();
+  tensors.k = present.k();
+  tensors.v = present.v();
+  tensors.mask = present.get<uint8_t>(MASK);
+  tensors.bias = present.get(BIAS);
+  tensors.alibi_slopes = present.get(ALIBI_SLOPES);
+  tensors.sinks = present.get(SINKS);
+  tensors.sequences = present.get<int32_t>(SEQUENCES);
+  tensors.block_table = present.get<int32_t>(BLOCK_TABLE);
   return tensors;
 }
 
 BackwardInputs backward_inputs_of(const Description& d, const Memory& memory) {
-  const auto floats = [&](int name) { return d.has(name) ? static_cast<const float*>(memory.data[name]) : nullptr; };
-  BackwardInputs inputs;
-  inputs.output = floats(OUTPUT);
-  inputs.lse = floats(LSE);
-  inputs.lse_tail = floats(LSE_TAIL);
-  inputs.d_output = floats(D_OUTPUT);
-  inputs.d_lse = floats(D_LSE);
-  return inputs;
+  const Named present = {d.present, memory};
+  return {present.get(OUTPUT), present.get(LSE), present.get(LSE_TAIL), present.get(D_OUTPUT), present.get(D_LSE)};
 }
 
 Gradients gradients_of(const Description& d, const Memory& memory) {
-  const auto floats = [&](int name) { return d.wants(name) ? static_cast<float*>(memory.data[name]) : nullptr; };
-  Gradients gradients;
-  gradients.d_q = floats(d.wants(QKV) ? QKV : Q);
-  gradients.d_k = floats(d.wants(QKV) ? QKV : d.wants(KV) ? KV : K);
-  gradients.d_v = floats(d.wants(QKV) ? QKV : d.wants(KV) ? KV : V);
-  gradients.d_bias = floats(BIAS);
-  return gradients;
+  const Named wanted = {d.wanted, memory};
+  return {wanted.q(), wanted.k(), wanted.v(), wanted.get(BIAS)};
 }
 
 }  // namespace flash_attention

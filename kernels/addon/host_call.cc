@@ -34,7 +34,9 @@ napi_typedarray_type array_type(ElementType type) {
 }
 
 const char* array_name(ElementType type) {
-  return type == ElementType::int32 ? "an Int32Array" : type == ElementType::boolean ? "a Uint8Array" : "a Float32Array";
+  return type == ElementType::int32   ? "an Int32Array" :
+         type == ElementType::boolean ? "a Uint8Array" :
+                                        "a Float32Array";
 }
 
 bool share_memory(const Array& a, const Array& b) {

@@ -1,14 +1,9 @@
 #include "run_call.h"
 
-#include <algorithm>
-#include <cstring>
-
 namespace flash_attention {
 namespace {
 
 std::atomic<int> chosen_threads{0};
-
-int64_t bounded(int64_t value, int64_t most) { return std::max<int64_t>(0, std::min(value, most)); }
 
 }  // namespace
 
@@ -40,38 +35,8 @@ std::string run_attention(const Description& d, const Memory& memory, const Memo
 }
 
 void run_append(const Description& d, const Memory& memory) {
-  const Problem& p = d.problem;
-  const Tensors tensors = tensors_of(d, memory);
-  struct Part {
-    const float* from;
-    float* to;
-    const Strides &source, &target;
-    int64_t size;
-  };
-  const Part parts[] = {
-      {tensors.q, static_cast<float*>(memory.data[K]), p.q, p.k, p.head_size},
-      {static_cast<const float*>(memory.data[OUTPUT]), static_cast<float*>(memory.data[V]), p.output, p.v,
-       p.value_size}};
-  for (const Part& part : parts) {
-    for (int64_t b = 0; b < p.batch; b++) {
-      const int32_t* fields = tensors.sequences + b * 5;
-      const int64_t first_query = bounded(fields[0], p.query_rows), first_key = bounded(fields[2], p.key_length);
-      const int64_t queries = bounded(fields[1], p.query_rows - first_query);
-      const int64_t rows = std::min(queries, bounded(fields[3], p.key_length - first_key));
-      for (int64_t n = 0; n < rows; n++) {
-        int64_t batch = bounded(fields[4], p.key_batches - 1), row = first_key + n;
-        if (p.page_size > 0) {
-          batch = bounded(tensors.block_table[b * p.pages_per_sequence + row / p.page_size], p.key_batches - 1);
-          row %= p.page_size;
-        }
-        const float* from = part.from + part.source.base + b * part.source.batch + (first_query + n) * part.source.row;
-        float* to = part.to + part.target.base + batch * part.target.batch + row * part.target.row;
-        for (int64_t h = 0; h < p.key_heads; h++) {
-          std::memcpy(to + h * part.target.head, from + h * part.source.head, part.size * sizeof(float));
-        }
-      }
-    }
-  }
+  append_to_cache(d.problem, tensors_of(d, memory), static_cast<const float*>(memory.data[OUTPUT]),
+                  static_cast<float*>(memory.data[K]), static_cast<float*>(memory.data[V]));
   call_counts().append++;
 }
 

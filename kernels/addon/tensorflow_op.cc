@@ -72,8 +72,8 @@ struct Op {
 };
 
 /**
- * All ops take the same inputs. Lists of one type each, not one of several types: tfjs-node can set their lengths, but no
- * attribute that is a list of types. What differs from call to call is in the description, since TensorFlow keeps a
+ * All ops take the same inputs. Lists of one type each, not one of several types: tfjs-node can set their lengths, but
+ * no attribute that is a list of types. What differs from call to call is in the description, since TensorFlow keeps a
  * kernel for each set of attributes for ever.
  */
 void define(const Op& op, TF_Status* status) {

@@ -48,46 +48,25 @@ const Sequence* locate_sequences(const Problem& problem, const Tensors& tensors,
   return sequences;
 }
 
-/** A kernel's tasks over threads, each worker with scratch memory of its own. */
+/** `body(task, worker)` for each task, over threads. */
+template <typename Body>
+void for_each_task(int64_t tasks, int threads, Body body) {
+  run_tasks(
+      tasks, threads, [](void* of, int64_t task, int worker) { (*static_cast<Body*>(of))(task, worker); }, &body);
+}
+
+/** A kernel's tasks, each worker with scratch memory of its own; false where there is none. */
 template <typename Call>
 bool run(Workspace& workspace, const Call& call, int64_t tasks, int threads, int64_t scratch,
          void (*kernel)(const Call&, int64_t, void*)) {
-  struct Context {
-    const Call& call;
-    void (*kernel)(const Call&, int64_t, void*);
-    char* memory;
-    int64_t scratch;
-  };
   const int64_t workers = larger_of(1, smaller_of(threads, tasks));
-  Context context = {call, kernel, take<char>(workspace, workers * scratch), scratch};
-  if (!context.memory) {
+  char* const memory = take<char>(workspace, workers * scratch);
+  if (!memory) {
     return false;
   }
-  run_tasks(
-      tasks, static_cast<int>(workers),
-      [](void* data, int64_t task, int worker) {
-        const Context& of = *static_cast<Context*>(data);
-        of.kernel(of.call, task, of.memory + worker * of.scratch);
-      },
-      &context);
+  for_each_task(tasks, static_cast<int>(workers),
+                [&](int64_t task, int worker) { kernel(call, task, memory + worker * scratch); });
   return true;
-}
-
-/** The same for a step that needs no memory. */
-template <typename Call>
-void run(const Call& call, int64_t tasks, int threads, void (*step)(const Call&, int64_t)) {
-  struct Context {
-    const Call& call;
-    void (*step)(const Call&, int64_t);
-  };
-  Context context = {call, step};
-  run_tasks(
-      tasks, threads,
-      [](void* data, int64_t task, int) {
-        const Context& of = *static_cast<Context*>(data);
-        of.step(of.call, task);
-      },
-      &context);
 }
 
 Status forward_with(const Problem& problem, const Tensors& tensors, const ForwardOutputs& outputs,
@@ -108,7 +87,7 @@ Status forward_with(const Problem& problem, const Tensors& tensors, const Forwar
     return OUT_OF_MEMORY;
   }
   if (schedule.parts > 1) {
-    run(call, units, threads, kernels.merge);
+    for_each_task(units, threads, [&](int64_t unit, int) { kernels.merge(call, unit); });
   }
   return {};
 }
@@ -190,7 +169,7 @@ Status attention_backward(const Problem& problem, const Tensors& tensors, const 
       return OUT_OF_MEMORY;
     }
     if (in_parts) {
-      run(call, units, threads, kernels.merge_d_q);
+      for_each_task(units, threads, [&](int64_t unit, int) { kernels.merge_d_q(call, unit); });
     }
   }
   if (gradients.d_bias &&

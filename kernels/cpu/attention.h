@@ -32,6 +32,12 @@ Status attention_forward(const Problem& problem, const Tensors& tensors, const F
 Status attention_backward(const Problem& problem, const Tensors& tensors, const BackwardInputs& inputs,
                           const Gradients& gradients, Workspace& workspace, int threads);
 
+/**
+ * Writes new keys and values into a cache, where `tensors.sequences` says (and `tensors.block_table`, with pages). The
+ * new keys are `tensors.q` and lie as q does, the new values as the output.
+ */
+void append_to_cache(const Problem& problem, const Tensors& tensors, const float* new_values, float* k, float* v);
+
 /** CPUs that this process may use (its affinity, its control group's quota), at least 1. */
 int default_threads();
 

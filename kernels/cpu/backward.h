@@ -41,16 +41,8 @@ struct GradientTile {
   bool finite;
 };
 
-struct BackwardSizes {
-  int64_t head, value;  // padded to whole vectors
-};
-
-inline BackwardSizes backward_sizes(const Problem& problem) {
-  return {rounded_up(problem.head_size, LANES), rounded_up(problem.value_size, LANES)};
-}
-
 inline GradientRows take_gradient_rows(Scratch& scratch, const Problem& problem) {
-  const BackwardSizes sizes = backward_sizes(problem);
+  const PaddedSizes sizes = padded_sizes(problem);
   GradientRows rows;
   rows.lanes = take_lanes(scratch, BACKWARD_LANES);
   rows.lse = scratch.take<float>(BACKWARD_LANES);
@@ -65,7 +57,7 @@ inline GradientRows take_gradient_rows(Scratch& scratch, const Problem& problem)
 }
 
 inline GradientTile take_gradient_tile(Scratch& scratch, const Problem& problem, const Tensors& tensors) {
-  const BackwardSizes sizes = backward_sizes(problem);
+  const PaddedSizes sizes = padded_sizes(problem);
   constexpr int64_t pairs = TILE_KEYS * BACKWARD_LANES;
   GradientTile tile;
   tile.keys = scratch.take<float>(TILE_KEYS * sizes.head);
@@ -97,7 +89,7 @@ inline float row_delta(const BackwardCall& call, int64_t output_at, int64_t lse_
 inline void load_gradient_rows(GradientRows& rows, const BackwardCall& call, const BlockPlace& place) {
   const Problem& problem = call.problem;
   const Sequence& sequence = call.sequences[place.batch];
-  const BackwardSizes sizes = backward_sizes(problem);
+  const PaddedSizes sizes = padded_sizes(problem);
   Lanes& lanes = rows.lanes;
   const int64_t first = place.block * call.schedule.rows.block_rows;
   lanes.count = static_cast<int>(rounded_up(smaller_of(BACKWARD_LANES, call.schedule.rows.unit_rows - first), LANES));
@@ -131,7 +123,7 @@ inline void load_gradient_rows(GradientRows& rows, const BackwardCall& call, con
 inline void load_gradient_tile(GradientTile& tile, const BackwardCall& call, const Sequence& sequence,
                                int64_t key_head, int64_t key, int64_t count) {
   const Problem& problem = call.problem;
-  const BackwardSizes sizes = backward_sizes(problem);
+  const PaddedSizes sizes = padded_sizes(problem);
   const int64_t padded = rounded_up(count, 4);
   tile.finite = pack_keys(problem, call.tensors, problem.k, call.tensors.k, sequence, key_head, key, count,
                           problem.head_size, tile.keys, sizes.head, padded);
@@ -186,7 +178,7 @@ inline void differentiate_columns(const ScoreTile& scores, const GradientTile& t
 inline bool differentiate(const BackwardCall& call, GradientTile& tile, const GradientRows& rows, int64_t batch,
                           int64_t key, int64_t count, const Dropout& dropout, bool of_products, ScoreTile* result) {
   const Problem& problem = call.problem;
-  const BackwardSizes sizes = backward_sizes(problem);
+  const PaddedSizes sizes = padded_sizes(problem);
   const int lanes = rows.lanes.count;
   const ScoreTile scores = visible_part(tile.weights, lanes, key, count, rows.lanes);
   const int keys = scores.last - scores.first;
@@ -221,7 +213,7 @@ struct KeyGradients {
 inline void add_visible_gradients(const BackwardCall& call, const ScoreTile& scores, const GradientTile& tile,
                                   GradientRows& rows, const KeyGradients& into) {
   const Problem& problem = call.problem;
-  const BackwardSizes sizes = backward_sizes(problem);
+  const PaddedSizes sizes = padded_sizes(problem);
   for (int lane = 0; lane < rows.lanes.rows; lane++) {
     for (int n = scores.first; n < scores.last; n++) {
       if (!is_visible(rows.lanes, problem, call.tensors, lane, scores.key + n)) {
@@ -255,7 +247,7 @@ inline void add_gradients(const BackwardCall& call, const ScoreTile& scores, con
     add_visible_gradients(call, scores, tile, rows, into);
     return;
   }
-  const BackwardSizes sizes = backward_sizes(call.problem);
+  const PaddedSizes sizes = padded_sizes(call.problem);
   const int lanes = rows.lanes.count, keys = scores.last - scores.first;
   const int64_t from = static_cast<int64_t>(scores.first) * lanes;
   if (into.d_values) {
@@ -314,7 +306,7 @@ struct BackwardMemory {
 };
 
 inline BackwardMemory take_backward(Scratch& scratch, const BackwardCall& call) {
-  const BackwardSizes sizes = backward_sizes(call.problem);
+  const PaddedSizes sizes = padded_sizes(call.problem);
   const int64_t keys = rounded_up(smaller_of(call.schedule.chunk_keys, call.problem.key_length), 4);
   BackwardMemory memory;
   memory.rows = take_gradient_rows(scratch, call.problem);
@@ -330,7 +322,7 @@ inline void backward_chunk(const BackwardCall& call, int64_t batch, int64_t key_
   const Problem& problem = call.problem;
   const Rows& rows = call.schedule.rows;
   const Sequence& sequence = call.sequences[batch];
-  const BackwardSizes sizes = backward_sizes(problem);
+  const PaddedSizes sizes = padded_sizes(problem);
   Scratch scratch(memory_of_task);
   BackwardMemory memory = take_backward(scratch, call);
   const Dropout dropout(problem);
@@ -377,13 +369,9 @@ inline void backward_chunk(const BackwardCall& call, int64_t batch, int64_t key_
 }
 
 /** Sums what the chunks add to dQ of a row. */
-inline void merge_d_query(const BackwardCall& call, const Sequence& sequence, const BlockPlace& place, int64_t row) {
+inline void merge_d_query(const BackwardCall& call, const Sequence& sequence, const BlockPlace& place, int64_t row,
+                          int32_t head, int32_t query) {
   const Problem& problem = call.problem;
-  int32_t head, query;
-  locate_row(problem, call.schedule.rows, place.unit, row, &head, &query);
-  if (query >= sequence.query_rows) {
-    return;
-  }
   const int64_t chunks = call.schedule.chunks, size = problem.head_size;
   const float* from = call.d_q_parts +
       partial_row(call.schedule.rows, chunks, place.batch, place.unit, row, 0) * size;

@@ -48,7 +48,7 @@ inline void add_bias_gradients(const BackwardCall& call, BiasMemory& memory, con
                                const BlockPlace& place, int64_t first, int64_t last, const Dropout& dropout) {
   const Problem& problem = call.problem;
   const Lanes& lanes = memory.rows.lanes;
-  const int64_t key_head = place.unit / (problem.query_heads / problem.key_heads);
+  const int64_t key_head = key_head_of(problem, schedule.rows, place.unit);
   const int64_t begin = larger_of(lanes.any_begin / TILE_KEYS * TILE_KEYS, first);
   const int64_t end = smaller_of(lanes.any_end, last);
   for (int64_t key = begin; key < end; key += TILE_KEYS) {

@@ -151,16 +151,8 @@ struct FewRowsMemory {
   float* values;
 };
 
-struct FewRowsSizes {
-  int64_t head, value;  // padded to whole vectors
-};
-
-inline FewRowsSizes few_rows_sizes(const Problem& problem) {
-  return {rounded_up(problem.head_size, LANES), rounded_up(problem.value_size, LANES)};
-}
-
 inline FewRowsMemory take_few_rows(Scratch& scratch, const ForwardCall& call) {
-  const FewRowsSizes sizes = few_rows_sizes(call.problem);
+  const PaddedSizes sizes = padded_sizes(call.problem);
   FewRowsMemory memory;
   memory.units = scratch.take<FewRows>(call.schedule.units_at_once);
   for (int64_t n = 0; n < call.schedule.units_at_once; n++) {
@@ -182,12 +174,12 @@ inline FewRowsMemory take_few_rows(Scratch& scratch, const ForwardCall& call) {
 
 inline void begin_few_rows(const ForwardCall& call, const BlockPlace& place, int64_t part, FewRows& unit) {
   const Problem& problem = call.problem;
-  const FewRowsSizes sizes = few_rows_sizes(problem);
+  const PaddedSizes sizes = padded_sizes(problem);
   const Rows& rows = call.schedule.rows;
   const Sequence& sequence = call.sequences[place.batch];
   unit.lanes.count = static_cast<int>(rounded_up(rows.unit_rows, LANES));
   fill_lanes(unit.lanes, problem, call.tensors, sequence, rows, place, 0);
-  unit.key_head = rows.heads_together ? place.unit : place.unit / (problem.query_heads / problem.key_heads);
+  unit.key_head = key_head_of(problem, rows, place.unit);
   zero_row(unit.queries, FEW_ROWS * sizes.head);
   for (int lane = 0; lane < unit.lanes.rows; lane++) {
     if (unit.lanes.query[lane] < sequence.query_rows) {
@@ -286,7 +278,7 @@ inline void few_rows_weights(const ForwardCall& call, const ScoreTile& tile, Few
     return;
   }
   weigh_scores(tile, unit.lanes, scale, dropout, batch, unit.softmax);
-  const int64_t size = few_rows_sizes(call.problem).value;
+  const int64_t size = padded_sizes(call.problem).value;
   for (int lane = 0; lane < unit.lanes.rows; lane++) {
     const float rescale = unit.softmax.rescale[lane];
     for (int64_t d = 0; rescale != 1 && d < size; d += LANES) {
@@ -301,7 +293,7 @@ inline void few_rows_tile(const ForwardCall& call, const FewRowsMemory& memory, 
   const Problem& problem = call.problem;
   const Tensors& tensors = call.tensors;
   const Sequence& sequence = call.sequences[batch];
-  const FewRowsSizes sizes = few_rows_sizes(problem);
+  const PaddedSizes sizes = padded_sizes(problem);
   const int64_t units = call.schedule.units_at_once;
   const Lanes& lanes = memory.units[0].lanes;  // all units see the same keys, as far as lengths and window tell
   const ScoreTile tile = visible_part(nullptr, lanes.count, key, count, lanes);
@@ -395,7 +387,7 @@ inline void few_rows_task(const ForwardCall& call, int64_t batch, int64_t first_
   for (int64_t key = begin; key < end; key += FEW_TILE_KEYS) {
     few_rows_tile(call, memory, batch, key, smaller_of(FEW_TILE_KEYS, end - key), end - key, dropout);
   }
-  const int64_t value_size = few_rows_sizes(call.problem).value;
+  const int64_t value_size = padded_sizes(call.problem).value;
   for (int64_t u = 0; u < units; u++) {
     const FewRows& unit = memory.units[u];
     for (int lane = 0; lane < unit.lanes.rows; lane++) {

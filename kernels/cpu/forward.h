@@ -1,5 +1,5 @@
-// The forward pass of FlashAttention-2 (Dao, 2023, algorithm 1): a block of queries walks the tiles of keys. Queries are
-// lanes, so scores and outputs are kept transposed: Sᵀ = K·Qᵀ and Oᵀ = Vᵀ·Pᵀ.
+// The forward pass of FlashAttention-2 (Dao, 2023, algorithm 1): a block of queries walks the tiles of keys. Queries
+// are lanes, so scores and outputs are kept transposed: Sᵀ = K·Qᵀ and Oᵀ = Vᵀ·Pᵀ.
 #pragma once
 
 #include "gemm.h"
@@ -166,8 +166,7 @@ inline void forward_block(const ForwardCall& call, const BlockPlace& place, int6
       end = larger_of(end, group.lanes.any_end);
     }
   }
-  const int64_t group_of_heads = problem.query_heads / problem.key_heads;
-  const int64_t key_head = rows.heads_together ? place.unit : place.unit / group_of_heads;
+  const int64_t key_head = key_head_of(problem, rows, place.unit);
   const int64_t part_begin = part * call.schedule.part_keys;
   begin = larger_of(begin / TILE_KEYS * TILE_KEYS, part_begin);
   end = smaller_of(end, part_begin + call.schedule.part_keys);
@@ -192,13 +191,9 @@ inline void forward_block(const ForwardCall& call, const BlockPlace& place, int6
 }
 
 /** Joins the parts of the keys: each weighs as much as its denominator, brought to the largest score of all. */
-inline void merge_row(const ForwardCall& call, const Sequence& sequence, const BlockPlace& place, int64_t row) {
+inline void merge_row(const ForwardCall& call, const Sequence& sequence, const BlockPlace& place, int64_t row,
+                      int32_t head, int32_t query) {
   const Problem& problem = call.problem;
-  int32_t head, query;
-  locate_row(problem, call.schedule.rows, place.unit, row, &head, &query);
-  if (query >= sequence.query_rows) {
-    return;
-  }
   const int64_t parts = call.schedule.parts;
   const int64_t at = partial_row(call.schedule.rows, parts, place.batch, place.unit, row, 0);
   float largest = -INFINITE;

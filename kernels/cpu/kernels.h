@@ -28,13 +28,23 @@ void forward(const ForwardCall& call, int64_t task, void* memory) {
   }
 }
 
-void merge(const ForwardCall& call, int64_t unit) {
+/** `merge` for every row of a unit that is there to be written, with its head and query. Units of all batches count. */
+template <typename Call>
+void merge_rows(const Call& call, int64_t unit,
+                void (*merge)(const Call&, const Sequence&, const BlockPlace&, int64_t, int32_t, int32_t)) {
   const Rows& rows = call.schedule.rows;
   const BlockPlace place = {unit / rows.units, unit % rows.units, 0};
+  const Sequence& sequence = call.sequences[place.batch];
   for (int64_t row = 0; row < rows.unit_rows; row++) {
-    merge_row(call, call.sequences[place.batch], place, row);
+    int32_t head, query;
+    locate_row(call.problem, rows, place.unit, row, &head, &query);
+    if (query < sequence.query_rows) {
+      merge(call, sequence, place, row, head, query);
+    }
   }
 }
+
+void merge(const ForwardCall& call, int64_t unit) { merge_rows(call, unit, merge_row); }
 
 int64_t backward_scratch(const BackwardCall& call) {
   Scratch scratch(nullptr);
@@ -47,13 +57,7 @@ void backward(const BackwardCall& call, int64_t task, void* memory) {
   backward_chunk(call, head / call.problem.key_heads, head % call.problem.key_heads, chunk, memory);
 }
 
-void merge_d_q(const BackwardCall& call, int64_t unit) {
-  const Rows& rows = call.schedule.rows;
-  const BlockPlace place = {unit / rows.units, unit % rows.units, 0};
-  for (int64_t row = 0; row < rows.unit_rows; row++) {
-    merge_d_query(call, call.sequences[place.batch], place, row);
-  }
-}
+void merge_d_q(const BackwardCall& call, int64_t unit) { merge_rows(call, unit, merge_d_query); }
 
 int64_t bias_scratch(const BackwardCall& call) {
   Scratch scratch(nullptr);

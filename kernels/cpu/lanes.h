@@ -69,6 +69,11 @@ inline void locate_row(const Problem& problem, const Rows& rows, int64_t unit, i
   *query = static_cast<int32_t>(rows.heads_together ? row % problem.query_length : row);
 }
 
+/** The key head that a unit's rows read. */
+inline int64_t key_head_of(const Problem& problem, const Rows& rows, int64_t unit) {
+  return rows.heads_together ? unit : unit / (problem.query_heads / problem.key_heads);
+}
+
 /** Puts the rows from `first` on into lanes: as many as there are, at least one. */
 inline void fill_lanes(Lanes& lanes, const Problem& problem, const Tensors& tensors, const Sequence& sequence,
                        const Rows& rows, const BlockPlace& place, int64_t first) {
@@ -108,16 +113,6 @@ inline bool is_visible(const Lanes& lanes, const Problem& problem, const Tensors
   return key >= lanes.begin[lane] && key < lanes.end[lane] &&
       (!tensors.mask || tensors.mask[lanes.mask_at[lane] + key * problem.mask.key]) &&
       (!tensors.bias || tensors.bias[lanes.bias_at[lane] + key * problem.bias.key] != -INFINITE);
-}
-
-/** Element 0 of a row of q, of the output, or of what lies as they do. */
-inline int64_t query_row(const Strides& strides, const Sequence& sequence, int64_t batch, int64_t query, int64_t head) {
-  return strides.base + batch * strides.batch + (sequence.query_first + query) * strides.row + head * strides.head;
-}
-
-/** Index of a row in the LSE and what is like it. */
-inline int64_t lse_row(const Problem& problem, const Sequence& sequence, int64_t batch, int64_t query, int64_t head) {
-  return batch * problem.lse_batch + head * problem.lse_head + sequence.query_first + query;
 }
 
 }  // namespace

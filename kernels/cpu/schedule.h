@@ -1,4 +1,5 @@
-// How a call is cut into tasks: pure functions of the problem, so that the number of threads changes no bit of a result.
+// How a call is cut into tasks: pure functions of the problem, so that the number of threads changes no bit of a
+// result.
 #pragma once
 
 #include "sequences.h"

@@ -79,5 +79,15 @@ inline const float* key_row(const Problem& problem, const Tensors& tensors, cons
   return data + strides.base + batch * strides.batch + row * strides.row + head * strides.head;
 }
 
+/** Element 0 of a row of q, of the output, or of what lies as they do. */
+inline int64_t query_row(const Strides& strides, const Sequence& sequence, int64_t batch, int64_t query, int64_t head) {
+  return strides.base + batch * strides.batch + (sequence.query_first + query) * strides.row + head * strides.head;
+}
+
+/** Index of a row in the LSE and what is like it. */
+inline int64_t lse_row(const Problem& problem, const Sequence& sequence, int64_t batch, int64_t query, int64_t head) {
+  return batch * problem.lse_batch + head * problem.lse_head + sequence.query_first + query;
+}
+
 }  // namespace
 }  // namespace flash_attention

@@ -6,6 +6,15 @@
 namespace flash_attention {
 namespace {
 
+/** Head and value size filled up to whole vectors. */
+struct PaddedSizes {
+  int64_t head, value;
+};
+
+inline PaddedSizes padded_sizes(const Problem& problem) {
+  return {rounded_up(problem.head_size, LANES), rounded_up(problem.value_size, LANES)};
+}
+
 /**
  * Copies a row and fills it up with zeros. Gives a vector that is NaN somewhere if the row holds a NaN or an infinity,
  * else zero.

@@ -1,6 +1,7 @@
 // Vectors of floats as wide as the instruction set that a file is compiled for, in the vector extensions of GCC and
 // Clang, so that one source serves all. Everything here has internal linkage: an inline function that the linker may
-// share would bring wide instructions to CPUs that lack them. For that reason nothing of the C++ library is used either.
+// share would bring wide instructions to CPUs that lack them. For that reason nothing of the C++ library is used
+// either.
 #pragma once
 
 #include <cstdint>
