@@ -77,7 +77,7 @@ fn run_workgroup(group_id: vec3u, groups: vec3u, index: u32, lanes: u32) {
     var new_max: Rows;
     for (var i = 0u; i < ROWS; i++) {
       let query = query_0 + query_row(i);
-      var score = with_additions(cap(scores[i] * params.scale), ids, query, key_0 + 4u * tx);
+      var score = with_additions(cap(scaled(scores[i])), ids, query, key_0 + 4u * tx);
       if (partial) {
         for (var c = 0u; c < 4u; c++) {
           if (!sees(ids, query, key_0 + 4u * tx + c)) {

@@ -102,6 +102,13 @@ fn opaque(x: f32) -> f32 {
   return bitcast<f32>(bitcast<u32>(x) ^ (params.splits >> 31u));
 }
 
+// softmaxScale · product, rounded. Kept from being drawn into what is subtracted from it: some compilers (NVIDIA's) then
+// take fma(product, scale, −LSE) in one kernel and not in another, and scores in the hundreds differ by a part of their
+// last place, weights by as much.
+fn scaled(product: vec4f) -> vec4f {
+  return bitcast<vec4f>(bitcast<vec4u>(product * params.scale) ^ vec4u(params.splits >> 31u));
+}
+
 // What rounding took from fl(a + b) (Knuth's two-sum).
 fn rounding_error(a: f32, b: f32) -> f32 {
   let sum = opaque(a + b);

@@ -14,7 +14,7 @@ fn softmax_gradient(
   for (var i = 0u; i < ROWS; i++) {
     let query = query_0 + query_row(i);
     let pair = pair_gradients(
-        (*scores)[i] * params.scale, (*d_weights)[i], statistics_of(ids, query), ids, query, key_0 + 4u * tx, partial);
+        scaled((*scores)[i]), (*d_weights)[i], statistics_of(ids, query), ids, query, key_0 + 4u * tx, partial);
     (*scores)[i] = pair.weights * pair.factors;
     (*d_weights)[i] = pair.scores;
   }
