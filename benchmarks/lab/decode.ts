@@ -35,21 +35,23 @@ const gigabytes = (bytes: number, {ms}: Timing) => `${(bytes / ms / 1e6).toFixed
 
 /**
  * A plan by name: `own` as the device gets it, `stock` as one without subgroups does, `simt` the kernel for tiles, or
- * threadsX x threadsY [x rows] : keysAtOnce [e: values along with the keys], with `stock/` before it without subgroups.
+ * threadsX x threadsY [x rows] : keysAtOnce [e: values along with the keys] [u: loops written out], or `own:u`; with
+ * `stock/` before it without subgroups.
  */
 function candidate(name: string, problem: Problem, device: Capabilities): Plan {
   const [shape, from = 'own'] = name.split('/').reverse();
-  const capabilities = name === 'stock' || from === 'stock' ? stockCapabilities(device.limits) : device;
+  const isStock = from === 'stock' || shape.startsWith('stock');
+  const capabilities = isStock ? stockCapabilities(device.limits) : device;
   const features = {split: true};
   if (name === 'simt') {
     return makePlan('forward', problem, capabilities, features, problem.batch, 'simt');
   }
   const own = makePlan('forward', problem, capabilities, features, problem.batch, 'decode');
-  const [, threadsX, threadsY, rows, keysAtOnce, early] =
-      /^(\d+)x(\d+)(?:x(\d+))?:(\d+)(e?)$/.exec(shape) ?? [];
-  return threadsX === undefined ? own : {
+  const [, threadsX, threadsY, rows, keysAtOnce, early, unrolled] =
+      /^(\d+)x(\d+)(?:x(\d+))?:(\d+)(e?)(u?)$/.exec(shape) ?? [];
+  return threadsX === undefined ? {...own, unrolled: shape.endsWith(':u')} : {
     ...own, threadsX: Number(threadsX), threadsY: Number(threadsY), rows: Number(rows ?? own.rows),
-    keysAtOnce: Number(keysAtOnce), earlyValues: early === 'e',
+    keysAtOnce: Number(keysAtOnce), earlyValues: early === 'e', unrolled: unrolled === 'u',
   };
 }
 
@@ -171,10 +173,11 @@ async function labProblem(lab: Lab, capabilities: Capabilities, problem: Problem
       const actual = await lab.read(output, 4 * outputs);
       expected ??= actual;
       const shape = plan.kind === 'decode' ?
-          `${plan.threadsX}x${plan.threadsY}x${plan.rows}:${plan.keysAtOnce}${plan.earlyValues ? 'e' : ''}` :
+          `${plan.threadsX}x${plan.threadsY}x${plan.rows}:${plan.keysAtOnce}${plan.earlyValues ? 'e' : ''}` +
+              `${plan.unrolled ? 'u' : ''}` :
           `${plan.threadsX}x${plan.threadsY}x${plan.rows}`;
       console.log(
-          `  ${name.padEnd(14)} ${shape.padEnd(11)} ${String(split.splits).padStart(3)} splits ` +
+          `  ${name.padEnd(14)} ${shape.padEnd(12)} ${String(split.splits).padStart(3)} splits ` +
           `${both.ms.toFixed(4)} ms ±${(100 * both.spread).toFixed(0)}% ${gigabytes(2 * bytes, both)}; ` +
           `without merging ${alone.ms.toFixed(4)} ms ${gigabytes(2 * bytes, alone)}; ` +
           `compile ${attend.compileMs.toFixed(0)} ms, differs ${difference(actual, expected).toExponential(1)}`);

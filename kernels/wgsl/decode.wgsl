@@ -32,11 +32,11 @@ fn row_of(ids: HeadIds, row: u32) -> Row {
 
 // Adds up what each `lanes` neighbours of a row of threads have added up already. Uses `shared_sums`.
 fn sum_in_memory(scores: ptr<function, KeyScores>, lanes: u32) {
-  for (var first = 0u; first < SCORES; first += SHARED_ITEMS) {
+  for (var trip = 0u; trip < SCORES / SHARED_ITEMS; trip++) {
     workgroupBarrier();
     for (var n = 0u; n < SHARED_ITEMS; n++) {
       if (tx % lanes == 0u) {
-        shared_sums[n * THREADS + ty * THREADS_X + tx / lanes] = (*scores)[first + n];
+        shared_sums[n * THREADS + ty * THREADS_X + tx / lanes] = (*scores)[trip * SHARED_ITEMS + n];
       }
     }
     workgroupBarrier();
@@ -45,7 +45,7 @@ fn sum_in_memory(scores: ptr<function, KeyScores>, lanes: u32) {
       for (var part = 1u; part < THREADS_X / lanes; part++) {
         sum += shared_sums[n * THREADS + ty * THREADS_X + part];
       }
-      (*scores)[first + n] = sum;
+      (*scores)[trip * SHARED_ITEMS + n] = sum;
     }
   }
 }
@@ -117,6 +117,42 @@ fn is_partial_tile(ids: HeadIds, key_0: u32) -> bool {
       (WINDOW_LEFT && key_begin(ids, ids.queries - 1u) > key_0);
 }
 
+alias Accumulator = array<vec4f, ROWS * VALUE_VECS>;
+
+fn multiply_values(
+    sums: ptr<function, Accumulator>, weights: ptr<function, KeyScores>, values: ptr<function, Values>) {
+  for (var r = 0u; r < ROWS; r++) {
+    for (var j = 0u; j < VALUE_VECS; j++) {
+      var sum = (*sums)[r * VALUE_VECS + j];
+      for (var g = 0u; g < KEYS_AT_ONCE / 4u; g++) {
+        let weight = (*weights)[r * (KEYS_AT_ONCE / 4u) + g];
+        let at = 4u * g * VALUE_VECS + j;
+        sum = fma(vec4f(weight.x), (*values)[at], sum);
+        sum = fma(vec4f(weight.y), (*values)[at + VALUE_VECS], sum);
+        sum = fma(vec4f(weight.z), (*values)[at + 2u * VALUE_VECS], sum);
+        sum = fma(vec4f(weight.w), (*values)[at + 3u * VALUE_VECS], sum);
+      }
+      (*sums)[r * VALUE_VECS + j] = sum;
+    }
+  }
+}
+
+// The same where some keys are hidden: 0 · NaN is NaN, so a value that is not seen must not meet its weight of 0.
+fn multiply_seen_values(
+    sums: ptr<function, Accumulator>, weights: ptr<function, KeyScores>, values: ptr<function, Values>,
+    hidden: ptr<function, Hidden>) {
+  for (var r = 0u; r < ROWS; r++) {
+    for (var u = 0u; u < KEYS_AT_ONCE; u++) {
+      if (((*hidden)[r] & (1u << u)) == 0u) {
+        for (var j = 0u; j < VALUE_VECS; j++) {
+          (*sums)[r * VALUE_VECS + j] +=
+              (*weights)[r * (KEYS_AT_ONCE / 4u) + u / 4u][u % 4u] * (*values)[u * VALUE_VECS + j];
+        }
+      }
+    }
+  }
+}
+
 alias Hidden = array<u32, ROWS>; // a bit for each of KEYS_AT_ONCE keys
 
 // Notes which keys from `first` on each query does not see.
@@ -160,7 +196,7 @@ fn run_workgroup(group_id: vec3u, groups: vec3u, index: u32, lanes: u32) {
 
   var row_max: array<f32, ROWS>; // of all scores that this row of threads has seen, or NOT_SEEN
   var row_sum: array<f32, ROWS>; // its denominator
-  var accumulator: array<vec4f, ROWS * VALUE_VECS>;
+  var accumulator: Accumulator;
   for (var r = 0u; r < ROWS; r++) {
     row_max[r] = NOT_SEEN;
     row_sum[r] = 0.0;
@@ -230,7 +266,7 @@ fn run_workgroup(group_id: vec3u, groups: vec3u, index: u32, lanes: u32) {
       var new_max = row_max[r];
       for (var g = 0u; g < KEYS_AT_ONCE / 4u; g++) {
         let n = r * (KEYS_AT_ONCE / 4u) + g;
-        var score = with_additions(cap(scores[n] * params.scale), row.ids, row.query, first + 4u * g);
+        var score = with_additions(cap(scaled(scores[n])), row.ids, row.query, first + 4u * g);
         if (partial) {
           let bits = (vec4u(hidden[r]) >> (4u * g + vec4u(0u, 1u, 2u, 3u))) & vec4u(1u);
           score = select(score, vec4f(NOT_SEEN), bits != vec4u());
@@ -257,17 +293,10 @@ fn run_workgroup(group_id: vec3u, groups: vec3u, index: u32, lanes: u32) {
       }
     }
 
-    for (var r = 0u; r < ROWS; r++) {
-      for (var u = 0u; u < KEYS_AT_ONCE; u++) {
-        let weight = scores[r * (KEYS_AT_ONCE / 4u) + u / 4u][u % 4u];
-        // 0 · NaN is NaN: a value that is not seen must not meet its weight of 0.
-        if (!partial || ((hidden[r] >> u) & 1u) == 0u) {
-          for (var j = 0u; j < VALUE_VECS; j++) {
-            let n = r * VALUE_VECS + j;
-            accumulator[n] = fma(vec4f(weight), values[u * VALUE_VECS + j], accumulator[n]);
-          }
-        }
-      }
+    if (partial) {
+      multiply_seen_values(&accumulator, &scores, &values, &hidden);
+    } else {
+      multiply_values(&accumulator, &scores, &values);
     }
   }
 
@@ -294,14 +323,14 @@ fn run_workgroup(group_id: vec3u, groups: vec3u, index: u32, lanes: u32) {
     let empty = total == 0.0;
     let factor = exp_or_nan(vec4f(row_max[r] - largest)).x;
     let at = query_at(params.output, row.ids, row.query) + split * params.split_output;
-    for (var first = 0u; first < VALUE_VECS; first += SHARED_VALUES) {
+    for (var trip = 0u; trip < VALUE_VECS / SHARED_VALUES; trip++) {
       workgroupBarrier();
       for (var n = 0u; n < SHARED_VALUES; n++) {
-        shared_sums[n * THREADS + thread % THREADS] = accumulator[r * VALUE_VECS + first + n] * factor;
+        shared_sums[n * THREADS + thread % THREADS] = accumulator[r * VALUE_VECS + trip * SHARED_VALUES + n] * factor;
       }
       workgroupBarrier();
       for (var n = 0u; n < SHARED_VALUES; n++) {
-        let d4 = tx + THREADS_X * (first + n);
+        let d4 = tx + THREADS_X * (trip * SHARED_VALUES + n);
         if (ty == (r + n) % THREADS_Y && d4 < VALUE_VEC4 && stored) {
           var sum = vec4f();
           for (var y = 0u; y < THREADS_Y; y++) {

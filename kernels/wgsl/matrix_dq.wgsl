@@ -7,12 +7,15 @@ const D_WEIGHTS_AT = SUBGROUPS * MATRIX_M * SUMS_STRIDE;
 fn write_gradients(
     ids: HeadIds, query: u32, key_0: u32, statistics: vec4f, scale: f32, d_scale: f32, gradient_scale: f32,
     partial: bool) {
+  let strip_row = subgroup % SUBGROUPS * MATRIX_M + lane % LANES / LANES_PER_ROW;
   for (var n = 0u; n < ROW_VEC4; n++) {
-    let at = sums_at() + lane_vec4(n);
+    let at = strip_row * SUMS_STRIDE + lane % LANES_PER_ROW + LANES_PER_ROW * n;
+    let product = bitcast<vec4f>(sums[at]);
+    let d_weights = bitcast<vec4f>(sums[D_WEIGHTS_AT + at]);
     let pair = pair_gradients(
-        sums_vec4(at) * scale, sums_vec4(D_WEIGHTS_AT + at) * d_scale, statistics, ids, query,
-        key_0 + 4u * lane_vec4(n), partial);
-    weights[weights_at() + lane_vec4(n)] = vec4h(pair.scores * gradient_scale);
+        product * scale, d_weights * d_scale, statistics, ids, query, key_0 + 4u * lane_vec4(n), partial);
+    weights[strip_row * WEIGHTS_STRIDE + lane % LANES_PER_ROW + LANES_PER_ROW * n] =
+        vec4h(pair.scores * gradient_scale);
   }
 }
 

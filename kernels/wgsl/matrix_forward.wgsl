@@ -3,6 +3,11 @@
 // The running maximum of a row is not followed at each tile: weights are exp2(score − row_max) with whatever row_max was
 // last, until a lane's sum of them nears what f16 holds. Only then, which after the first tile is rare, the workgroup takes
 // new maxima and rescales. row_max is in units of log 2.
+//
+// Indices into workgroup memory are bounded by `%` where the loop over the keys reads and writes scores and weights, so
+// that Dawn needs no clamp of its own, a tenth of the time; where the results leave they are not: there NVIDIA's compiler
+// (580.159) takes what a lane has read for what it reads after a subgroup matrix was stored over it, once it knows the
+// address exactly (NOTES.md).
 
 @group(0) @binding(9) var<storage, read_write> lse: array<f32>;       // [B,Hq,Nq]
 @group(0) @binding(10) var<storage, read_write> lse_tail: array<f32>; // the same: what rounding took from the LSE
@@ -22,8 +27,9 @@ alias Scores = array<vec4f, ROW_VEC4>;
 // Scores of this lane in units of log 2, from what is in `sums`. NOT_SEEN where the query does not see the key.
 fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool) -> Scores {
   var scores: Scores;
+  let row = (subgroup % SUBGROUPS * MATRIX_M + lane % LANES / LANES_PER_ROW) * SUMS_STRIDE;
   for (var n = 0u; n < ROW_VEC4; n++) {
-    let product = sums_vec4(sums_at() + lane_vec4(n));
+    let product = bitcast<vec4f>(sums[row + lane % LANES_PER_ROW + LANES_PER_ROW * n]);
     if (SOFTCAP || ALIBI || BIAS) {
       scores[n] = with_additions(cap(product * scale), ids, query, key_0 + 4u * lane_vec4(n)) * LOG2_E;
     } else {
@@ -45,13 +51,14 @@ fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool) ->
 // Writes the weights of this lane and gives their sum.
 fn write_weights(scores: ptr<function, Scores>, row_max: f32, ids: HeadIds, query: u32, key_0: u32) -> f32 {
   var total = vec4f();
+  let row = (subgroup % SUBGROUPS * MATRIX_M + lane % LANES / LANES_PER_ROW) * WEIGHTS_STRIDE;
   for (var n = 0u; n < ROW_VEC4; n++) {
     var weight = exp2((*scores)[n] - row_max);
     total += weight;
     if (DROPOUT) {
       weight = select(vec4f(), weight, factors_of(ids, query, key_0 + 4u * lane_vec4(n)) > vec4f());
     }
-    weights[weights_at() + lane_vec4(n)] = vec4h(weight);
+    weights[row + lane % LANES_PER_ROW + LANES_PER_ROW * n] = vec4h(weight);
   }
   return (total.x + total.y) + (total.z + total.w);
 }
@@ -112,19 +119,8 @@ fn main(
     queries[d] = subgroupMatrixLoad<Left, row_major>(&half_q, query_at_0 + d * (MATRIX_K / 8u), HEAD_VEC8);
   }
   var accumulator: array<Sums, VALUE_COLUMNS>;
-  for (var o = 0u; o < VALUE_COLUMNS; o++) {
-    accumulator[o] = Sums();
-  }
-  var row_max = NO_MAXIMUM;
-  var row_sum = 0.0;
-  if (SINKS && split == 0u) {
-    let sink = bitcast<f32>(table_word(params.sinks_at + params.head_first + ids.head));
-    if (!is_minus_infinity(sink)) {
-      let broken = any_not_finite(vec4f(sink));
-      row_max = select(sink * LOG2_E, NO_MAXIMUM, broken);
-      row_sum = select(0.0, select(1.0, not_a_number(), broken), lane % LANES_PER_ROW == 0u);
-    }
-  }
+  var row_max: f32;
+  var row_sum: f32;
 
   var begin = key_begin(ids, query_0) / BLOCK_KEYS * BLOCK_KEYS;
   var end = select(0u, key_end(ids, min(query_0 + BLOCK_QUERIES, ids.queries) - 1u), query_0 < ids.queries);
@@ -132,78 +128,117 @@ fn main(
     begin = max(begin, split * params.split_keys);
     end = min(end, (split + 1u) * params.split_keys);
   }
-  var key_0 = next_seen(ids, query_0, begin, end);
-  var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
-  store_head_tile(&fetched_keys);
-  if (thread == 0u) {
-    too_large = 0u;
-  }
-  workgroupBarrier();
-  while (key_0 < end) {
-    let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
-    let partial = is_partial(ids, query_0, key_0);
-    for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
-      var products = Sums();
-      for (var d = 0u; d < HEAD_STEPS; d++) {
-        let keys = subgroupMatrixLoad<Right, col_major>(
-            &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
-        products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
+  // In the first round only tiles from which a row may get its first maximum are watched: the look at what is too large
+  // costs two barriers. Where weights of another tile turn out to have been too large, a second round watches them all.
+  var watches_all = false;
+  loop {
+    for (var o = 0u; o < VALUE_COLUMNS; o++) {
+      accumulator[o] = Sums();
+    }
+    row_max = NO_MAXIMUM;
+    row_sum = 0.0;
+    if (SINKS && split == 0u) {
+      let sink = bitcast<f32>(table_word(params.sinks_at + params.head_first + ids.head));
+      if (!is_minus_infinity(sink)) {
+        let broken = any_not_finite(vec4f(sink));
+        row_max = select(sink * LOG2_E, NO_MAXIMUM, broken);
+        row_sum = select(0.0, select(1.0, not_a_number(), broken), lane % LANES_PER_ROW == 0u);
       }
-      subgroupMatrixStore<row_major>(
-          &sums, subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
     }
-    workgroupBarrier();
-
-    var fetched_values = fetch_values(ids, key_0);
-    fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
-    var scores = scores_of(ids, query, key_0, scale, partial);
-    var total = write_weights(&scores, row_max, ids, query, key_0);
-    if (!(total <= LARGEST_SUM)) {
-      too_large = 1u;
-    }
-    store_value_tile(&fetched_values);
+    var key_0 = next_seen(ids, query_0, begin, end);
+    var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
     store_head_tile(&fetched_keys);
-
-    if (workgroupUniformLoad(&too_large) != 0u) {
-      if (thread == 0u) {
-        too_large = 0u;
-      }
-      scores = scores_of(ids, query, key_0, scale, partial);
-      var largest_score = row_max;
-      for (var n = 0u; n < ROW_VEC4; n++) {
-        let pair = max(scores[n].xy, scores[n].zw);
-        largest_score = max(largest_score, max(pair.x, pair.y));
-      }
-      largest_score = row_maximum(largest_score);
-      let rescale = exp2(row_max - largest_score);
-      row_max = largest_score;
-      row_sum *= rescale;
-      total = write_weights(&scores, row_max, ids, query, key_0);
-      for (var o = 0u; o < VALUE_COLUMNS; o++) {
-        workgroupBarrier();
-        subgroupMatrixStore<row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
-        workgroupBarrier();
-        for (var n = 0u; n < COLUMN_VEC4; n++) {
-          let at = sums_at() + lane_vec4(n);
-          sums[at] = bitcast<vec4u>(sums_vec4(at) * rescale);
+    if (thread == 0u) {
+      too_large = 0u;
+    }
+    var watched = true; // the first tile, those that not all queries see whole, and the tile after each of those
+    var missed = false;
+    workgroupBarrier();
+    while (key_0 < end) {
+      let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
+      let partial = is_partial(ids, query_0, key_0);
+      watched = watched || partial;
+      for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
+        var products = Sums();
+        for (var d = 0u; d < HEAD_STEPS; d++) {
+          let keys = subgroupMatrixLoad<Right, col_major>(
+              &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
+          products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
         }
-        workgroupBarrier();
-        accumulator[o] = subgroupMatrixLoad<Sums, row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, SUMS_STRIDE);
+        subgroupMatrixStore<row_major>(
+            &sums, subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
       }
       workgroupBarrier();
-    }
-    row_sum += total;
 
-    for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
-      let left = subgroupMatrixLoad<Left, row_major>(
-          &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
-      for (var o = 0u; o < VALUE_COLUMNS; o++) {
-        let values = subgroupMatrixLoad<Right, row_major>(
-            &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
-        accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
+      var fetched_values = fetch_values(ids, key_0);
+      fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
+      var scores = scores_of(ids, query, key_0, scale, partial);
+      var total = write_weights(&scores, row_max, ids, query, key_0);
+      if (!(total <= LARGEST_SUM)) {
+        if (watched) {
+          too_large = 1u;
+        } else {
+          missed = true;
+        }
       }
+      store_value_tile(&fetched_values);
+      store_head_tile(&fetched_keys);
+
+      var renew = false;
+      if (watched) {
+        renew = workgroupUniformLoad(&too_large) != 0u;
+      } else {
+        workgroupBarrier();
+      }
+      watched = watches_all || partial;
+      if (renew) {
+        if (thread == 0u) {
+          too_large = 0u;
+        }
+        scores = scores_of(ids, query, key_0, scale, partial);
+        var largest_score = row_max;
+        for (var n = 0u; n < ROW_VEC4; n++) {
+          let pair = max(scores[n].xy, scores[n].zw);
+          largest_score = max(largest_score, max(pair.x, pair.y));
+        }
+        largest_score = row_maximum(largest_score);
+        let rescale = exp2(row_max - largest_score);
+        row_max = largest_score;
+        row_sum *= rescale;
+        total = write_weights(&scores, row_max, ids, query, key_0);
+        for (var o = 0u; o < VALUE_COLUMNS; o++) {
+          workgroupBarrier();
+          subgroupMatrixStore<row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
+          workgroupBarrier();
+          for (var n = 0u; n < COLUMN_VEC4; n++) {
+            let at = sums_at() + lane_vec4(n);
+            sums[at] = bitcast<vec4u>(sums_vec4(at) * rescale);
+          }
+          workgroupBarrier();
+          accumulator[o] = subgroupMatrixLoad<Sums, row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, SUMS_STRIDE);
+        }
+        workgroupBarrier();
+      }
+      row_sum += total;
+
+      for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
+        let left = subgroupMatrixLoad<Left, row_major>(
+            &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
+        for (var o = 0u; o < VALUE_COLUMNS; o++) {
+          let values = subgroupMatrixLoad<Right, row_major>(
+              &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
+          accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
+        }
+      }
+      key_0 = next;
     }
-    key_0 = next;
+    if (missed) {
+      too_large = 1u;
+    }
+    watches_all = workgroupUniformLoad(&too_large) != 0u;
+    if (!watches_all) {
+      break;
+    }
   }
 
   row_sum = row_total(row_sum);

@@ -4,8 +4,8 @@ fn sum_over_lanes(scores: ptr<function, KeyScores>, lanes: u32) {
   if (lanes == THREADS_X) {
     for (var n = 0u; n < SCORES; n++) {
       var sum = (*scores)[n];
-      for (var mask = 1u; mask < THREADS_X; mask *= 2u) {
-        sum += subgroupShuffleXor(sum, mask);
+      for (var bit = 0u; bit < LANE_BITS; bit++) {
+        sum += subgroupShuffleXor(sum, 1u << bit);
       }
       (*scores)[n] = sum;
     }

@@ -90,7 +90,7 @@ describe('plans over subgroup matrices', () => {
       }
     }
     const {blockRows, headStride, sumsLength} = deriveMatrix(matrixPlan('forward', H100) as Required<Plan>);
-    expect([blockRows, headStride, sumsLength]).toEqual([32, 18, 4 * 16 * 10]);
+    expect([blockRows, headStride, sumsLength]).toEqual([32, 18, 8 * 16 * 10]);
   });
 
   it('have loops written out on a GPU only', () => {

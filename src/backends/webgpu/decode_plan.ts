@@ -5,6 +5,8 @@ import type {Blocking, Plan, Sizes} from './plan.js';
 
 /** Sizes of kernels/wgsl/decode.wgsl that follow from a plan, in vec4s where not said otherwise. */
 export interface DecodeSizes extends Sizes {
+  /** Threads of a row, as a power of 2. */
+  readonly laneBits: number;
   /** vec4s of a row of K (V) that a thread has, and whether rows of threads come out even. */
   readonly headVecs: number;
   readonly headExact: boolean;
@@ -40,7 +42,7 @@ export function decodeSizes(plan: Plan): DecodeSizes {
   const sharedValues = Math.max(...[1, 2, 4, 8].filter(n => n <= sharedItems && valueVecs % n === 0));
   return {
     threads, blockQueries: rows, blockKeys: threadsY * keysAtOnce, headVec4, valueVec4, headVecs, valueVecs, scores,
-    headExact: headVec4 % threadsX === 0,
+    laneBits: Math.log2(threadsX), headExact: headVec4 % threadsX === 0,
     queriesLength, queriesTrips: Math.ceil(queriesLength / threads), queriesExact: queriesLength % threads === 0,
     sharedItems, sharedValues, sharedLength: sharedItems * threads,
   };
@@ -89,7 +91,10 @@ export function decodeBlockings(problem: Problem, capabilities: Capabilities): B
   for (let rows = most; rows >= 1; rows /= 2) {
     const keysAtOnce = rows <= 2 && 8 * (headVecs + valueVecs) <= MOST_IN_FLIGHT ? 8 : 4;
     const earlyValues = keysAtOnce * (headVecs + valueVecs) <= MOST_IN_FLIGHT;
-    blockings.push({threadsX, threadsY: THREADS / threadsX, rows, chunk: 1, rowChunk: 1, keysAtOnce, earlyValues});
+    blockings.push({
+      threadsX, threadsY: THREADS / threadsX, rows, chunk: 1, rowChunk: 1, keysAtOnce, earlyValues,
+      unrolled: !capabilities.isFallback,
+    });
   }
   return blockings;
 }

@@ -11,8 +11,6 @@ export interface MatrixBlocking extends MatrixShape {
   readonly subgroups: number;
   /** Rows of the tiles that all subgroups read. */
   readonly blockRows: number;
-  /** Loops are written out: GPUs are twice as fast so (unroll.ts), but LLVM on a CPU compiles for minutes. */
-  readonly unrolled: boolean;
 }
 
 /** The part of a plan that the sizes derive from. */
@@ -87,10 +85,10 @@ export function matrixShape({matrix, subgroups}: Capabilities): MatrixShape|unde
       .sort((a, b) => b.M * b.N * b.K - a.M * a.N * a.K)[0];
 }
 
-/** [subgroups, blockRows] in order of preference, measured on an H100 (benchmarks/NOTES.md); then those for less. */
-function shapesOf(kernel: KernelName, width: number): Array<[number, number]> {
+/** [subgroups, blockRows] in order of preference, measured on an H200 (benchmarks/NOTES.md); then those for less. */
+function shapesOf(kernel: KernelName): Array<[number, number]> {
   const less: Array<[number, number]> = [[4, 32], [2, 32], [4, 16], [2, 16], [1, 16]];
-  return kernel === 'forward' && width > 64 ? [[8, 32], ...less] : less;
+  return kernel === 'forward' ? [[8, 32], ...less] : less;
 }
 
 /** The preferred blocking that fits the device; undefined where none does. */
@@ -102,8 +100,8 @@ export function matrixBlocking(
     return undefined;
   }
   const lanes = capabilities.subgroups!.max;
-  for (const [subgroups, blockRows] of shapesOf(plan.kernel, Math.max(plan.headSize, plan.valueSize))) {
-    const matrix = {...shape, lanes, subgroups, blockRows, unrolled: !capabilities.isFallback};
+  for (const [subgroups, blockRows] of shapesOf(plan.kernel)) {
+    const matrix = {...shape, lanes, subgroups, blockRows};
     const bytes = matrixMemory({...plan, matrix}).reduce((sum, term) => sum + term.bytes, 0);
     if (lanes * subgroups <= limits.maxComputeInvocationsPerWorkgroup && fitsMemory(bytes, limits)) {
       return matrix;

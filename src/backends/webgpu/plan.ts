@@ -61,6 +61,8 @@ export interface Blocking {
   /** decode: keys that a row of threads reads at a time, 4 or 8, and whether their values along with them; else 0. */
   readonly keysAtOnce: number;
   readonly earlyValues: boolean;
+  /** Loops are written out (unroll.ts): for GPUs; LLVM on a CPU would compile for minutes. */
+  readonly unrolled: boolean;
 }
 
 /**
@@ -315,14 +317,14 @@ export function makePlan(
     ...featuresOf(kernel, problem),
     ...features,
   };
-  const noDecode = {keysAtOnce: 0, earlyValues: false};
+  const plain = {keysAtOnce: 0, earlyValues: false, unrolled: false};
   if (!isTiled(kernel)) {
     // The blocking only carries the number of threads.
     const threads: {readonly [name in KernelName]?: number} = {to_half: HALF_THREADS, merge_splits: MERGE_THREADS};
     const matrix = kernel === 'to_half' ? matrixBlocking(common, capabilities) : undefined;
     return {
       ...common, matrix, threadsX: threads[kernel] ?? ROW_THREADS, threadsY: 1, rows: 1, chunk: 1, rowChunk: 1,
-      ...noDecode,
+      ...plain,
     };
   }
   if (kind === 'matrix') {
@@ -333,7 +335,7 @@ export function makePlan(
     // Its operands have been unpacked from a cache's pages.
     return {
       ...common, paged: false, matrix, threadsX: matrix.lanes, threadsY: matrix.subgroups, rows: 1, chunk: 1,
-      rowChunk: 1, ...noDecode,
+      rowChunk: 1, ...plain, unrolled: !capabilities.isFallback,
     };
   }
   if (kind === 'decode') {
@@ -349,7 +351,7 @@ export function makePlan(
   for (const [threadsX, threadsY, rows] of blockings(kernel, width, problem.queryLength)) {
     for (let most = LARGEST_CHUNK; most >= 1; most /= 2) {
       const chunk = chunkOf(widths, most);
-      const stepless: Plan = {...common, threadsX, threadsY, rows, chunk, rowChunk: 4, ...noDecode};
+      const stepless: Plan = {...common, threadsX, threadsY, rows, chunk, rowChunk: 4, ...plain};
       // As many rows a step as fit into what the scores need anyway, or into 4 KB.
       const {rightLength, rightWidth} = derive(stepless);
       const rowChunk = [32, 16, 8].find(n => n * rightWidth <= Math.max(rightLength, 256)) ?? 4;

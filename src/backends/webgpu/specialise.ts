@@ -82,20 +82,20 @@ function constantName(field: string): string {
 
 /** The constants of a plan as WGSL declarations. */
 export function header(plan: Plan): string {
-  const {kernel, kind, vectorised, matrix, ...constants} = plan;
+  const {kernel, kind, vectorised, matrix, unrolled, ...constants} = plan;
   const all = {...constants, matrix: isMatrixPlan(plan), ofBias: kernel === 'backward_dbias', ...sizesOf(plan)};
   const lines = Object.entries(all).map(
       ([field, value]) => `const ${constantName(field)} = ${typeof value === 'number' ? `${value}u` : value};`);
-  const title = `// ${kernel}, ${kind}${vectorised ? '' : ', one float at a time'}`;
+  const how = `${vectorised ? '' : ', one float at a time'}${unrolled ? ', loops written out' : ''}`;
+  const title = `// ${kernel}, ${kind}${how}`;
   return `${[...enables(plan), title, ...lines].join('\n')}\n`;
 }
 
 /**
- * The WGSL text of a plan: a header of constants, then the kernel's files as they are; for subgroup matrices on a GPU
- * with their loops written out.
+ * The WGSL text of a plan: a header of constants, then the kernel's files as they are, or with their loops written out.
  */
 export function specialise(plan: Plan): string {
   const access: keyof typeof WGSL = plan.vectorised ? 'access_vec4' : 'access_scalar';
   const text = [header(plan), WGSL.params, WGSL[access], ...partsOf(plan).map(part => WGSL[part])].join('\n');
-  return isMatrixPlan(plan) && plan.matrix.unrolled ? unrollLoops(text) : text;
+  return plan.unrolled ? unrollLoops(text) : text;
 }
