@@ -97,6 +97,10 @@ describe('plans over subgroup matrices', () => {
     const loops = (plan: Plan) => (specialise(plan).match(/for \(var o = 0u/g) ?? []).length;
     expect(loops(matrixPlan('forward', H100))).toBe(0);
     expect(loops(matrixPlan('forward', LAVAPIPE))).toBeGreaterThan(0);
+    expect(loops(matrixPlan('backward_dkv', H100, 256))).toBe(0);
+    const smallest = {...H100, matrix: [{M: 16, N: 8, K: 8}]}; // 128 matrices in dK and dV: wrong on NVIDIA
+    expect(loops(matrixPlan('backward_dkv', smallest, 256))).toBeGreaterThan(0);
+    expect(loops(matrixPlan('backward_dkv', smallest, 128))).toBe(0);
     expect(header(matrixPlan('forward', H100))).toContain('const MATRIX = true;');
     const first = specialise(matrixPlan('forward', H100)).split('\n')[0];
     expect(first).toBe('enable f16, subgroups, chromium_experimental_subgroup_matrix;');

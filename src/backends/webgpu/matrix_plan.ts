@@ -85,6 +85,22 @@ export function matrixShape({matrix, subgroups}: Capabilities): MatrixShape|unde
       .sort((a, b) => b.M * b.N * b.K - a.M * a.N * a.K)[0];
 }
 
+/**
+ * More subgroup matrices than this in a kernel with its loops written out, and NVIDIA's compiler (580.159) makes dK
+ * wrong: 128 of them for D = 256 by 16×8×8, where loops are right; 96 are (H200, 2026-11-26).
+ */
+const MOST_MATRICES = 96;
+
+/** Whether a kernel's loops are written out (unroll.ts): not on a CPU, where LLVM would compile them for minutes. */
+export function isWrittenOut(plan: MatrixPlan, {isFallback}: Capabilities): boolean {
+  const {headSteps, valueSteps, headColumns, valueColumns} = deriveMatrix(plan);
+  const held = {
+    forward: headSteps + valueColumns, backward_dq: headSteps + valueSteps + headColumns,
+    backward_dkv: headSteps + valueSteps + headColumns + valueColumns,
+  } as {readonly [name in KernelName]?: number};
+  return !isFallback && (held[plan.kernel] ?? 0) <= MOST_MATRICES;
+}
+
 /** [subgroups, blockRows] in order of preference, measured on an H200 (benchmarks/NOTES.md); then those for less. */
 function shapesOf(kernel: KernelName): Array<[number, number]> {
   const less: Array<[number, number]> = [[4, 32], [2, 32], [4, 16], [2, 16], [1, 16]];

@@ -6,7 +6,7 @@ import type {Capabilities, DeviceLimits} from './capabilities.js';
 import {choosePlan, FEW_QUERIES} from './choose.js';
 import type {PlanKind} from './choose.js';
 import {decodeBlockings, decodeMemory, decodeSizes} from './decode_plan.js';
-import {deriveMatrix, halfShape, matrixBlocking, matrixMemory} from './matrix_plan.js';
+import {deriveMatrix, halfShape, isWrittenOut, matrixBlocking, matrixMemory} from './matrix_plan.js';
 import type {MatrixBlocking} from './matrix_plan.js';
 
 /** The WGSL kernels: kernels/wgsl/<name>.wgsl. */
@@ -335,7 +335,7 @@ export function makePlan(
     // Its operands have been unpacked from a cache's pages.
     return {
       ...common, paged: false, matrix, threadsX: matrix.lanes, threadsY: matrix.subgroups, rows: 1, chunk: 1,
-      rowChunk: 1, ...plain, unrolled: !capabilities.isFallback,
+      rowChunk: 1, ...plain, unrolled: isWrittenOut({...common, matrix}, capabilities),
     };
   }
   if (kind === 'decode') {
