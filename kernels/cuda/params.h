@@ -120,7 +120,11 @@ struct Params {
   /** Parts of the forward pass: [parts][units][query rows][value_size], and {largest in base 2, denominator}. */
   float* part_output;
   float* part_state;
-  /** Rows of the backward pass: LSE in base 2 (high, low) and D, [units][query rows]; +∞, 0, 0 with rows that see nothing. */
+  /**
+   * Rows of the backward pass, [units][query rows]: LSE in base 2 less weight_exponent (the exponent that weights carry
+   * as operands: 14 with f16, 0 with bf16) as high and low part, and D. +∞, 0, 0 of rows that see nothing.
+   */
+  int32_t weight_exponent;
   float *lse_high, *lse_low, *delta;
   /** dQ that atomics add to, [units][query rows][dp]. */
   float* d_q_sum;
