@@ -15,6 +15,7 @@ struct ForwardTile {
   static constexpr int DP = DP_, WARPS = WARPS_, M = M_, KEYS = KEYS_, BLOCKS = BLOCKS_;
   static constexpr int THREADS = WARPS * 32, ROWS = WARPS * M * 16;
   static constexpr int QUERY_BYTES = TILE_BYTES<Kind, ROWS, DP>, KEY_BYTES = TILE_BYTES<Kind, KEYS, DP>;
+  static constexpr bool TIGHT = M * DP * Kind::PIECES >= 256;
   static constexpr int SHARED_BYTES = QUERY_BYTES + 2 * KEY_BYTES;
   static_assert(TILE_ROWS % ROWS == 0 && TILE_ROWS % KEYS == 0, "tiles do not cross batches");
 };
@@ -49,11 +50,12 @@ __device__ __forceinline__ RowPlace lane_place(const Params& p, int unit, int fi
 
 /** Scales, bends and hides the scores of one tile. Gives what is left to multiply them by. */
 template <class Tile, bool GENERAL, int M, int N>
-__device__ __forceinline__ float complete_scores(const Params& p, const Band& band, int batch, int unit, int first_row,
+__device__ __forceinline__ float complete_scores(const Params& p, int batch, int unit, int first_row,
                                                  float (&scores)[M][N][4], int key, bool is_full,
                                                  float natural_scale) {
   const int lane = threadIdx.x & 31;
   if constexpr (GENERAL) {
+    const Band band(p, p.places[batch]);
 #pragma unroll
     for (int m = 0; m < M; m++) {
 #pragma unroll
@@ -73,6 +75,7 @@ __device__ __forceinline__ float complete_scores(const Params& p, const Band& ba
     return 1.f;
   }
   if (!is_full) {
+    const Band band(p, p.places[batch]);
 #pragma unroll
     for (int m = 0; m < M; m++) {
 #pragma unroll
@@ -226,7 +229,7 @@ __device__ __forceinline__ void forward_tile(const Params& p) {
       copy_tile<Kind, Tile::KEYS, DP, Tile::THREADS>(values, p.v16, key_row + key);
       commit_copies();
       float scores[M][N][4] = {};
-      multiply_rows<Kind, DP, Tile::ROWS, Tile::KEYS>(scores, queries, warp * M * 16, keys, 0);
+      multiply_rows<Kind, DP, Tile::ROWS, Tile::KEYS, Tile::TIGHT>(scores, queries, warp * M * 16, keys, 0);
       wait_copies<0>();
       __syncthreads();
       if (key + Tile::KEYS < range.end) {
@@ -234,7 +237,7 @@ __device__ __forceinline__ void forward_tile(const Params& p) {
         commit_copies();
       }
       const bool is_full = key >= range.full_begin && key + Tile::KEYS <= range.full_end;
-      const float scale = complete_scores<Tile, GENERAL>(p, band, batch, unit, first_row, scores, key, is_full,
+      const float scale = complete_scores<Tile, GENERAL>(p, batch, unit, first_row, scores, key, is_full,
                                                             natural_scale);
       float rescale[M][2];
       weigh_scores<Kind::WEIGHT_EXPONENT>(scores, scale, state, rescale);
@@ -246,7 +249,7 @@ __device__ __forceinline__ void forward_tile(const Params& p) {
       for (int m = 0; m < M; m++) {
         weights[m].set(scores[m]);
       }
-      multiply_columns<Kind, DP, Tile::KEYS>(output, weights, values, 0);
+      multiply_columns<Kind, DP, Tile::KEYS, Tile::TIGHT>(output, weights, values, 0);
     }
   }
   const float kept = p.dropout ? p.kept_scale : 1.f;

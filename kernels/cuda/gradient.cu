@@ -4,8 +4,8 @@
 
 using namespace flash_attention::cuda;
 
-#define FLASH_KERNEL(kernel, Tile, body)                                    \
-  extern "C" __global__ void __launch_bounds__(Tile::THREADS, 2)            \
+#define FLASH_KERNEL(kernel, Tile, BLOCKS, body)                            \
+  extern "C" __global__ void __launch_bounds__(Tile::THREADS, BLOCKS)       \
       kernel(const __grid_constant__ Params p) {                            \
     body;                                                                   \
   }
@@ -13,10 +13,11 @@ using namespace flash_attention::cuda;
 #define FLASH_QUERIES(name, GENERAL, Kind, DP, WARPS, MOVING, STAGES, COLUMNS)               \
   using Gradient_##name = GradientTile<Kind, DP, WARPS, MOVING, STAGES, COLUMNS>;            \
   static_assert(Gradient_##name::SHARED_BYTES <= 99 * 1024, "shared memory");                \
-  FLASH_KERNEL(flash_d_query_##name, Gradient_##name, (d_query_tile<Gradient_##name, GENERAL>(p)))
+  FLASH_KERNEL(flash_d_query_##name, Gradient_##name, (DP <= 64 && Kind::PIECES == 1 ? 3 : 2),    \
+               (d_query_tile<Gradient_##name, GENERAL>(p)))
 
 #define FLASH_KEYS(role, name, GENERAL) \
-  FLASH_KERNEL(flash_##role##_##name, Gradient_##name, (d_key_tile<Gradient_##name, GENERAL, Role::role>(p)))
+  FLASH_KERNEL(flash_##role##_##name, Gradient_##name, 2, (d_key_tile<Gradient_##name, GENERAL, Role::role>(p)))
 
 #define FLASH_NARROW(name, GENERAL, ...)    \
   FLASH_QUERIES(name, GENERAL, __VA_ARGS__) \

@@ -124,7 +124,7 @@ __device__ __forceinline__ void d_query_tile(const Params& p) {
                 memory.moving_1(stage), memory.moving_2(stage), first, nullptr, own, weights, d_scores);
             LeftFragments<Kind, Tile::N> left[1];
             left[0].set(d_scores[0]);
-            multiply_columns<Kind, DP, Tile::MOVING>(sums, left, memory.moving_1(stage), first);
+            multiply_columns<Kind, DP, Tile::MOVING, Tile::TIGHT>(sums, left, memory.moving_1(stage), first);
           }
         });
   }
@@ -135,6 +135,31 @@ __device__ __forceinline__ void d_query_tile(const Params& p) {
                  row_1 >= sequence.queries);
 }
 
+/** Reads again what the loop does not need: kept over it, it would cost registers. */
+template <class Tile, bool D_KEY, bool D_VALUE>
+__device__ __forceinline__ void store_key_sums(const Params& p, int batch, int key_head, int first_key,
+                                               const float (&d_key)[1][D_KEY ? Tile::DP / 8 : 1][4],
+                                               const float (&d_value)[1][D_VALUE ? Tile::DP / 8 : 1][4]) {
+  constexpr int DP = Tile::DP;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const SequencePlace sequence = p.places[batch];
+  const GradientScales scales =
+      gradient_scales<typename Tile::Kind>(p, p.groups[batch * p.key_heads + key_head]);
+  const int key_0 = first_key + warp * 16 + accumulator_row(lane, 0), key_1 = key_0 + 8;
+  if (D_KEY && p.d_k) {
+    float* to = p.d_k + key_element(p, p.k_strides, sequence, key_head, 0);
+    store_sums<D_KEY ? DP : 8>(d_key, scales.d_key, p.head_size,
+                               key_0 < sequence.keys ? to + key_0 * p.k_strides.row : nullptr,
+                               key_1 < sequence.keys ? to + key_1 * p.k_strides.row : nullptr, false, false);
+  }
+  if (D_VALUE && p.d_v) {
+    float* to = p.d_v + key_element(p, p.v_strides, sequence, key_head, 0);
+    store_sums<D_VALUE ? DP : 8>(d_value, scales.d_value, p.value_size,
+                                 key_0 < sequence.keys ? to + key_0 * p.v_strides.row : nullptr,
+                                 key_1 < sequence.keys ? to + key_1 * p.v_strides.row : nullptr, false, false);
+  }
+}
+
 /** dK and dV of a tile of keys. Grid: x tiles, y key heads, z batches. */
 template <class Tile, bool GENERAL, Role ROLE>
 __device__ __forceinline__ void d_key_tile(const Params& p) {
@@ -143,14 +168,19 @@ __device__ __forceinline__ void d_key_tile(const Params& p) {
   constexpr bool D_KEY = ROLE != Role::d_value, D_VALUE = ROLE != Role::d_key;
   extern __shared__ __align__(128) unsigned char shared[];
   const GradientMemory<Tile> memory(shared);
-  const int batch = blockIdx.z, key_head = blockIdx.y, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const int batch = blockIdx.z, key_head = blockIdx.y, warp = threadIdx.x >> 5;
   const int first_key = blockIdx.x * Tile::ROWS, group = p.query_heads / p.key_heads;
   const SequencePlace sequence = p.places[batch];
   if (first_key >= sequence.keys) {
     return;
   }
   const Band band(p, sequence);
-  const GradientScales scales = gradient_scales<Kind>(p, p.groups[batch * p.key_heads + key_head]);
+  __shared__ GradientScales scales;  // read from there by each chunk: registers are short
+  __shared__ SequencePlace place;
+  if (threadIdx.x == 0) {
+    place = sequence;
+    scales = gradient_scales<Kind>(p, p.groups[batch * p.key_heads + key_head]);
+  }
   const int last_key = min(first_key + Tile::ROWS, sequence.keys) - 1;
   const int begin = band.query_begin(first_key) / Tile::MOVING * Tile::MOVING, end = band.query_end(last_key);
   const int steps = begin < end ? (end - begin + Tile::MOVING - 1) / Tile::MOVING : 0;
@@ -174,12 +204,13 @@ __device__ __forceinline__ void d_key_tile(const Params& p) {
         copy_statistics<Tile>(p, memory.statistics(stage), row);
       },
       [&](int step, int stage) {
-        const int head = key_head * group + step / steps;
+        const Band band(p, place);
+        const int head = GENERAL ? key_head * group + step / steps : 0;
 #pragma unroll 1
         for (int first = 0; first < Tile::MOVING; first += Tile::COLUMNS) {
           const int query = begin + step % steps * Tile::MOVING + first;
           const bool is_full = last_key - first_key == Tile::ROWS - 1 &&
-              band.is_full(query, min(query + Tile::COLUMNS, sequence.queries) - 1, first_key, last_key + 1);
+              band.is_full(query, min(query + Tile::COLUMNS, band.queries) - 1, first_key, last_key + 1);
           float weights[1][Tile::N][4], d_scores[1][Tile::N][4];
           const RowStatistics none[2] = {};
           pair_gradients<Tile, true, GENERAL, D_KEY, false>(
@@ -188,27 +219,15 @@ __device__ __forceinline__ void d_key_tile(const Params& p) {
           LeftFragments<Kind, Tile::N> left[1];
           if constexpr (D_VALUE) {
             left[0].set(weights[0]);
-            multiply_columns<Kind, DP, Tile::MOVING>(d_value, left, memory.moving_2(stage), first);
+            multiply_columns<Kind, DP, Tile::MOVING, Tile::TIGHT>(d_value, left, memory.moving_2(stage), first);
           }
           if constexpr (D_KEY) {
             left[0].set(d_scores[0]);
-            multiply_columns<Kind, DP, Tile::MOVING>(d_key, left, memory.moving_1(stage), first);
+            multiply_columns<Kind, DP, Tile::MOVING, Tile::TIGHT>(d_key, left, memory.moving_1(stage), first);
           }
         }
       });
-  const int key_0 = first_key + warp * 16 + accumulator_row(lane, 0), key_1 = key_0 + 8;
-  if (D_KEY && p.d_k) {
-    float* to = p.d_k + key_element(p, p.k_strides, sequence, key_head, 0);
-    store_sums<D_KEY ? DP : 8>(d_key, scales.d_key, p.head_size,
-                               key_0 < sequence.keys ? to + key_0 * p.k_strides.row : nullptr,
-                               key_1 < sequence.keys ? to + key_1 * p.k_strides.row : nullptr, false, false);
-  }
-  if (D_VALUE && p.d_v) {
-    float* to = p.d_v + key_element(p, p.v_strides, sequence, key_head, 0);
-    store_sums<D_VALUE ? DP : 8>(d_value, scales.d_value, p.value_size,
-                                 key_0 < sequence.keys ? to + key_0 * p.v_strides.row : nullptr,
-                                 key_1 < sequence.keys ? to + key_1 * p.v_strides.row : nullptr, false, false);
-  }
+  store_key_sums<Tile, D_KEY, D_VALUE>(p, batch, key_head, first_key, d_key, d_value);
 }
 
 }  // namespace cuda

@@ -15,6 +15,7 @@ struct GradientTile {
   static constexpr int DP = DP_, WARPS = WARPS_, MOVING = MOVING_, STAGES = STAGES_, COLUMNS = COLUMNS_;
   static constexpr int THREADS = WARPS * 32, ROWS = WARPS * 16, N = COLUMNS / 8;
   static constexpr int FIXED_BYTES = TILE_BYTES<Kind, ROWS, DP>, MOVING_BYTES = TILE_BYTES<Kind, MOVING, DP>;
+  static constexpr bool TIGHT = DP >= 128;
   /** LSE high, low and D of the rows that come by. */
   static constexpr int STATISTICS_BYTES = 3 * MOVING * 4;
   static constexpr int STAGE_BYTES = 2 * MOVING_BYTES + STATISTICS_BYTES;
@@ -85,9 +86,9 @@ __device__ __forceinline__ void pair_gradients(const Params& p, const Band& band
       weights[0][n][i] = d_scores[0][n][i] = 0;
     }
   }
-  multiply_rows<Kind, Tile::DP, Tile::ROWS, Tile::MOVING>(weights, fixed_1, warp * 16, moving_1, first);
+  multiply_rows<Kind, Tile::DP, Tile::ROWS, Tile::MOVING, Tile::TIGHT>(weights, fixed_1, warp * 16, moving_1, first);
   if constexpr (NEEDS_D_SCORES) {
-    multiply_rows<Kind, Tile::DP, Tile::ROWS, Tile::MOVING>(d_scores, fixed_2, warp * 16, moving_2, first);
+    multiply_rows<Kind, Tile::DP, Tile::ROWS, Tile::MOVING, Tile::TIGHT>(d_scores, fixed_2, warp * 16, moving_2, first);
   }
   const float scale = scales.natural * LOG2_E;
 #pragma unroll

@@ -69,16 +69,16 @@ __device__ __forceinline__ void multiply_pieces(float (&c0)[4], float (&c1)[4], 
  * c[m][n] += left·rightᵀ, with rows of both from shared memory: M·16 rows of `left` from `left_row` on, N·8 rows of
  * `right` from `right_row` on. LEFT_ROWS and RIGHT_ROWS: those of the whole tiles, which tell the pieces apart.
  */
-template <class Kind, int DP, int LEFT_ROWS, int RIGHT_ROWS, int M, int N>
+template <class Kind, int DP, int LEFT_ROWS, int RIGHT_ROWS, bool TIGHT, int M, int N>
 __device__ __forceinline__ void multiply_rows(float (&c)[M][N][4], uint32_t left, int left_row, uint32_t right,
                                               int right_row) {
   const int lane = threadIdx.x & 31;
   const ChunkPlace a_place = left_place(lane), b_place = right_place(lane);
   const uint32_t a_base = left + chunk_offset<DP>(left_row + a_place.row, a_place.chunk);
   const uint32_t b_base = right + chunk_offset<DP>(right_row + b_place.row, b_place.chunk);
-#pragma unroll(M * DP * Kind::PIECES >= 256 ? 2 : DP / 16)
+#pragma unroll(TIGHT ? (Kind::PIECES == 2 ? 1 : 2) : DP / 16)
   for (int k = 0; k < DP / 16; k++) {
-    hold_loads<(M * DP * Kind::PIECES >= 256)>();
+    hold_loads<TIGHT>();
     const uint32_t a_at = move_chunks(a_base, 2 * k), b_at = move_chunks(b_base, 2 * k);
     uint32_t a[M][Kind::PIECES][4];
 #pragma unroll
@@ -152,14 +152,14 @@ __device__ __forceinline__ void scale_rows(float (&c)[M][N][4], const float (&sc
  * each call sums from zero and is then added: tensor cores cut sums off instead of rounding them, which over thousands
  * of keys is a bias.
  */
-template <class Kind, int DP, int RIGHT_ROWS, int M, int N>
+template <class Kind, int DP, int RIGHT_ROWS, bool TIGHT, int M, int N>
 __device__ __forceinline__ void multiply_columns(float (&c)[M][DP / 8][4], const LeftFragments<Kind, N> (&left)[M],
                                                  uint32_t right, int right_row) {
   const ChunkPlace place = right_transposed_place(threadIdx.x & 31);
   const uint32_t base = right + chunk_offset<DP>(right_row + place.row, place.chunk);
 #pragma unroll
   for (int n = 0; n < DP / 8; n += 2) {
-    hold_loads<(M * DP * Kind::PIECES >= 256)>();
+    hold_loads<TIGHT>();
     const uint32_t at = move_chunks(base, n);
     float sums[M][2][4];
 #pragma unroll
@@ -172,6 +172,7 @@ __device__ __forceinline__ void multiply_columns(float (&c)[M][DP / 8][4], const
     }
 #pragma unroll
     for (int k = 0; k < N / 2; k++) {
+      hold_loads<(TIGHT && Kind::PIECES == 2)>();
       uint32_t b[Kind::PIECES][4];
 #pragma unroll
       for (int piece = 0; piece < Kind::PIECES; piece++) {
