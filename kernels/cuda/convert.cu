@@ -169,8 +169,8 @@ extern "C" __global__ void flash_locate(const __grid_constant__ Params p) {
 }
 
 /** Largest magnitudes and sums of squares, for f16 and split f16. Grid and threads as flash_convert's. */
-extern "C" __global__ void __launch_bounds__(256) flash_measure(const __grid_constant__ Params p, int which) {
-  const Source source = static_cast<Source>(which);
+extern "C" __global__ void __launch_bounds__(256) flash_measure(const __grid_constant__ Params p) {
+  const Source source = static_cast<Source>(p.which);
   const int chunks = p.dp / 8;
   const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const int row = static_cast<int>(index / chunks), chunk = static_cast<int>(index % chunks);
@@ -198,22 +198,23 @@ extern "C" __global__ void __launch_bounds__(256) flash_measure(const __grid_con
   }
 }
 
-extern "C" __global__ void __launch_bounds__(256) flash_convert_bf16(const __grid_constant__ Params p, int which) {
-  convert_rows<Pieces::bf16>(p, static_cast<Source>(which));
+extern "C" __global__ void __launch_bounds__(256) flash_convert_bf16(const __grid_constant__ Params p) {
+  convert_rows<Pieces::bf16>(p, static_cast<Source>(p.which));
 }
 
-extern "C" __global__ void __launch_bounds__(256) flash_convert_f16(const __grid_constant__ Params p, int which) {
-  convert_rows<Pieces::f16>(p, static_cast<Source>(which));
+extern "C" __global__ void __launch_bounds__(256) flash_convert_f16(const __grid_constant__ Params p) {
+  convert_rows<Pieces::f16>(p, static_cast<Source>(p.which));
 }
 
-extern "C" __global__ void __launch_bounds__(256) flash_convert_split(const __grid_constant__ Params p, int which) {
-  convert_rows<Pieces::split>(p, static_cast<Source>(which));
+extern "C" __global__ void __launch_bounds__(256) flash_convert_split(const __grid_constant__ Params p) {
+  convert_rows<Pieces::split>(p, static_cast<Source>(p.which));
 }
 
 /** Zeros: rows of `size` elements that no sequence may hold. Grid: x rows, y heads, z batches. */
-extern "C" __global__ void flash_clear_rows(float* data, const __grid_constant__ RowStrides strides, int size) {
-  float* row = data + strides.base + blockIdx.z * strides.batch + blockIdx.x * strides.row + blockIdx.y * strides.head;
-  for (int d = threadIdx.x; d < size; d += blockDim.x) {
+extern "C" __global__ void flash_clear_rows(const __grid_constant__ ClearParams p) {
+  float* row = p.data + p.strides.base + blockIdx.z * p.strides.batch + blockIdx.x * p.strides.row +
+               blockIdx.y * p.strides.head;
+  for (int d = threadIdx.x; d < p.size; d += blockDim.x) {
     row[d] = 0;
   }
 }

@@ -1,7 +1,6 @@
 // The backward pass of FlashAttention-2 (Dao, 2023, algorithm 2) as two kernels that sum in a fixed order: a tile of keys
 // stays and queries come by (dK, dV), or a tile of queries stays and keys come by (dQ). Scores and dP are computed in
-// both: 7 products instead of 5, for the same bits every time. With D_QUERY_SUMS the first kernel also adds dQ with
-// atomics, in whatever order, and the second is not needed.
+// both: 7 products instead of 5, for the same bits every time.
 #pragma once
 
 #include "pair_gradients.cuh"
@@ -9,8 +8,8 @@
 namespace flash_attention {
 namespace cuda {
 
-/** What a kernel computes. At DP = 256 the sums of dK and dV do not fit one thread's registers: a kernel each. */
-enum class Role { d_query, d_key_value, d_key, d_value, d_key_value_query };
+/** What a kernel computes. Where a thread's registers do not hold the sums of both: a kernel each. */
+enum class Role { d_key_value, d_key, d_value };
 
 template <class Tile>
 struct GradientMemory {
@@ -176,9 +175,7 @@ __device__ __forceinline__ void d_key_tile(const Params& p) {
   }
   const Band band(p, sequence);
   __shared__ GradientScales scales;  // read from there by each chunk: registers are short
-  __shared__ SequencePlace place;
   if (threadIdx.x == 0) {
-    place = sequence;
     scales = gradient_scales<Kind>(p, p.groups[batch * p.key_heads + key_head]);
   }
   const int last_key = min(first_key + Tile::ROWS, sequence.keys) - 1;
@@ -204,7 +201,6 @@ __device__ __forceinline__ void d_key_tile(const Params& p) {
         copy_statistics<Tile>(p, memory.statistics(stage), row);
       },
       [&](int step, int stage) {
-        const Band band(p, place);
         const int head = GENERAL ? key_head * group + step / steps : 0;
 #pragma unroll 1
         for (int first = 0; first < Tile::MOVING; first += Tile::COLUMNS) {

@@ -31,7 +31,7 @@
 
 /**
  * FLASH_NARROW and FLASH_WIDE(name, GENERAL, Kind, DP, warps, rows that come by, stages, columns at once): kernels for
- * dQ, and for dK and dV, which are two at DP = 256.
+ * dQ, and for dK and dV: one where registers hold the sums of both, else two.
  */
 #define FLASH_GRADIENT_INSTANCES(FLASH_NARROW, FLASH_WIDE) \
   FLASH_NARROW(bf16_64_plain, false, Bf16, 64, 4, 64, 2, 32) \
@@ -39,13 +39,13 @@
   FLASH_NARROW(f16_64_plain, false, F16, 64, 4, 64, 2, 32) \
   FLASH_NARROW(f16_128_plain, false, F16, 128, 4, 64, 2, 32) \
   FLASH_NARROW(split_64_plain, false, SplitF16, 64, 4, 64, 2, 32) \
-  FLASH_NARROW(split_128_plain, false, SplitF16, 128, 4, 32, 1, 16) \
   FLASH_NARROW(bf16_64_general, true, Bf16, 64, 4, 64, 2, 32) \
   FLASH_NARROW(bf16_128_general, true, Bf16, 128, 4, 64, 2, 16) \
   FLASH_NARROW(f16_64_general, true, F16, 64, 4, 64, 2, 32) \
   FLASH_NARROW(f16_128_general, true, F16, 128, 4, 64, 2, 16) \
   FLASH_NARROW(split_64_general, true, SplitF16, 64, 4, 64, 2, 32) \
-  FLASH_NARROW(split_128_general, true, SplitF16, 128, 4, 32, 1, 16) \
+  FLASH_WIDE(split_128_plain, false, SplitF16, 128, 4, 32, 1, 16) \
+  FLASH_WIDE(split_128_general, true, SplitF16, 128, 4, 32, 1, 16) \
   FLASH_WIDE(bf16_256_plain, false, Bf16, 256, 4, 32, 1, 16) \
   FLASH_WIDE(f16_256_plain, false, F16, 256, 4, 32, 1, 16) \
   FLASH_WIDE(split_256_plain, false, SplitF16, 256, 2, 16, 1, 16) \

@@ -95,6 +95,9 @@ struct Params {
   PairStrides mask_strides, bias_strides;
   int32_t bias_shape[4];
 
+  /** Which tensor a launch of convert.cu is for: 0 q, 1 k, 2 v, 3 dO. */
+  int32_t which;
+
   // Its tensors, float32, in device memory; null where a call has none.
   const float *q, *k, *v, *bias, *alibi_slopes, *sinks, *d_output, *d_lse;
   const uint8_t* mask;
@@ -126,8 +129,13 @@ struct Params {
    */
   int32_t weight_exponent;
   float *lse_high, *lse_low, *delta;
-  /** dQ that atomics add to, [units][query rows][dp]. */
-  float* d_q_sum;
+};
+
+/** Of flash_clear_rows: rows of `size` elements are set to 0. */
+struct ClearParams {
+  float* data;
+  RowStrides strides;
+  int32_t size;
 };
 
 }  // namespace cuda
