@@ -241,6 +241,7 @@ __device__ __forceinline__ void forward_tile(const Params& p) {
                                                             natural_scale);
       float rescale[M][2];
       weigh_scores<Kind::WEIGHT_EXPONENT>(scores, scale, state, rescale);
+      scale_rows(output, rescale);
       if (GENERAL && p.dropout) {
         drop_weights<Tile>(p, batch, unit, first_row, scores, key);
       }

@@ -39,6 +39,16 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&to)[4], uint
                : "memory");
 }
 
+/**
+ * The address of chunk c + `chunks` from that of chunk c (layout.h), where c has none of the bits of `chunks`. Volatile:
+ * else the compiler keeps all of these addresses in registers over the loop of tiles, and spills what matters.
+ */
+__device__ __forceinline__ uint32_t move_chunks(uint32_t address, int chunks) {
+  uint32_t result;
+  asm volatile("xor.b32 %0, %1, %2;" : "=r"(result) : "r"(address), "r"(chunks * 16));
+  return result;
+}
+
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

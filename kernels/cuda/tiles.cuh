@@ -31,16 +31,6 @@ __device__ __forceinline__ void copy_tile(uint32_t to, const Operand& from, int6
 }
 
 /**
- * chunk_offset's change from chunk c to chunk c + `chunks`, for a power of two pattern of bits that c has not. Volatile:
- * else the compiler keeps all of these addresses in registers over the loop of tiles, and spills what matters.
- */
-__device__ __forceinline__ uint32_t move_chunks(uint32_t address, int chunks) {
-  uint32_t result;
-  asm volatile("xor.b32 %0, %1, %2;" : "=r"(result) : "r"(address), "r"(chunks * CHUNK_BYTES));
-  return result;
-}
-
-/**
  * Keeps ptxas from moving loads of fragments further ahead than this, where accumulators leave few registers: without it
  * the widest kernels spill.
  */
