@@ -91,7 +91,11 @@ __device__ __forceinline__ void d_query_tile(const Params& p) {
     return;
   }
   const Band band(p, sequence);
-  const GradientScales scales = gradient_scales<Kind>(p, p.groups[batch * p.key_heads + key_head]);
+  __shared__ GradientScales scales;  // read from there by each chunk: registers are short
+  if (threadIdx.x == 0) {
+    scales = gradient_scales<Kind>(p, p.groups[batch * p.key_heads + key_head]);
+  }
+  __syncthreads();
   float sums[1][DP / 8][4] = {};
   if (first_row < sequence.queries) {
     const int last_row = min(first_row + Tile::ROWS, sequence.queries) - 1;

@@ -5,10 +5,10 @@
 
 #define FLASH_FORWARD_INSTANCES(FLASH_FORWARD) \
   FLASH_FORWARD(bf16_64_plain, false, Bf16, 64, 4, 2, 64, 2) \
-  FLASH_FORWARD(bf16_128_plain, false, Bf16, 128, 4, 2, 32, 1) \
+  FLASH_FORWARD(bf16_128_plain, false, Bf16, 128, 4, 2, 64, 1) \
   FLASH_FORWARD(bf16_256_plain, false, Bf16, 256, 4, 1, 32, 2) \
   FLASH_FORWARD(f16_64_plain, false, F16, 64, 4, 2, 64, 2) \
-  FLASH_FORWARD(f16_128_plain, false, F16, 128, 4, 2, 32, 1) \
+  FLASH_FORWARD(f16_128_plain, false, F16, 128, 4, 2, 64, 1) \
   FLASH_FORWARD(f16_256_plain, false, F16, 256, 4, 1, 32, 2) \
   FLASH_FORWARD(split_64_plain, false, SplitF16, 64, 4, 1, 64, 2) \
   FLASH_FORWARD(split_128_plain, false, SplitF16, 128, 4, 1, 32, 2) \

@@ -29,3 +29,6 @@ for file in "$kernels"/cpu/*.cc; do
 done
 g++ -std=c++20 -O1 -I"$kernels/cuda" -c "$here/emulate_test.cc" -o "$out/emulate_test.o"
 g++ -rdynamic "$out"/*.o -o "$out/emulate_test" -ldl -lpthread
+for test in layout plan; do
+  g++ -std=c++17 -Wall -Wextra -O1 -I"$kernels/cuda" "$here/${test}_test.cc" $([ $test = plan ] && echo "$out/plan.o") -o "$out/${test}_test"
+done

@@ -154,6 +154,9 @@ void run_case(const Case& of) {
   problem.output = {0, problem.query_rows * of.hq * of.dv, of.hq * of.dv, of.dv};
   problem.lse_batch = problem.query_rows * of.hq;
   problem.lse_head = problem.query_rows;
+  if (of.packed) {
+    problem.q.batch = problem.k.batch = problem.v.batch = problem.output.batch = problem.lse_batch = 0;
+  }
   auto q = random_floats(q_batches * problem.query_rows * of.hq * of.d);
   auto k = random_floats(k_batches * problem.key_rows * of.hkv * of.d);
   auto v = random_floats(k_batches * problem.key_rows * of.hkv * of.dv);
