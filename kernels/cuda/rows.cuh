@@ -122,8 +122,8 @@ struct RowsKernel {
         end = max(end, band.key_end(query));
       }
     }
-    begin = max(begin, part * p.part_keys) / KEYS * KEYS;
     end = min(end, (part + 1) * p.part_keys);
+    begin = min(max(begin, part * p.part_keys) / KEYS * KEYS, end);
     for (int key = begin + warp * KEYS; key < end; key += ROW_WARPS * KEYS) {
       float k[KEYS][E], v[KEYS][E];
 #pragma unroll
