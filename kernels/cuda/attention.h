@@ -7,7 +7,7 @@
 
 namespace flash_attention {
 
-/** Bytes that the kernels of such a call take beside its tensors. Pointers may be anything; null where there is none. */
+/** Bytes that the kernels take beside the tensors, whose pointers may be anything; null where a call has none. */
 int64_t cuda_forward_workspace(const Problem& problem, const Tensors& tensors, cuda::ComputeType compute,
                                int multiprocessors);
 int64_t cuda_backward_workspace(const Problem& problem, const Tensors& tensors, const Gradients& gradients,

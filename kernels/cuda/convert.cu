@@ -10,7 +10,7 @@ namespace {
 enum class Source : int { q, k, v, d_output };
 
 __device__ __forceinline__ int bounded(int64_t value, int64_t most) {
-  return static_cast<int>(max(static_cast<long long>(0), min(static_cast<long long>(value), static_cast<long long>(most))));
+  return static_cast<int>(value < 0 ? 0 : value < most ? value : most);
 }
 
 /** kernels/cpu/sequences.h: brings whatever `sequences` holds inside the tensors. */
@@ -103,7 +103,10 @@ __device__ __forceinline__ uint32_t largest_of_warp(uint32_t x) {
 }
 
 __device__ __forceinline__ uint32_t* largest_of_group(GroupState& group, Source source) {
-  return source == Source::q ? &group.q : source == Source::k ? &group.k : source == Source::v ? &group.v : &group.d_output;
+  return source == Source::q ? &group.q
+      : source == Source::k  ? &group.k
+      : source == Source::v  ? &group.v
+                             : &group.d_output;
 }
 
 /** bf16 stops at the largest finite number instead of rounding up to infinity. */

@@ -1,5 +1,5 @@
-// Gradients in plain float32, pair by visible pair, of the batches and key heads that hold a NaN or an infinity: there 0
-// times what a row does not see would be NaN. Slow, and only for those; all kernels end at once where there are none.
+// Gradients in plain float32, pair by visible pair, of the batches and key heads that hold a NaN or an infinity: there
+// 0 times what a row does not see would be NaN. Slow, and only for those; all kernels end at once where there are none.
 #include "rows.cuh"
 
 using namespace flash_attention::cuda;

@@ -1,6 +1,6 @@
-// The backward pass of FlashAttention-2 (Dao, 2023, algorithm 2) as two kernels that sum in a fixed order: a tile of keys
-// stays and queries come by (dK, dV), or a tile of queries stays and keys come by (dQ). Scores and dP are computed in
-// both: 7 products instead of 5, for the same bits every time.
+// The backward pass of FlashAttention-2 (Dao, 2023, algorithm 2) as two kernels that sum in a fixed order: a tile of
+// keys stays and queries come by (dK, dV), or a tile of queries stays and keys come by (dQ). Scores and dP are computed
+// in both: 7 products instead of 5, for the same bits every time.
 #pragma once
 
 #include "pair_gradients.cuh"
@@ -113,8 +113,9 @@ __device__ __forceinline__ void d_query_tile(const Params& p) {
     walk<Tile::STAGES>(
         begin < end ? (end - begin + Tile::MOVING - 1) / Tile::MOVING : 0,
         [&](int step, int stage) {
-          copy_tile<Kind, Tile::MOVING, DP, Tile::THREADS>(memory.moving_1(stage), p.k16, key_row + step * Tile::MOVING);
-          copy_tile<Kind, Tile::MOVING, DP, Tile::THREADS>(memory.moving_2(stage), p.v16, key_row + step * Tile::MOVING);
+          const int64_t row = key_row + step * Tile::MOVING;
+          copy_tile<Kind, Tile::MOVING, DP, Tile::THREADS>(memory.moving_1(stage), p.k16, row);
+          copy_tile<Kind, Tile::MOVING, DP, Tile::THREADS>(memory.moving_2(stage), p.v16, row);
         },
         [&](int step, int stage) {
 #pragma unroll 1
@@ -133,7 +134,8 @@ __device__ __forceinline__ void d_query_tile(const Params& p) {
   }
   const int row_0 = first_row + warp * 16 + accumulator_row(lane, 0), row_1 = row_0 + 8;
   float* to = p.d_q + query_element(p.q_strides, sequence, batch, head, 0);
-  store_sums<DP>(sums, scales.d_query, p.head_size, row_0 < sequence.query_rows ? to + row_0 * p.q_strides.row : nullptr,
+  store_sums<DP>(sums, scales.d_query, p.head_size,
+                 row_0 < sequence.query_rows ? to + row_0 * p.q_strides.row : nullptr,
                  row_1 < sequence.query_rows ? to + row_1 * p.q_strides.row : nullptr, row_0 >= sequence.queries,
                  row_1 >= sequence.queries);
 }

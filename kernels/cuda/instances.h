@@ -1,6 +1,6 @@
 // Every tile kernel that is built: the one list that the kernels, their plan and the build check read.
-// FLASH_FORWARD(name, GENERAL, Kind, DP, warps, m-tiles a warp, keys, blocks) and FLASH_GRADIENT, see forward.cuh, gradient.cuh.
-// Shared memory stays under 99 KiB, what sm_86, sm_89 and sm_120 have.
+// FLASH_FORWARD(name, GENERAL, Kind, DP, warps, m-tiles a warp, keys, blocks) and FLASH_GRADIENT, see forward.cuh,
+// gradient.cuh. Shared memory stays under 99 KiB, what sm_86, sm_89 and sm_120 have.
 #pragma once
 
 #define FLASH_FORWARD_INSTANCES(FLASH_FORWARD) \

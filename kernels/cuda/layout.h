@@ -1,6 +1,6 @@
-// Where elements are: tiles in shared memory, and the fragments of ldmatrix and mma.m16n8k16 (PTX ISA, "Matrix fragments
-// for mma.m16n8k16"). Plain functions, so that test/cuda proves on a CPU that each element is covered once and no access
-// has a bank conflict.
+// Where elements are: tiles in shared memory, and the fragments of ldmatrix and mma.m16n8k16 (PTX ISA, "Matrix
+// fragments for mma.m16n8k16"). Plain functions, so that test/cuda proves on a CPU that each element is covered once
+// and no access has a bank conflict.
 #pragma once
 
 #include "params.h"

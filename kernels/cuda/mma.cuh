@@ -40,8 +40,8 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&to)[4], uint
 }
 
 /**
- * The address of chunk c + `chunks` from that of chunk c (layout.h), where c has none of the bits of `chunks`. Volatile:
- * else the compiler keeps all of these addresses in registers over the loop of tiles, and spills what matters.
+ * The address of chunk c + `chunks` from that of chunk c (layout.h), where c has none of the bits of `chunks`.
+ * Volatile: else the compiler keeps all of these addresses in registers over the loop of tiles, and spills what matters.
  */
 __device__ __forceinline__ uint32_t move_chunks(uint32_t address, int chunks) {
   uint32_t result;

@@ -432,7 +432,8 @@ Params bound_params(const Plan& plan, void* memory) {
 std::vector<BuiltKernel> built_kernels() {
   std::vector<BuiltKernel> kernels = {
       {"flash_locate", 256, 0},        {"flash_measure", CONVERT_THREADS, 0},   {"flash_clear_rows", 128, 0},
-      {"flash_merge", ROW_THREADS, 0}, {"flash_row_statistics", ROW_THREADS, 0}, {"flash_exact_d_query", ROW_THREADS, 0},
+      {"flash_merge", ROW_THREADS, 0},
+      {"flash_row_statistics", ROW_THREADS, 0}, {"flash_exact_d_query", ROW_THREADS, 0},
       {"flash_exact_d_key", ROW_THREADS, 0}, {"flash_exact_d_bias", ROW_THREADS, 0}};
   for (OperandKind kind : {OperandKind::Bf16, OperandKind::F16, OperandKind::SplitF16}) {
     kernels.push_back({std::string("flash_convert_") + name_of(kind), CONVERT_THREADS, 0});
@@ -452,7 +453,8 @@ std::vector<BuiltKernel> built_kernels() {
     kernels.push_back({std::string("flash_d_bias_") + entry.name, entry.threads(), entry.shared_bytes()});
   }
   for (const RowsEntry& entry : ROWS) {
-    kernels.push_back({"flash_rows_" + std::to_string(entry.elements) + "_" + std::to_string(entry.rows), ROW_THREADS, 0});
+    const std::string name = "flash_rows_" + std::to_string(entry.elements) + "_" + std::to_string(entry.rows);
+    kernels.push_back({name, ROW_THREADS, 0});
   }
   return kernels;
 }

@@ -31,7 +31,7 @@ struct Launch {
 struct CallKind {
   bool is_backward = false;
   ComputeType compute = ComputeType::float32;
-  /** Whether the kernel for few rows may serve: not where the LSE is to be rounded as the backward pass rounds scores. */
+  /** Whether the kernel for few rows may serve: not where the LSE must be rounded as the backward pass has it. */
   bool may_be_few = true;
 };
 

@@ -5,7 +5,7 @@
 using namespace flash_attention::cuda;
 
 #define FLASH_ROWS(E, ROWS)                                                   \
-  extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32, E <= 2 ? 4 : E <= 4 ? 3 : 2) \
+  extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32, E <= 2 ? 4 : 2) \
       flash_rows_##E##_##ROWS(const __grid_constant__ Params p) {             \
     attend_rows<E, ROWS>(p);                                                  \
   }

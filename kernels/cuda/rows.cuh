@@ -1,5 +1,6 @@
 // Attention in plain float32 straight from the call's tensors: for few rows (decode), where reading k and v once is all
-// the time there is, and for batches and heads with a NaN or an infinity, which must reach exactly the rows that see it.
+// the time there is, and for batches and heads with a NaN or an infinity, which must reach exactly the rows that see
+// it.
 #pragma once
 
 #include "mask.cuh"
@@ -231,8 +232,8 @@ struct RowsKernel {
   }
 
   /** Joins the warps' shares of a row. */
-  static __device__ void store(const Params& p, const Shared& shared, const SequencePlace& sequence, int batch, int unit,
-                               int unit_row, int row, int part) {
+  static __device__ void store(const Params& p, const Shared& shared, const SequencePlace& sequence, int batch,
+                               int unit, int unit_row, int row, int part) {
     const int lane = threadIdx.x & 31;
     const RowPlace place = row_place(p, unit, unit_row);
     if (place.query >= sequence.query_rows) {

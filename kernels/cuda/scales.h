@@ -9,7 +9,7 @@ namespace cuda {
 /** Weights are at most 1; times this they use the range of f16 without reaching its end. */
 constexpr int WEIGHT_EXPONENT_F16 = 14;
 
-/** e so that 2^e times the magnitude (bits of a float) lies in [2^14, 2^15); bounded so that 2^e and 2^−e are normal. */
+/** e so that 2^e times the magnitude (bits of a float) lies in [2^14, 2^15); 2^e and 2^−e stay normal floats. */
 FLASH_BOTH int exponent_for(uint32_t magnitude) {
   if (magnitude == 0) {
     return 0;

@@ -1,6 +1,7 @@
-// The online softmax (Milakov and Gimelshein, 2018; Dao, FlashAttention-2, 2023) in base 2. A row of an accumulator lies
-// in a quad of lanes; `largest` is of the whole row, `denominator` of the lane's own columns until the end. `largest` is
-// rounded up to an integer: rescaling is then exact, mostly by 1, and no rounding tells weights of early tiles from late.
+// The online softmax (Milakov and Gimelshein, 2018; Dao, FlashAttention-2, 2023) in base 2. A row of an accumulator
+// lies in a quad of lanes; `largest` is of the whole row, `denominator` of the lane's own columns until the end.
+// `largest` is rounded up to an integer: rescaling is then exact, mostly by 1, and no rounding tells weights of early
+// tiles from late.
 #pragma once
 
 #include "mask.cuh"

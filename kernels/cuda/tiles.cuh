@@ -31,8 +31,8 @@ __device__ __forceinline__ void copy_tile(uint32_t to, const Operand& from, int6
 }
 
 /**
- * Keeps ptxas from moving loads of fragments further ahead than this, where accumulators leave few registers: without it
- * the widest kernels spill.
+ * Keeps ptxas from moving loads of fragments further ahead than this, where accumulators leave few registers: without
+ * it the widest kernels spill.
  */
 template <bool TIGHT>
 __device__ __forceinline__ void hold_loads() {

@@ -25,10 +25,11 @@ for file in "$kernels"/cpu/*.cc; do
     isa_avx512.cc) extra="-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma" ;;
     *) extra= ;;
   esac
-  [ -e "$out/cpu_$(basename "$file" .cc).o" ] || g++ -std=c++17 -O2 $extra -w -c "$file" -o "$out/cpu_$(basename "$file" .cc).o"
+  object=$out/cpu_$(basename "$file" .cc).o
+  [ -e "$object" ] || g++ -std=c++17 -O2 $extra -w -c "$file" -o "$object"
 done
 g++ -std=c++20 -O1 -I"$kernels/cuda" -c "$here/emulate_test.cc" -o "$out/emulate_test.o"
 g++ -rdynamic "$out"/*.o -o "$out/emulate_test" -ldl -lpthread
 for test in layout plan; do
-  g++ -std=c++17 -Wall -Wextra -O1 -I"$kernels/cuda" "$here/${test}_test.cc" $([ $test = plan ] && echo "$out/plan.o") -o "$out/${test}_test"
+  g++ -std=c++17 -Wall -Wextra -O1 -I"$kernels/cuda" "$here/${test}_test.cc" "$out/plan.o" -o "$out/${test}_test"
 done

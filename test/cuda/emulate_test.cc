@@ -1,5 +1,5 @@
-// The CUDA kernels, emulated, against the kernels for CPUs: forward and backward, every kind of operand and option. Says
-// which kernels it ran.
+// The CUDA kernels, emulated, against the kernels for CPUs: forward and backward, every kind of operand and option.
+// Says which kernels it ran.
 #include <dlfcn.h>
 
 #include <cmath>
@@ -190,7 +190,8 @@ void run_case(const Case& of) {
   std::vector<int32_t> sequences(of.batch * 5), table;
   int32_t q_first = 0, k_first = 0;
   for (int64_t b = 0; b < of.batch; b++) {
-    const int32_t queries = static_cast<int32_t>(of.nq - (b == 0 ? 3 : 0)), keys = static_cast<int32_t>(of.nk - (b == 0 ? 5 : 0));
+    const int32_t queries = static_cast<int32_t>(of.nq - (b == 0 ? 3 : 0));
+    const int32_t keys = static_cast<int32_t>(of.nk - (b == 0 ? 5 : 0));
     const int32_t row[5] = {of.packed ? q_first : 0, queries, of.packed ? k_first : 0, keys, static_cast<int32_t>(b)};
     std::memcpy(&sequences[b * 5], row, sizeof row);
     q_first += queries;

@@ -1,5 +1,6 @@
-// CUDA blocks on a CPU: each thread is a fibre, warp operations and barriers are places where fibres wait for each other.
-// So the kernels' own source runs, lane by lane, where there is no GPU. Only mma.cuh has a stand-in (emulated/mma.cuh).
+// CUDA blocks on a CPU: each thread is a fibre, warp operations and barriers are places where fibres wait for each
+// other. So the kernels' own source runs, lane by lane, where there is no GPU. Only mma.cuh has a stand-in
+// (emulated/mma.cuh).
 #pragma once
 
 #include <cmath>

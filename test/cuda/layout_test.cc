@@ -60,7 +60,8 @@ void test_tile() {
     for (int thread = 0; thread < threads; thread++) {
       const int row = thread / of_row, chunk = thread % of_row;
       for (int round = 0; round * at_once + row < ROWS; round++) {
-        const int at = (chunk_offset<DP>(row, chunk) ^ ((round * at_once & 7) * CHUNK_BYTES)) + round * at_once * DP * 2;
+        const int first = chunk_offset<DP>(row, chunk) ^ ((round * at_once & 7) * CHUNK_BYTES);
+        const int at = first + round * at_once * DP * 2;
         expect(at == chunk_offset<DP>(row + round * at_once, chunk), "rounds of copies", thread);
       }
     }

@@ -130,7 +130,8 @@ int main() {
         "locate measure convert_f16 measure convert_f16 measure convert_f16 measure convert_f16 row_statistics "
         "d_key_value_f16_128_plain d_query_f16_128_plain exact_d_query exact_d_key");
   call.compute = ComputeType::float32;
-  check("backward, wide", make_backward_plan(problem_of({2, 100, 300, 8, 2, 128, 128}), plain, {}, gradients, call, 132),
+  check("backward, wide",
+        make_backward_plan(problem_of({2, 100, 300, 8, 2, 128, 128}), plain, {}, gradients, call, 132),
         "locate measure convert_split measure convert_split measure convert_split measure convert_split row_statistics "
         "d_value_split_128_plain d_key_split_128_plain d_query_split_128_plain exact_d_query exact_d_key");
   gradients.d_q = nullptr;
