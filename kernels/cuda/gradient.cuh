@@ -91,11 +91,19 @@ __device__ __forceinline__ void d_query_tile(const Params& p) {
     return;
   }
   const Band band(p, sequence);
-  __shared__ GradientScales scales;  // read from there by each chunk: registers are short
-  if (threadIdx.x == 0) {
-    scales = gradient_scales<Kind>(p, p.groups[batch * p.key_heads + key_head]);
+  // General kernels read them again from shared memory in each chunk, plain ones have the registers for them.
+  __shared__ GradientScales shared_scales;
+  GradientScales own_scales = {};
+  if (!GENERAL || threadIdx.x == 0) {
+    own_scales = gradient_scales<Kind>(p, p.groups[batch * p.key_heads + key_head]);
   }
-  __syncthreads();
+  if constexpr (GENERAL) {
+    if (threadIdx.x == 0) {
+      shared_scales = own_scales;
+    }
+    __syncthreads();
+  }
+  const GradientScales& scales = GENERAL ? shared_scales : own_scales;
   float sums[1][DP / 8][4] = {};
   if (first_row < sequence.queries) {
     const int last_row = min(first_row + Tile::ROWS, sequence.queries) - 1;
