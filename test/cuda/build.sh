@@ -1,0 +1,35 @@
+#!/bin/sh
+# Builds the emulated kernels and their test with g++ alone: test/cuda/build.sh <folder>
+set -e
+here=$(cd "$(dirname "$0")" && pwd)
+kernels=$here/../../kernels
+out=$1
+mkdir -p "$out/cuda/in"
+for file in "$kernels"/cuda/*.cuh "$kernels"/cuda/*.cu "$kernels"/cuda/params.h "$kernels"/cuda/scales.h \
+    "$kernels"/cuda/layout.h "$kernels"/cuda/instances.h; do
+  sed -e 's/^ *extern __shared__.*$//' -e 's/__shared__/static/' "$file" > "$out/cuda/in/$(basename "$file")"
+done
+sed "s#\.\./emulator\.h#$here/emulator.h#" "$here/emulated/mma.cuh" > "$out/cuda/in/mma.cuh"
+flags="-std=c++20 -O2 -mf16c -mfma -fpermissive -w -include $here/emulator.h -D__CUDACC__"
+for file in "$out"/cuda/in/*.cu; do
+  object=$out/$(basename "$file" .cu).o
+  if [ ! -e "$object" ] || [ -n "$(find "$out/cuda/in" "$here" -newer "$object" -print -quit)" ]; then
+    g++ $flags -x c++ -c "$file" -o "$object"
+  fi
+done
+g++ -std=c++20 -O2 -mf16c -c "$here/emulator.cc" -o "$out/emulator.o"
+g++ -std=c++20 -O1 -c "$kernels/cuda/plan.cc" -o "$out/plan.o"
+for file in "$kernels"/cpu/*.cc; do
+  case $(basename "$file") in
+    isa_avx2.cc) extra="-mavx2 -mfma" ;;
+    isa_avx512.cc) extra="-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma" ;;
+    *) extra= ;;
+  esac
+  object=$out/cpu_$(basename "$file" .cc).o
+  [ -e "$object" ] || g++ -std=c++17 -O2 $extra -w -c "$file" -o "$object"
+done
+g++ -std=c++20 -O1 -I"$kernels/cuda" -c "$here/emulate_test.cc" -o "$out/emulate_test.o"
+g++ -rdynamic "$out"/*.o -o "$out/emulate_test" -ldl -lpthread
+for test in layout plan; do
+  g++ -std=c++17 -Wall -Wextra -O1 -I"$kernels/cuda" "$here/${test}_test.cc" "$out/plan.o" -o "$out/${test}_test"
+done
