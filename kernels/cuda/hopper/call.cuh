@@ -28,6 +28,8 @@ constexpr int LARGEST_WINDOW = 1 << 30;
 /** A head of a batch: what its queries see, and where its canonical rows start. */
 struct HeadPlace {
   int batch, head, key_head;
+  /** Batch of k and v, where their gradients go. */
+  int key_batch;
   int query_first, key_first, query_rows;
   int query_start, key_start;
   Visibility sees;
@@ -41,6 +43,7 @@ __device__ __forceinline__ HeadPlace place_head(const cuda::Params& call, int ba
   place.batch = batch;
   place.head = head;
   place.key_head = head / (call.query_heads / call.key_heads);
+  place.key_batch = from.key_batch;
   place.query_first = from.query_first;
   place.key_first = from.key_first;
   place.query_rows = from.query_rows;

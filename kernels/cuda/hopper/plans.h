@@ -45,15 +45,15 @@ struct KeyGradientPlan {
   static constexpr int KEY_BYTES = tile_bytes(ROWS, DP), QUERY_BYTES = tile_bytes(QUERIES, DP);
   static constexpr int VALUES_AT = KEY_BYTES, QUERIES_AT = 2 * KEY_BYTES;
   static constexpr int D_OUTPUTS_AT = QUERIES_AT + STAGES * QUERY_BYTES;
-  /** Of each stage LSE high, LSE low, D: floats of the tile's rows. */
+  /** Of each stage LSE and D: floats of the tile's rows. */
   static constexpr int ROW_BYTES = QUERIES * 4;
   static constexpr int ROWS_AT = D_OUTPUTS_AT + STAGES * QUERY_BYTES;
   /** Barriers: keys full, keys empty, then of each stage full, empty. */
-  static constexpr int BARRIERS_AT = ROWS_AT + STAGES * 3 * ROW_BYTES;
+  static constexpr int BARRIERS_AT = ROWS_AT + STAGES * 2 * ROW_BYTES;
   static constexpr int BARRIERS = 2 + 2 * STAGES;
   static constexpr int BYTES = BARRIERS_AT + BARRIERS * 8 + SWIZZLE_BYTES;
   static_assert(BYTES <= SHARED_BYTES, "shared memory");
-  static_assert(QUERIES % 16 == 0 && 128 % QUERIES == 0, "rows of LSE and D end with the canonical rows");
+  static_assert(QUERIES % 16 == 0, "shapes of wgmma, and rows of LSE that bulk copies take");
 };
 
 /** dQ: GROUPS warpgroups own 64 queries each and walk tiles of KEYS keys. */
@@ -76,7 +76,7 @@ struct QueryGradientPlan {
 using Forward64 = ForwardPlan<64, 3, 128, 2>;
 using Forward128 = ForwardPlan<128, 2, 128, 2>;
 using Forward256 = ForwardPlan<256, 2, 80, 2>;
-using KeyGradient64 = KeyGradientPlan<64, 2, 64, 3>;
+using KeyGradient64 = KeyGradientPlan<64, 2, 96, 3>;
 using KeyGradient128 = KeyGradientPlan<128, 2, 64, 2>;
 using QueryGradient64 = QueryGradientPlan<64, 2, 128, 2>;
 using QueryGradient128 = QueryGradientPlan<128, 2, 96, 2>;
