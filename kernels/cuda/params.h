@@ -7,10 +7,12 @@
 // is row u·rows + start(b) + r (Rows::start below). Every batch starts at a multiple of TILE_ROWS and has that multiple
 // to itself, so a tile never reads past the buffer and what it reads of another batch's rows is hidden or not stored.
 //
-// Values. bf16: rounded, scale 1. f16: times a power of two that brings the unit's largest finite magnitude into
-// [2^14, 2^15); split f16: the same, `low` is what rounding took from `high`. The power belongs to a unit of a batch,
-// not to a row: it leaves inner loops alone, and serves the products that sum over rows too. Elements that are NaN or
-// infinite are 0 here, and flag the batch and key head in `odd`: exact_*.cu computes those from the float32 tensors.
+// Values. bf16: rounded, scale 1. f16: times a power of two (power_of in scales.h) that brings the largest finite
+// magnitude of the batch and key head (all query heads that read it) into [2^14, 2^15); split f16: the same, `low` is
+// what rounding took from `high`. One power for all of them, not one a row: it leaves inner loops alone and serves the
+// products that sum over rows too. What is 2^29 (f16), 2^39 (split) times smaller than the largest is lost. Elements
+// that are NaN or infinite are 0 here, and flag the batch and key head as `odd`: exact_*.cuh computes all rows of those
+// from the float32 tensors, after the tile kernels, which need not care.
 //
 // Row statistics (LSE in base 2, D) are float32 [units][rows], like q.
 #pragma once
@@ -46,9 +48,9 @@ struct CanonicalRows {
   /** Between batches; 0 where rows of all sequences lie end to end. */
   int64_t per_batch;
 
-  /** `first`: the sequence's first row in its tensor. End to end, a sequence may have up to TILE_ROWS − 1 rows of gap. */
+  /** `first`: the sequence's first row in its tensor. End to end there are gaps of up to two tiles. */
   FLASH_BOTH int64_t start(int64_t batch, int64_t first) const {
-    return per_batch > 0 ? batch * per_batch : first / TILE_ROWS * TILE_ROWS + batch * TILE_ROWS + (first % TILE_ROWS ? TILE_ROWS : 0);
+    return per_batch > 0 ? batch * per_batch : (first + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS + batch * TILE_ROWS;
   }
 };
 
@@ -58,16 +60,17 @@ struct Operand {
   uint16_t* low;
 };
 
-/** Of one unit of one batch, as bits of floats that are not negative, so that integer atomics find the largest. */
-struct UnitStatistics {
-  /** Largest finite magnitude, and largest sum of squares of a row. */
-  uint32_t largest;
-  uint32_t square_sum;
-};
-
-/** [batch][units] of each tensor; null with bf16. */
-struct Statistics {
-  UnitStatistics *q, *k, *v, *d_output;
+/**
+ * Of one key head of one batch and the query heads that read it. Magnitudes are bits of floats that are not negative, so
+ * that integer atomics find the largest; 0 with bf16, which needs none.
+ */
+struct GroupState {
+  /** Not 0 where q, k, v or dO hold a NaN or an infinity. */
+  uint32_t odd;
+  /** Largest finite magnitudes. */
+  uint32_t q, k, v, d_output;
+  /** Largest sums of squares of a row, and the largest |D|. */
+  uint32_t v_squares, d_output_squares, delta;
 };
 
 /** Where it lies and how long it is, of a batch; as kernels/cpu/sequences.h. */
@@ -111,14 +114,13 @@ struct Params {
   // Workspace.
   /** [B], made by locate.cu. */
   SequencePlace* places;
-  /** [B][Hkv]: not 0 where q, k, v or dO of them hold a NaN or an infinity. */
-  int32_t* odd;
-  Statistics statistics;
+  /** [B][Hkv]. */
+  GroupState* groups;
   Operand q16, k16, v16, d_output16;
   /** Parts of the forward pass: [parts][units][query rows][value_size], and {largest in base 2, denominator}. */
   float* part_output;
   float* part_state;
-  /** Rows of the backward pass: LSE in base 2 (high, low) and D, [units][query rows]; −∞ with rows that see nothing. */
+  /** Rows of the backward pass: LSE in base 2 (high, low) and D, [units][query rows]; +∞, 0, 0 with rows that see nothing. */
   float *lse_high, *lse_low, *delta;
   /** dQ that atomics add to, [units][query rows][dp]. */
   float* d_q_sum;

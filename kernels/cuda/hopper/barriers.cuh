@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#ifdef FLASH_WATCHDOG
+#include <cstdio>
+#endif
 
 namespace flash_attention {
 namespace hopper {
@@ -29,19 +32,33 @@ __device__ __forceinline__ void arrive_expecting(uint32_t barrier, uint32_t byte
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 
-/** Until the phase of this parity is complete. */
-__device__ __forceinline__ void wait(uint32_t barrier, uint32_t parity) {
+__device__ __forceinline__ bool is_complete(uint32_t barrier, uint32_t parity) {
+  uint32_t done;
   asm volatile(
       "{\n"
-      ".reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra finished;\n"
-      "bra again;\n"
-      "finished:\n"
-      "}\n" ::"r"(barrier),
-      "r"(parity)
+      ".reg .pred p;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, p;\n"
+      "}\n"
+      : "=r"(done)
+      : "r"(barrier), "r"(parity)
       : "memory");
+  return done;
+}
+
+/** Until the phase of this parity is complete. Built with FLASH_WATCHDOG a wait that does not end says where it hangs. */
+__device__ __forceinline__ void wait(uint32_t barrier, uint32_t parity) {
+#ifdef FLASH_WATCHDOG
+  for (int tries = 0; !is_complete(barrier, parity); tries++) {
+    if (tries == 1 << 16) {
+      printf("block %d thread %d hangs at barrier %u parity %u\n", blockIdx.x, threadIdx.x, barrier, parity);
+      __trap();
+    }
+  }
+#else
+  while (!is_complete(barrier, parity)) {
+  }
+#endif
 }
 
 /** Named barriers 1 to 15; 0 is __syncthreads'. `threads` counts those that wait and those that only arrive. */

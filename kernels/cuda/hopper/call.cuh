@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../params.h"
+#include "../scales.h"
 #include "barriers.cuh"
 #include "tensor_map.h"
 #include "tile_order.h"
@@ -33,8 +34,6 @@ struct HeadPlace {
   int query_first, key_first, query_rows;
   int query_start, key_start;
   Visibility sees;
-  /** Whether exact_*.cu computes it. */
-  bool is_odd;
 };
 
 __device__ __forceinline__ HeadPlace place_head(const cuda::Params& call, int batch, int head) {
@@ -54,24 +53,19 @@ __device__ __forceinline__ HeadPlace place_head(const cuda::Params& call, int ba
   place.sees.offset = call.bottom_right ? from.keys - from.queries : 0;
   place.sees.window_left = smaller(call.window_left, LARGEST_WINDOW);
   place.sees.window_right = smaller(call.window_right, LARGEST_WINDOW);
-  place.is_odd = call.all_odd || (call.odd && call.odd[batch * call.key_heads + place.key_head]);
   return place;
 }
 
-/** 1 over the power of two that a unit of f16 was multiplied by: its largest magnitude came into [2^14, 2^15). */
-__device__ __forceinline__ float unscale(const cuda::UnitStatistics* statistics, int batch, int units, int unit) {
-  if (!statistics) {
-    return 1;
-  }
-  const int exponent = static_cast<int>(statistics[batch * units + unit].largest >> 23);
-  // 2^(exponent − 127 − 14); subnormal and 0 as the conversion has it: the exponent of the smallest normal number.
-  return __int_as_float(larger(exponent, 15) - 14 << 23);
-}
-
-__device__ __forceinline__ float power_of_two(float x) {
+/** 2^x; 0 of −∞. */
+__device__ __forceinline__ float exponential(float x) {
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
+}
+
+/** What is known of a key head and the query heads that read it. */
+__device__ __forceinline__ const cuda::GroupState& group_of(const cuda::Params& call, const HeadPlace& place) {
+  return call.groups[place.batch * call.key_heads + place.key_head];
 }
 
 /** Sum and maximum over the four threads that share a row of accumulators. */

@@ -3,7 +3,10 @@
 // scores of the next tile are computed while the weights of this one meet V. Blocks stay and take tile after tile.
 #pragma once
 
+#include <type_traits>
+
 #include "call.cuh"
+#include "exponential.h"
 #include "pipeline.h"
 #include "plans.h"
 #include "tma.cuh"
@@ -50,7 +53,7 @@ __device__ __forceinline__ void hide_products(float (&scores)[KEYS / 2], int fir
  * Products become weights, in place, and the state moves on. Gives by what sums so far are to be multiplied, and whether
  * that is 1 for the whole warp.
  */
-template <int KEYS>
+template <int KEYS, int EVERY>
 __device__ __forceinline__ bool weigh_products(float (&scores)[KEYS / 2], SoftmaxRows& state, float scale,
                                                float (&rescale)[2]) {
   bool grows = false;
@@ -65,7 +68,7 @@ __device__ __forceinline__ bool weigh_products(float (&scores)[KEYS / 2], Softma
     largest = row_largest(largest);
     // −∞ − −∞ is NaN, and so is not growth.
     const bool outgrown = (largest - state.largest[row]) * scale > LAZY_GROWTH;
-    rescale[row] = outgrown ? power_of_two((state.largest[row] - largest) * scale) : 1.f;
+    rescale[row] = outgrown ? exponential((state.largest[row] - largest) * scale) : 1.f;
     state.largest[row] = outgrown ? largest : state.largest[row];
     base[row] = state.largest[row] == -INFINITE ? 0.f : state.largest[row] * scale;
     state.sum[row] *= rescale[row];
@@ -74,7 +77,9 @@ __device__ __forceinline__ bool weigh_products(float (&scores)[KEYS / 2], Softma
 #pragma unroll
   for (int i = 0; i < KEYS / 2; i++) {
     const int row = i / 2 % 2;
-    scores[i] = power_of_two(fmaf(scores[i], scale, -base[row]));
+    const float exponent = fmaf(scores[i], scale, -base[row]);
+    const bool by_polynomial = EVERY > 0 && i % (EVERY > 0 ? EVERY : 1) == 0;
+    scores[i] = by_polynomial ? polynomial_exponential(exponent) : exponential(exponent);
     state.sum[row] += scores[i];
   }
   return !__any_sync(0xffffffff, grows);
@@ -131,7 +136,7 @@ __device__ __forceinline__ void feed_forward(const HopperParams& params, uint32_
     const HeadPlace place = place_head(params.call, work.head / params.call.query_heads,
                                        work.head % params.call.query_heads);
     const TileRange tiles = key_tiles(place.sees, work.tile * Plan::ROWS, Plan::ROWS, KEYS);
-    if (place.is_odd || tiles.count() == 0) {
+    if (tiles.count() == 0) {
       continue;
     }
     const auto load_values = [&](int tile) {
@@ -182,9 +187,6 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
   for (int index = blockIdx.x; index < params.order.heads * params.order.tiles; index += gridDim.x) {
     const WorkTile work = work_tile(params.order, index);
     const HeadPlace place = place_head(call, work.head / call.query_heads, work.head % call.query_heads);
-    if (place.is_odd) {
-      continue;
-    }
     const TileRange tiles = key_tiles(place.sees, work.tile * Plan::ROWS, Plan::ROWS, KEYS);
     const int first_row = work.tile * Plan::ROWS + group * GROUP_ROWS + accumulator_row(thread, 0);
     int begin[2], end[2];
@@ -193,10 +195,11 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
       begin[row] = place.sees.key_begin(first_row + row * 8);
       end[row] = place.sees.key_end(first_row + row * 8);
     }
-    float scale = call.softmax_scale * LOG2_E;
-    if (call.statistics.q) {
-      scale *= unscale(call.statistics.q, place.batch, call.query_heads, place.head) *
-          unscale(call.statistics.k, place.batch, call.key_heads, place.key_head);
+    float scale = call.softmax_scale * LOG2_E, value_scale = 1;
+    if constexpr (std::is_same<T, Float16>::value) {
+      const cuda::GroupState& state = group_of(call, place);
+      scale *= cuda::power_of_two(-cuda::exponent_for(state.q) - cuda::exponent_for(state.k));
+      value_scale = cuda::power_of_two(-cuda::exponent_for(state.v));
     }
     float output[DP / 2];
     SoftmaxRows state = {{-INFINITE, -INFINITE}, {0, 0}};
@@ -218,7 +221,7 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
       if (!tiles.is_whole(tiles.last - 1)) {
         hide_products<KEYS>(scores, (tiles.last - 1) * KEYS, begin, end);
       }
-      weigh_products<KEYS>(scores, state, scale, rescale);
+      weigh_products<KEYS, 0>(scores, state, scale, rescale);
       pack_operand<T>(scores, weights);
 #pragma unroll
       for (int i = 0; i < DP / 2; i++) {
@@ -240,10 +243,14 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
           arrive(barriers.keys_empty(keys.stage));
         }
         keys.advance();
-        if (!tiles.is_whole(tile)) {
+        bool stays;
+        if (tiles.is_whole(tile)) {
+          stays = weigh_products<KEYS, Plan::POLYNOMIALS>(scores, state, scale, rescale);
+        } else {
+          // −∞ must give 0, which the polynomial does not.
           hide_products<KEYS>(scores, tile * KEYS, begin, end);
+          stays = weigh_products<KEYS, 0>(scores, state, scale, rescale);
         }
-        const bool stays = weigh_products<KEYS>(scores, state, scale, rescale);
         await_products<0>();
         if (speaks) {
           arrive(barriers.values_empty(values.stage));
@@ -268,7 +275,6 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
       values.advance();
     }
     const float sink = call.sinks ? call.sinks[place.head] : -INFINITE;
-    const float value_scale = unscale(call.statistics.v, place.batch, call.key_heads, place.key_head);
 #pragma unroll
     for (int row = 0; row < 2; row++) {
       const int query = first_row + row * 8;

@@ -1,4 +1,4 @@
-// Powers of two that keep dS and P inside float16 in the backward pass, and what they cost bfloat16: nothing.
+// Powers of two that keep P and dS inside float16 in the backward pass, and what they cost bfloat16: nothing.
 #pragma once
 
 #include <type_traits>
@@ -9,34 +9,38 @@ namespace flash_attention {
 namespace hopper {
 
 /**
- * dS is held as P∘(dP·product − D·delta) of the 16-bit operands' products dP, P as P·weight. What they are summed to is
- * multiplied by `d_score` and `d_output` at the end. `score` turns products q·k into exponents of 2.
+ * Weights are held as 2^(q·k·score − LSE + shift), dS as weights∘(dO·v·product − D·delta). What they are summed to is
+ * multiplied by the factors at the end.
  */
 struct GradientScales {
-  float score, product, delta, weight;
+  float score, shift, product, delta;
+  float d_query, d_key, d_value;
 };
 
+/**
+ * Of a key head and the query heads that read it. With float16 |dO·v − D| is below √(Σv²·ΣdO²) + |D|, by Cauchy and
+ * Schwarz, which comes into [2^14, 2^15), and weights are at most 2^14, so that N of them that are small stay normal.
+ */
 template <typename T>
-__device__ __forceinline__ GradientScales plain_scales(const cuda::Params& call) {
-  return {call.softmax_scale * LOG2_E, 1.f, 1.f, 1.f};
-}
-
-/** The exponent of a float ≥ 0, not less than −100: 2^(exponent + 1) is above it. */
-__device__ __forceinline__ int exponent_of(float x) {
-  return larger(-100, static_cast<int>(__float_as_uint(x) >> 23) - 127);
-}
-__device__ __forceinline__ float exact_power(int exponent) {
-  return __uint_as_float(static_cast<uint32_t>(larger(1, smaller(254, exponent + 127))) << 23);
-}
-
-/** dS of true magnitude below 2^exponent comes below 2^13, and the difference of two such fits. */
-constexpr int LARGEST_D_SCORE = 13;
-
-/** The exponent that |dP| = |dO·v| stays under, by Cauchy and Schwarz. */
-__device__ __forceinline__ int product_exponent(const cuda::Params& call, const HeadPlace& place, int head) {
-  const float v = __uint_as_float(call.statistics.v[place.batch * call.key_heads + place.key_head].square_sum);
-  const float d = __uint_as_float(call.statistics.d_output[place.batch * call.query_heads + head].square_sum);
-  return exponent_of(sqrtf(v) * sqrtf(d)) + 1;
+__device__ __forceinline__ GradientScales gradient_scales(const cuda::Params& call, const HeadPlace& place) {
+  GradientScales scales = {call.softmax_scale * LOG2_E, 0.f, 1.f, 1.f, call.softmax_scale, call.softmax_scale, 1.f};
+  if constexpr (std::is_same<T, Float16>::value) {
+    constexpr int SHIFT = cuda::WEIGHT_EXPONENT_F16;
+    const cuda::GroupState& state = group_of(call, place);
+    const int q = cuda::exponent_for(state.q), k = cuda::exponent_for(state.k), v = cuda::exponent_for(state.v);
+    const int d = cuda::exponent_for(state.d_output);
+    const float bound = sqrtf(__uint_as_float(state.v_squares)) * sqrtf(__uint_as_float(state.d_output_squares)) +
+        __uint_as_float(state.delta);
+    const int d_score = cuda::exponent_for(__float_as_uint(bound));
+    scales.score *= cuda::power_of_two(-q - k);
+    scales.shift = SHIFT;
+    scales.product = cuda::power_of_two(d_score - SHIFT - v - d);
+    scales.delta = cuda::power_of_two(d_score - SHIFT);
+    scales.d_query *= cuda::power_of_two(-d_score - k);
+    scales.d_key *= cuda::power_of_two(-d_score - q);
+    scales.d_value = cuda::power_of_two(-SHIFT - d);
+  }
+  return scales;
 }
 
 }  // namespace hopper

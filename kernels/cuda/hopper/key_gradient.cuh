@@ -37,7 +37,7 @@ __device__ __forceinline__ void feed_key_gradient(const HopperParams& params, ui
     const int first_head = work.head % call.key_heads * group;
     const HeadPlace place = place_head(call, work.head / call.key_heads, first_head);
     const TileRange tiles = query_tiles(place.sees, work.tile * Plan::ROWS, Plan::ROWS, QUERIES);
-    if (place.is_odd || tiles.count() == 0) {
+    if (tiles.count() == 0) {
       continue;
     }
     wait(barriers.keys_empty(), keys_phase ^ 1);
@@ -68,45 +68,6 @@ __device__ __forceinline__ void feed_key_gradient(const HopperParams& params, ui
   }
 }
 
-/** Of a key head: what its query heads share, and what multiplies dK and dV at the end. */
-struct KeyScales {
-  /** Exponents: dS is held times 2^d_score·(1 / scale of q), P times 2^−d_output·(1 / scale of dO). */
-  int d_score, d_output;
-};
-
-template <typename T>
-__device__ __forceinline__ KeyScales key_scales(const cuda::Params& call, const HeadPlace& place, int group) {
-  KeyScales scales = {0, 0};
-  if constexpr (!std::is_same<T, Bfloat16>::value) {
-    int d_score = -200, d_output = -200;
-    for (int head = place.head; head < place.head + group; head++) {
-      const float q = unscale(call.statistics.q, place.batch, call.query_heads, head);
-      const float d = unscale(call.statistics.d_output, place.batch, call.query_heads, head);
-      d_score = larger(d_score, product_exponent(call, place, head) + exponent_of(q));
-      d_output = larger(d_output, exponent_of(d));
-    }
-    scales = {LARGEST_D_SCORE - d_score, d_output};
-  }
-  return scales;
-}
-
-template <typename T>
-__device__ __forceinline__ GradientScales head_scales(const cuda::Params& call, const HeadPlace& place, int head,
-                                                      const KeyScales& shared) {
-  GradientScales scales = plain_scales<T>(call);
-  if constexpr (!std::is_same<T, Bfloat16>::value) {
-    const float q = unscale(call.statistics.q, place.batch, call.query_heads, head);
-    const float k = unscale(call.statistics.k, place.batch, call.key_heads, place.key_head);
-    const float v = unscale(call.statistics.v, place.batch, call.key_heads, place.key_head);
-    const float d = unscale(call.statistics.d_output, place.batch, call.query_heads, head);
-    scales.score *= q * k;
-    scales.delta = exact_power(exponent_of(q) + shared.d_score);
-    scales.product = scales.delta * (v * d);
-    scales.weight = d * exact_power(-shared.d_output);
-  }
-  return scales;
-}
-
 /** Two floats of shared memory, at an address that is a multiple of 8. */
 __device__ __forceinline__ float2 load_pair(uint32_t address) {
   float2 pair;
@@ -130,9 +91,6 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
     const WorkTile work = work_tile(params.order, index);
     const int first_head = work.head % call.key_heads * heads;
     const HeadPlace place = place_head(call, work.head / call.key_heads, first_head);
-    if (place.is_odd) {
-      continue;
-    }
     const TileRange tiles = query_tiles(place.sees, work.tile * Plan::ROWS, Plan::ROWS, QUERIES);
     const int first_key = work.tile * Plan::ROWS + group * GROUP_ROWS + accumulator_row(thread, 0);
     int begin[2], end[2];
@@ -141,7 +99,7 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
       begin[row] = place.sees.query_begin(first_key + row * 8);
       end[row] = place.sees.query_end(first_key + row * 8);
     }
-    const KeyScales shares = key_scales<T>(call, place, heads);
+    const GradientScales scales = gradient_scales<T>(call, place);
     float d_keys[DP / 2], d_values[DP / 2];
 #pragma unroll
     for (int i = 0; i < DP / 2; i++) {
@@ -151,8 +109,7 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
     if (tiles.count() > 0) {
       float scores[QUERIES / 2], d_scores[QUERIES / 2];
       uint32_t weights[QUERIES / 4], slopes[QUERIES / 4];
-      int in_use = -1, head = first_head, tile = tiles.first;
-      GradientScales scales = head_scales<T>(call, place, head, shares);
+      int in_use = -1, tile = tiles.first;
       wait(barriers.keys_full(), keys_phase);
       keys_phase ^= 1;
       wait(barriers.full(ring.stage), ring.phase);
@@ -178,11 +135,15 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
         commit_products();
 #pragma unroll
         for (int i = 0; i < QUERIES / 8; i++) {
-          // −∞ is the LSE of a row that sees nothing: its weights are hidden below.
-          const float2 lse = load_pair(rows + i * 32);
+          // +∞ is the LSE of a row that sees nothing.
+          float2 lse = load_pair(rows + i * 32);
+          if (IS_SCALED) {
+            lse.x -= scales.shift;
+            lse.y -= scales.shift;
+          }
 #pragma unroll
           for (int j = 0; j < 4; j++) {
-            scores[i * 4 + j] = power_of_two(fmaf(scores[i * 4 + j], scales.score, -(j % 2 ? lse.y : lse.x)));
+            scores[i * 4 + j] = exponential(fmaf(scores[i * 4 + j], scales.score, -(j % 2 ? lse.y : lse.x)));
           }
         }
         if (!is_whole) {
@@ -216,12 +177,6 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
           }
         }
         // Operands in registers may only be written while no product is in flight (C7513).
-        if (IS_SCALED) {
-#pragma unroll
-          for (int i = 0; i < QUERIES / 2; i++) {
-            scores[i] *= scales.weight;
-          }
-        }
         pack_operand<T>(scores, weights);
         pack_operand<T>(d_scores, slopes);
         begin_products();
@@ -230,13 +185,7 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
         commit_products();
         ring.advance();
         tile++;
-        if (tile == tiles.last) {
-          tile = tiles.first;
-          head++;
-          if (IS_SCALED && !decltype(is_last)::value) {
-            scales = head_scales<T>(call, place, head, shares);
-          }
-        }
+        tile = tile == tiles.last ? tiles.first : tile;
         if constexpr (!decltype(is_last)::value) {
           wait(barriers.full(ring.stage), ring.phase);
           begin_products();
@@ -255,8 +204,6 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
         arrive(barriers.keys_empty());
       }
     }
-    const float d_key_scale = IS_SCALED ? call.softmax_scale * exact_power(-shares.d_score) : call.softmax_scale;
-    const float d_value_scale = IS_SCALED ? exact_power(shares.d_output) : 1.f;
 #pragma unroll
     for (int row = 0; row < 2; row++) {
       const int key = first_key + row * 8;
@@ -267,18 +214,18 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
         float* to = call.d_k + row_index(call.k_strides, place.key_batch, place.key_first + key, place.key_head);
         const bool by_pairs = has_pairs(call.d_k, call.k_strides, call.head_size);
         if (row == 0) {
-          store_row<0>(to, call.head_size, d_keys, d_key_scale, false, by_pairs);
+          store_row<0>(to, call.head_size, d_keys, scales.d_key, false, by_pairs);
         } else {
-          store_row<1>(to, call.head_size, d_keys, d_key_scale, false, by_pairs);
+          store_row<1>(to, call.head_size, d_keys, scales.d_key, false, by_pairs);
         }
       }
       if (call.d_v) {
         float* to = call.d_v + row_index(call.v_strides, place.key_batch, place.key_first + key, place.key_head);
         const bool by_pairs = has_pairs(call.d_v, call.v_strides, call.value_size);
         if (row == 0) {
-          store_row<0>(to, call.value_size, d_values, d_value_scale, false, by_pairs);
+          store_row<0>(to, call.value_size, d_values, scales.d_value, false, by_pairs);
         } else {
-          store_row<1>(to, call.value_size, d_values, d_value_scale, false, by_pairs);
+          store_row<1>(to, call.value_size, d_values, scales.d_value, false, by_pairs);
         }
       }
     }

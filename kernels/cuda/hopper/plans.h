@@ -19,9 +19,13 @@ struct RegisterShare {
   static_assert((PRODUCER + GROUPS * CONSUMER) * GROUP_THREADS <= REGISTERS, "registers");
 };
 
-/** Forward: GROUPS warpgroups of 64 queries each walk tiles of KEYS keys; K and V have STAGES buffers each. */
-template <int DP, int GROUPS, int KEYS, int STAGES>
+/**
+ * Forward: GROUPS warpgroups of 64 queries each walk tiles of KEYS keys; K and V have STAGES buffers each. Of every EVERY
+ * exponentials one is a polynomial where a tile is seen whole (0: none): 16 a clock is all that the special units do.
+ */
+template <int DP, int GROUPS, int KEYS, int STAGES, int EVERY = 0>
 struct ForwardPlan {
+  static constexpr int POLYNOMIALS = EVERY;
   static constexpr int DEPTH = DP, CONSUMERS = GROUPS, TILE = KEYS, BUFFERS = STAGES;
   static constexpr int ROWS = GROUPS * GROUP_ROWS;
   static constexpr int THREADS = (GROUPS + 1) * GROUP_THREADS;

@@ -36,7 +36,7 @@ __device__ __forceinline__ void feed_query_gradient(const HopperParams& params, 
     const HeadPlace place = place_head(params.call, work.head / params.call.query_heads,
                                        work.head % params.call.query_heads);
     const TileRange tiles = key_tiles(place.sees, work.tile * Plan::ROWS, Plan::ROWS, KEYS);
-    if (place.is_odd || tiles.count() == 0) {
+    if (tiles.count() == 0) {
       continue;
     }
     const int query_row = place.query_start + work.tile * Plan::ROWS;
@@ -61,26 +61,6 @@ __device__ __forceinline__ void feed_query_gradient(const HopperParams& params, 
   }
 }
 
-/** Scales of one query head; `result` multiplies dQ at the end. */
-template <typename T>
-__device__ __forceinline__ GradientScales query_scales(const cuda::Params& call, const HeadPlace& place,
-                                                       float* result) {
-  GradientScales scales = plain_scales<T>(call);
-  *result = call.softmax_scale;
-  if constexpr (!std::is_same<T, Bfloat16>::value) {
-    const float q = unscale(call.statistics.q, place.batch, call.query_heads, place.head);
-    const float k = unscale(call.statistics.k, place.batch, call.key_heads, place.key_head);
-    const float v = unscale(call.statistics.v, place.batch, call.key_heads, place.key_head);
-    const float d = unscale(call.statistics.d_output, place.batch, call.query_heads, place.head);
-    const int d_score = LARGEST_D_SCORE - product_exponent(call, place, place.head);
-    scales.score *= q * k;
-    scales.delta = exact_power(d_score);
-    scales.product = scales.delta * (v * d);
-    *result *= exact_power(-d_score) * k;
-  }
-  return scales;
-}
-
 template <typename T, typename Plan>
 __device__ __forceinline__ void gather_query_gradient(const HopperParams& params, uint32_t shared, int group) {
   constexpr int DP = Plan::DEPTH, KEYS = Plan::TILE;
@@ -96,13 +76,9 @@ __device__ __forceinline__ void gather_query_gradient(const HopperParams& params
   for (int index = blockIdx.x; index < params.order.heads * params.order.tiles; index += gridDim.x) {
     const WorkTile work = work_tile(params.order, index);
     const HeadPlace place = place_head(call, work.head / call.query_heads, work.head % call.query_heads);
-    if (place.is_odd) {
-      continue;
-    }
     const TileRange tiles = key_tiles(place.sees, work.tile * Plan::ROWS, Plan::ROWS, KEYS);
     const int first_row = work.tile * Plan::ROWS + group * GROUP_ROWS + accumulator_row(thread, 0);
-    float result_scale;
-    const GradientScales scales = query_scales<T>(call, place, &result_scale);
+    const GradientScales scales = gradient_scales<T>(call, place);
     float d_queries[DP / 2];
 #pragma unroll
     for (int i = 0; i < DP / 2; i++) {
@@ -121,10 +97,9 @@ __device__ __forceinline__ void gather_query_gradient(const HopperParams& params
         const int64_t at = place.head * call.query_place.rows + place.query_start + query;
         begin[row] = place.sees.key_begin(query);
         end[row] = place.sees.key_end(query);
-        // Rows that are not there, or see nothing, weigh 0.
-        lse[row] = is_used ? call.lse_high[at] : INFINITE;
-        lse[row] = lse[row] == -INFINITE ? INFINITE : lse[row];
-        delta[row] = is_used && lse[row] != INFINITE ? call.delta[at] * scales.delta : 0.f;
+        // +∞ is the LSE of a row that sees nothing.
+        lse[row] = is_used ? call.lse_high[at] - scales.shift : INFINITE;
+        delta[row] = is_used ? call.delta[at] * scales.delta : 0.f;
       }
       wait(barriers.queries_full(), queries_phase);
       queries_phase ^= 1;
@@ -147,7 +122,7 @@ __device__ __forceinline__ void gather_query_gradient(const HopperParams& params
         in_use = ring.stage;
 #pragma unroll
         for (int i = 0; i < KEYS / 2; i++) {
-          scores[i] = power_of_two(fmaf(scores[i], scales.score, -lse[i / 2 % 2]));
+          scores[i] = exponential(fmaf(scores[i], scales.score, -lse[i / 2 % 2]));
         }
         if (!tiles.is_whole(tile)) {
           const int first_key = tile * KEYS + thread % 4 * 2;
@@ -185,9 +160,9 @@ __device__ __forceinline__ void gather_query_gradient(const HopperParams& params
         float* to = call.d_q + row_index(call.q_strides, place.batch, place.query_first + query, place.head);
         const bool is_zero = query >= place.sees.queries;
         if (row == 0) {
-          store_row<0>(to, call.head_size, d_queries, result_scale, is_zero, by_pairs);
+          store_row<0>(to, call.head_size, d_queries, scales.d_query, is_zero, by_pairs);
         } else {
-          store_row<1>(to, call.head_size, d_queries, result_scale, is_zero, by_pairs);
+          store_row<1>(to, call.head_size, d_queries, scales.d_query, is_zero, by_pairs);
         }
       }
     }

@@ -87,6 +87,16 @@ struct TileOrder {
   bool descending;
 };
 
+/**
+ * Heads of a section: as many whole groups of `together` heads, which read the same operands of `bytes`, as fit in half
+ * of an L2 of 50 MB; at least one group.
+ */
+FLASH_SHARED_CODE int section_heads(int heads, int together, int64_t bytes) {
+  const int64_t groups = bytes > 0 ? (25 << 20) / bytes : heads;
+  const int64_t section = (groups > 1 ? groups : 1) * together;
+  return section < heads ? static_cast<int>(section) : heads;
+}
+
 struct WorkTile {
   int head, tile;
 };
