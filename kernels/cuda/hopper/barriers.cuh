@@ -1,11 +1,15 @@
-// Barriers of a block: mbarriers in shared memory (also what TMA reports to), named barriers, and registers that move
-// between warpgroups.
+// Barriers of a block: mbarriers in shared memory (also what TMA reports to), named barriers, registers that move between
+// warpgroups. With FLASH_EMULATOR, a header, all of PTX is what that header says: test/cuda/hopper runs the kernels so.
 #pragma once
 
 #include <cstdint>
 #ifdef FLASH_WATCHDOG
 #include <cstdio>
 #endif
+
+#ifdef FLASH_EMULATOR
+#include FLASH_EMULATOR
+#else
 
 namespace flash_attention {
 namespace hopper {
@@ -69,6 +73,26 @@ __device__ __forceinline__ void named_arrive(uint32_t barrier, uint32_t threads)
   asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
+/** Two floats of shared memory, at an address that is a multiple of 8. */
+__device__ __forceinline__ float2 load_pair(uint32_t address) {
+  float2 pair;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(pair.x), "=f"(pair.y) : "r"(address) : "memory");
+  return pair;
+}
+
+/** Dynamic shared memory; it may start anywhere. */
+__device__ __forceinline__ uint32_t dynamic_memory() {
+  extern __shared__ uint8_t shared_memory[];
+  return shared_address(shared_memory);
+}
+
+/** 2^x; 0 of −∞. */
+__device__ __forceinline__ float exponential(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
 template <int REGISTERS>
 __device__ __forceinline__ void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
@@ -80,3 +104,5 @@ __device__ __forceinline__ void give_registers() {
 
 }  // namespace hopper
 }  // namespace flash_attention
+
+#endif  // FLASH_EMULATOR

@@ -56,13 +56,6 @@ __device__ __forceinline__ HeadPlace place_head(const cuda::Params& call, int ba
   return place;
 }
 
-/** 2^x; 0 of −∞. */
-__device__ __forceinline__ float exponential(float x) {
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-
 /** What is known of a key head and the query heads that read it. */
 __device__ __forceinline__ const cuda::GroupState& group_of(const cuda::Params& call, const HeadPlace& place) {
   return call.groups[place.batch * call.key_heads + place.key_head];
@@ -118,8 +111,7 @@ __device__ __forceinline__ int64_t row_index(const cuda::RowStrides& strides, in
 
 /** Dynamic shared memory from its first multiple of 1024 on, as the swizzle wants it. */
 __device__ __forceinline__ uint32_t shared_start() {
-  extern __shared__ uint8_t shared_memory[];
-  return (shared_address(shared_memory) + SWIZZLE_BYTES - 1) & ~static_cast<uint32_t>(SWIZZLE_BYTES - 1);
+  return (dynamic_memory() + SWIZZLE_BYTES - 1) & ~static_cast<uint32_t>(SWIZZLE_BYTES - 1);
 }
 
 }  // namespace hopper

@@ -68,13 +68,6 @@ __device__ __forceinline__ void feed_key_gradient(const HopperParams& params, ui
   }
 }
 
-/** Two floats of shared memory, at an address that is a multiple of 8. */
-__device__ __forceinline__ float2 load_pair(uint32_t address) {
-  float2 pair;
-  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(pair.x), "=f"(pair.y) : "r"(address) : "memory");
-  return pair;
-}
-
 template <typename T, typename Plan>
 __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, uint32_t shared, int group) {
   constexpr int DP = Plan::DEPTH, QUERIES = Plan::TILE;

@@ -24,6 +24,13 @@ constexpr int GROUP_THREADS = 128;
 constexpr int GROUP_ROWS = 64;
 constexpr int STEP = 16;
 
+/** Types of operands. */
+struct Bfloat16 {};
+struct Float16 {};
+
+/** How B lies: N along the rows of shared memory (rows of K), or along their elements (columns of V). */
+enum class Right { rows = 0, columns = 1 };
+
 /** Byte of element (row, column) in a panel as TMA lays it down with CU_TENSOR_MAP_SWIZZLE_128B. */
 FLASH_SHARED_CODE constexpr uint32_t swizzled_byte(uint32_t row, uint32_t column) {
   return row * PANEL_ROW_BYTES + (((column / 8) ^ (row & 7)) * 16) + column % 8 * 2;

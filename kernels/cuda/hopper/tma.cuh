@@ -7,6 +7,7 @@
 namespace flash_attention {
 namespace hopper {
 
+#ifndef FLASH_EMULATOR
 __device__ __forceinline__ void prefetch_map(const TensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
@@ -27,6 +28,8 @@ __device__ __forceinline__ void load_bytes(uint32_t to, const void* from, uint32
                "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(barrier)
                : "memory");
 }
+
+#endif
 
 /** A tile of ROWS × COLUMNS, panel after panel. */
 template <int ROWS, int COLUMNS>

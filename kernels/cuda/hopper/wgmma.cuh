@@ -5,16 +5,13 @@
 
 #include <cstdint>
 
+#include "barriers.cuh"
 #include "layouts.h"
 
 namespace flash_attention {
 namespace hopper {
 
-struct Bfloat16 {};
-struct Float16 {};
-
-/** How B lies: N along the rows of shared memory (rows of K), or along their elements (columns of V). */
-enum class Right { rows = 0, columns = 1 };
+#ifndef FLASH_EMULATOR
 
 __device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -102,6 +99,24 @@ FLASH_WGMMA_BOTH(176, 10, 88, 89, 90, 91, 92, 93, 94)
 FLASH_WGMMA_BOTH(192, 11, 96, 97, 98, 99, 100, 101, 102)
 FLASH_WGMMA_BOTH(256, 15, 128, 129, 130, 131, 132, 133, 134)
 
+/** Two floats as 16 bits each, the first in the low half. */
+template <typename T>
+__device__ __forceinline__ uint32_t pack(float low, float high);
+template <>
+__device__ __forceinline__ uint32_t pack<Bfloat16>(float low, float high) {
+  uint32_t both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+}
+template <>
+__device__ __forceinline__ uint32_t pack<Float16>(float low, float high) {
+  uint32_t both;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+}
+
+#endif  // FLASH_EMULATOR
+
 /**
  * C = A·Bᵀ: 64 rows of A from `a` on, in a tile of A_ROWS, times all N rows of B; sums over DEPTH elements of the rows.
  */
@@ -125,22 +140,6 @@ __device__ __forceinline__ void multiply_columns(float (&c)[N / 2], const uint32
     Wgmma<T, N>::template registers<Right::columns>(c, a + step * 4, right + column_step_bytes(step) / 16,
                                                     step > 0 || accumulate);
   }
-}
-
-/** Two floats as 16 bits each, the first in the low half. */
-template <typename T>
-__device__ __forceinline__ uint32_t pack(float low, float high);
-template <>
-__device__ __forceinline__ uint32_t pack<Bfloat16>(float low, float high) {
-  uint32_t both;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-  return both;
-}
-template <>
-__device__ __forceinline__ uint32_t pack<Float16>(float low, float high) {
-  uint32_t both;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-  return both;
 }
 
 /** Accumulators of a product become the A of the next: no thread needs what another holds. */
