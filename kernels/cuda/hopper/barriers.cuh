@@ -80,6 +80,15 @@ __device__ __forceinline__ float2 load_pair(uint32_t address) {
   return pair;
 }
 
+__device__ __forceinline__ void store_word(uint32_t address, int value) {
+  asm volatile("st.shared.s32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+__device__ __forceinline__ int load_word(uint32_t address) {
+  int value;
+  asm volatile("ld.shared.s32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+  return value;
+}
+
 /** Dynamic shared memory; it may start anywhere. */
 __device__ __forceinline__ uint32_t dynamic_memory() {
   extern __shared__ uint8_t shared_memory[];

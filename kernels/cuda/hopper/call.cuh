@@ -19,6 +19,8 @@ struct HopperParams {
   TensorMap q, k, v, d_output;
   cuda::Params call;
   TileOrder order;
+  /** A word that is 0 when the kernel starts: tiles that blocks have drawn after their first. */
+  uint32_t* next_tile;
 };
 
 constexpr float LOG2_E = cuda::LOG2_E;
@@ -35,6 +37,14 @@ struct HeadPlace {
   int query_start, key_start;
   Visibility sees;
 };
+
+/** The same number, which the compiler cannot know: what is found from it is found again, not kept in registers. */
+__device__ __forceinline__ int forget(int x) {
+#ifndef FLASH_EMULATOR
+  asm volatile("" : "+r"(x));
+#endif
+  return x;
+}
 
 __device__ __forceinline__ HeadPlace place_head(const cuda::Params& call, int batch, int head) {
   const cuda::SequencePlace& from = call.places[batch];
@@ -54,6 +64,18 @@ __device__ __forceinline__ HeadPlace place_head(const cuda::Params& call, int ba
   place.sees.window_left = smaller(call.window_left, LARGEST_WINDOW);
   place.sees.window_right = smaller(call.window_right, LARGEST_WINDOW);
   return place;
+}
+
+/** The place of a work tile of query heads. */
+__device__ __forceinline__ HeadPlace place_queries(const cuda::Params& call, const WorkTile& work) {
+  const int head = forget(work.head);
+  return place_head(call, head / call.query_heads, head % call.query_heads);
+}
+
+/** Of a work tile of key heads: with the first query head that reads it. */
+__device__ __forceinline__ HeadPlace place_keys(const cuda::Params& call, const WorkTile& work) {
+  const int head = forget(work.head);
+  return place_head(call, head / call.key_heads, head % call.key_heads * (call.query_heads / call.key_heads));
 }
 
 /** What is known of a key head and the query heads that read it. */

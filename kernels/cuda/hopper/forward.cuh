@@ -9,6 +9,7 @@
 #include "exponential.h"
 #include "pipeline.h"
 #include "plans.h"
+#include "tile_queue.cuh"
 #include "tma.cuh"
 
 namespace flash_attention {
@@ -37,15 +38,21 @@ struct SoftmaxRows {
   float sum[2];
 };
 
+/** The keys that a row sees. */
+struct RowBounds {
+  int begin, end;
+};
+
 /** Hides what the two rows do not see. */
 template <int KEYS>
-__device__ __forceinline__ void hide_products(float (&scores)[KEYS / 2], int first_key, const int (&begin)[2],
-                                              const int (&end)[2]) {
+__device__ __forceinline__ void hide_products(float (&scores)[KEYS / 2], int first_key, RowBounds upper,
+                                              RowBounds lower) {
   const int first = first_key + threadIdx.x % 4 * 2;
 #pragma unroll
   for (int i = 0; i < KEYS / 2; i++) {
     const int key = first + i / 4 * 8 + i % 2, row = i / 2 % 2;
-    scores[i] = key >= begin[row] && key < end[row] ? scores[i] : -INFINITE;
+    const RowBounds& sees = row ? lower : upper;
+    scores[i] = key >= sees.begin && key < sees.end ? scores[i] : -INFINITE;
   }
 }
 
@@ -122,6 +129,28 @@ __device__ __forceinline__ float finish_row(const cuda::Params& call, int64_t ls
   return is_empty ? 0.f : factor / sum;
 }
 
+/** Writes one of a thread's two rows: the output, and by one of the four threads that share it the LSE. */
+template <int COUNT>
+__device__ __forceinline__ void finish_query(const cuda::Params& call, const HeadPlace& place, int first_row, int row,
+                                             bool has_tiles, float largest, float part_of_sum, float scale, float sink,
+                                             float value_scale, const float (&output)[COUNT], bool by_pairs) {
+  const int query = first_row + row * 8;
+  const float sum = row_sum(part_of_sum);
+  if (query >= place.query_rows) {
+    return;
+  }
+  const bool sees_any = has_tiles && query < place.sees.queries && sum != 0;
+  const int64_t lse_at = place.batch * call.lse_batch + place.head * call.lse_head + place.query_first + query;
+  const float factor =
+      finish_row(call, lse_at, threadIdx.x % 4 == 0, largest, sees_any ? sum : 0.f, scale, sink) * value_scale;
+  float* to = call.output + row_index(call.output_strides, place.batch, place.query_first + query, place.head);
+  if (row == 0) {
+    store_row<0>(to, call.value_size, output, factor, !sees_any, by_pairs);
+  } else {
+    store_row<1>(to, call.value_size, output, factor, !sees_any, by_pairs);
+  }
+}
+
 template <typename Plan>
 __device__ __forceinline__ void feed_forward(const HopperParams& params, uint32_t shared) {
   constexpr int DP = Plan::DEPTH, KEYS = Plan::TILE, STAGES = Plan::BUFFERS;
@@ -131,19 +160,18 @@ __device__ __forceinline__ void feed_forward(const HopperParams& params, uint32_
   prefetch_map(&params.v);
   Ring<STAGES> keys, values;
   uint32_t queries_phase = 0;
-  for (int index = blockIdx.x; index < params.order.heads * params.order.tiles; index += gridDim.x) {
-    const WorkTile work = work_tile(params.order, index);
-    const HeadPlace place = place_head(params.call, work.head / params.call.query_heads,
-                                       work.head % params.call.query_heads);
+  TileQueue queue(shared + Plan::QUEUE_AT);
+  for (WorkTile work = queue.draw(params); work.head >= 0; work = queue.draw(params)) {
+    const HeadPlace place = place_queries(params.call, work);
     const TileRange tiles = key_tiles(place.sees, work.tile * Plan::ROWS, Plan::ROWS, KEYS);
     if (tiles.count() == 0) {
       continue;
     }
     const auto load_values = [&](int tile) {
-      wait(barriers.values_empty(values.stage), values.phase ^ 1);
-      arrive_expecting(barriers.values_full(values.stage), Plan::KEY_BYTES);
-      load_tile<KEYS, DP>(shared + Plan::VALUES_AT + values.stage * Plan::KEY_BYTES, &params.v,
-                          barriers.values_full(values.stage), place.key_start + tile * KEYS, place.key_head);
+      wait(barriers.values_empty(values.stage()), values.phase() ^ 1);
+      arrive_expecting(barriers.values_full(values.stage()), Plan::KEY_BYTES);
+      load_tile<KEYS, DP>(shared + Plan::VALUES_AT + values.stage() * Plan::KEY_BYTES, &params.v,
+                          barriers.values_full(values.stage()), place.key_start + tile * KEYS, place.key_head);
       values.advance();
     };
     wait(barriers.queries_empty(), queries_phase ^ 1);
@@ -152,10 +180,10 @@ __device__ __forceinline__ void feed_forward(const HopperParams& params, uint32_
                               place.head);
     queries_phase ^= 1;
     for (int tile = tiles.last - 1; tile >= tiles.first; tile--) {
-      wait(barriers.keys_empty(keys.stage), keys.phase ^ 1);
-      arrive_expecting(barriers.keys_full(keys.stage), Plan::KEY_BYTES);
-      load_tile<KEYS, DP>(shared + Plan::KEYS_AT + keys.stage * Plan::KEY_BYTES, &params.k,
-                          barriers.keys_full(keys.stage), place.key_start + tile * KEYS, place.key_head);
+      wait(barriers.keys_empty(keys.stage()), keys.phase() ^ 1);
+      arrive_expecting(barriers.keys_full(keys.stage()), Plan::KEY_BYTES);
+      load_tile<KEYS, DP>(shared + Plan::KEYS_AT + keys.stage() * Plan::KEY_BYTES, &params.k,
+                          barriers.keys_full(keys.stage()), place.key_start + tile * KEYS, place.key_head);
       keys.advance();
       // Consumers take K of a tile before V of the one before it.
       if (tile < tiles.last - 1) {
@@ -178,28 +206,26 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
   const bool speaks = thread % 32 == 0;
   const uint32_t my_turn = FIRST_TURN + group, next_turn = FIRST_TURN + (group + 1) % GROUPS;
   const uint32_t queries = shared + group * GROUP_ROWS * PANEL_ROW_BYTES;
-  const bool by_pairs = has_pairs(call.output, call.output_strides, call.value_size);
   Ring<STAGES> keys, values;
   uint32_t queries_phase = 0;
   if (group == GROUPS - 1) {
     named_arrive(FIRST_TURN, 2 * GROUP_THREADS);
   }
-  for (int index = blockIdx.x; index < params.order.heads * params.order.tiles; index += gridDim.x) {
-    const WorkTile work = work_tile(params.order, index);
-    const HeadPlace place = place_head(call, work.head / call.query_heads, work.head % call.query_heads);
+  TileQueue queue(shared + Plan::QUEUE_AT);
+  for (;;) {
+    const WorkTile work = queue.take(params);
+    if (work.head < 0) {
+      break;
+    }
+    const HeadPlace place = place_queries(call, work);
     const TileRange tiles = key_tiles(place.sees, work.tile * Plan::ROWS, Plan::ROWS, KEYS);
     const int first_row = work.tile * Plan::ROWS + group * GROUP_ROWS + accumulator_row(thread, 0);
-    int begin[2], end[2];
-#pragma unroll
-    for (int row = 0; row < 2; row++) {
-      begin[row] = place.sees.key_begin(first_row + row * 8);
-      end[row] = place.sees.key_end(first_row + row * 8);
-    }
-    float scale = call.softmax_scale * LOG2_E, value_scale = 1;
+    const RowBounds upper = {place.sees.key_begin(first_row), place.sees.key_end(first_row)};
+    const RowBounds lower = {place.sees.key_begin(first_row + 8), place.sees.key_end(first_row + 8)};
+    float scale = call.softmax_scale * LOG2_E;
     if constexpr (std::is_same<T, Float16>::value) {
       const cuda::GroupState& state = group_of(call, place);
       scale *= cuda::power_of_two(-cuda::exponent_for(state.q) - cuda::exponent_for(state.k));
-      value_scale = cuda::power_of_two(-cuda::exponent_for(state.v));
     }
     float output[DP / 2];
     SoftmaxRows state = {{-INFINITE, -INFINITE}, {0, 0}};
@@ -209,17 +235,17 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
       float rescale[2];
       wait(barriers.queries_full(), queries_phase);
       queries_phase ^= 1;
-      wait(barriers.keys_full(keys.stage), keys.phase);
+      wait(barriers.keys_full(keys.stage()), keys.phase());
       begin_products();
-      multiply_rows<T, KEYS, DP, Plan::ROWS>(scores, queries, shared + Plan::KEYS_AT + keys.stage * Plan::KEY_BYTES);
+      multiply_rows<T, KEYS, DP, Plan::ROWS>(scores, queries, shared + Plan::KEYS_AT + keys.stage() * Plan::KEY_BYTES);
       commit_products();
       await_products<0>();
       if (speaks) {
-        arrive(barriers.keys_empty(keys.stage));
+        arrive(barriers.keys_empty(keys.stage()));
       }
       keys.advance();
       if (!tiles.is_whole(tiles.last - 1)) {
-        hide_products<KEYS>(scores, (tiles.last - 1) * KEYS, begin, end);
+        hide_products<KEYS>(scores, (tiles.last - 1) * KEYS, upper, lower);
       }
       weigh_products<KEYS, 0>(scores, state, scale, rescale);
       pack_operand<T>(scores, weights);
@@ -228,19 +254,19 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
         output[i] = 0;
       }
       for (int tile = tiles.last - 2; tile >= tiles.first; tile--) {
-        wait(barriers.keys_full(keys.stage), keys.phase);
+        wait(barriers.keys_full(keys.stage()), keys.phase());
         named_wait(my_turn, 2 * GROUP_THREADS);
         begin_products();
-        multiply_rows<T, KEYS, DP, Plan::ROWS>(scores, queries, shared + Plan::KEYS_AT + keys.stage * Plan::KEY_BYTES);
+        multiply_rows<T, KEYS, DP, Plan::ROWS>(scores, queries, shared + Plan::KEYS_AT + keys.stage() * Plan::KEY_BYTES);
         commit_products();
-        wait(barriers.values_full(values.stage), values.phase);
+        wait(barriers.values_full(values.stage()), values.phase());
         begin_products();
-        multiply_columns<T, DP, KEYS>(output, weights, shared + Plan::VALUES_AT + values.stage * Plan::KEY_BYTES, true);
+        multiply_columns<T, DP, KEYS>(output, weights, shared + Plan::VALUES_AT + values.stage() * Plan::KEY_BYTES, true);
         commit_products();
         named_arrive(next_turn, 2 * GROUP_THREADS);
         await_products<1>();
         if (speaks) {
-          arrive(barriers.keys_empty(keys.stage));
+          arrive(barriers.keys_empty(keys.stage()));
         }
         keys.advance();
         bool stays;
@@ -248,12 +274,12 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
           stays = weigh_products<KEYS, Plan::POLYNOMIALS>(scores, state, scale, rescale);
         } else {
           // −∞ must give 0, which the polynomial does not.
-          hide_products<KEYS>(scores, tile * KEYS, begin, end);
+          hide_products<KEYS>(scores, tile * KEYS, upper, lower);
           stays = weigh_products<KEYS, 0>(scores, state, scale, rescale);
         }
         await_products<0>();
         if (speaks) {
-          arrive(barriers.values_empty(values.stage));
+          arrive(barriers.values_empty(values.stage()));
         }
         values.advance();
         pack_operand<T>(scores, weights);
@@ -264,33 +290,28 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
       if (speaks) {
         arrive(barriers.queries_empty());
       }
-      wait(barriers.values_full(values.stage), values.phase);
+      wait(barriers.values_full(values.stage()), values.phase());
       begin_products();
-      multiply_columns<T, DP, KEYS>(output, weights, shared + Plan::VALUES_AT + values.stage * Plan::KEY_BYTES, true);
+      multiply_columns<T, DP, KEYS>(output, weights, shared + Plan::VALUES_AT + values.stage() * Plan::KEY_BYTES, true);
       commit_products();
       await_products<0>();
       if (speaks) {
-        arrive(barriers.values_empty(values.stage));
+        arrive(barriers.values_empty(values.stage()));
       }
       values.advance();
     }
-    const float sink = call.sinks ? call.sinks[place.head] : -INFINITE;
-#pragma unroll
+    const HeadPlace to_place = place_queries(call, work);
+    const bool by_pairs = has_pairs(call.output, call.output_strides, call.value_size);
+    const float sink = call.sinks ? call.sinks[to_place.head] : -INFINITE;
+    float value_scale = 1;
+    if constexpr (std::is_same<T, Float16>::value) {
+      value_scale = cuda::power_of_two(-cuda::exponent_for(group_of(call, to_place).v));
+    }
+    // One row after the other, or the compiler runs out of registers; no array is indexed by `row`.
+#pragma unroll 1
     for (int row = 0; row < 2; row++) {
-      const int query = first_row + row * 8;
-      const float sum = row_sum(state.sum[row]);
-      if (query < place.query_rows) {
-        const bool sees_any = tiles.count() > 0 && query < place.sees.queries && sum != 0;
-        const int64_t lse_at = place.batch * call.lse_batch + place.head * call.lse_head + place.query_first + query;
-        const float factor = finish_row(call, lse_at, thread % 4 == 0, state.largest[row], sees_any ? sum : 0.f, scale,
-                                        sink) * value_scale;
-        float* to = call.output + row_index(call.output_strides, place.batch, place.query_first + query, place.head);
-        if (row == 0) {
-          store_row<0>(to, call.value_size, output, factor, !sees_any, by_pairs);
-        } else {
-          store_row<1>(to, call.value_size, output, factor, !sees_any, by_pairs);
-        }
-      }
+      finish_query(call, to_place, first_row, row, tiles.count() > 0, row ? state.largest[1] : state.largest[0],
+                   row ? state.sum[1] : state.sum[0], scale, sink, value_scale, output, by_pairs);
     }
   }
 }
@@ -309,6 +330,7 @@ __device__ __forceinline__ void forward(const HopperParams& params) {
       start_barrier(barriers.values_full(stage), 1);
       start_barrier(barriers.values_empty(stage), WARPS);
     }
+    TileQueue(shared + Plan::QUEUE_AT).start(WARPS);
     publish_barriers();
   }
   __syncthreads();

@@ -6,6 +6,7 @@
 #include "gradient_scales.cuh"
 #include "pipeline.h"
 #include "plans.h"
+#include "tile_queue.cuh"
 #include "tma.cuh"
 
 namespace flash_attention {
@@ -32,10 +33,9 @@ __device__ __forceinline__ void feed_key_gradient(const HopperParams& params, ui
   const int group = call.query_heads / call.key_heads;
   Ring<Plan::BUFFERS> ring;
   uint32_t keys_phase = 0;
-  for (int index = blockIdx.x; index < params.order.heads * params.order.tiles; index += gridDim.x) {
-    const WorkTile work = work_tile(params.order, index);
-    const int first_head = work.head % call.key_heads * group;
-    const HeadPlace place = place_head(call, work.head / call.key_heads, first_head);
+  TileQueue queue(shared + Plan::QUEUE_AT);
+  for (WorkTile work = queue.draw(params); work.head >= 0; work = queue.draw(params)) {
+    const HeadPlace place = place_keys(call, work);
     const TileRange tiles = query_tiles(place.sees, work.tile * Plan::ROWS, Plan::ROWS, QUERIES);
     if (tiles.count() == 0) {
       continue;
@@ -46,20 +46,20 @@ __device__ __forceinline__ void feed_key_gradient(const HopperParams& params, ui
     load_tile<Plan::ROWS, DP>(shared, &params.k, barriers.keys_full(), key_row, place.key_head);
     load_tile<Plan::ROWS, DP>(shared + Plan::VALUES_AT, &params.v, barriers.keys_full(), key_row, place.key_head);
     keys_phase ^= 1;
-    for (int head = first_head; head < first_head + group; head++) {
+    for (int head = place.head; head < place.head + group; head++) {
       for (int tile = tiles.first; tile < tiles.last; tile++) {
-        const uint32_t full = barriers.full(ring.stage);
+        const uint32_t full = barriers.full(ring.stage());
         const int row = place.query_start + tile * QUERIES;
-        const int64_t statistics = head * call.query_place.rows + row;
-        const uint32_t rows = shared + Plan::ROWS_AT + ring.stage * 2 * Plan::ROW_BYTES;
+        const int statistics = head * static_cast<int>(call.query_place.rows) + row;
+        const uint32_t rows = shared + Plan::ROWS_AT + ring.stage() * 2 * Plan::ROW_BYTES;
         // A tile may reach past the last row of all; nothing is used of what is not there.
-        const int64_t left = call.query_heads * call.query_place.rows - statistics;
-        const uint32_t row_bytes = 4 * static_cast<uint32_t>(left < QUERIES ? left : QUERIES);
-        wait(barriers.empty(ring.stage), ring.phase ^ 1);
+        const int left = call.query_heads * static_cast<int>(call.query_place.rows) - statistics;
+        const uint32_t row_bytes = 4 * smaller(left, QUERIES);
+        wait(barriers.empty(ring.stage()), ring.phase() ^ 1);
         arrive_expecting(full, 2 * Plan::QUERY_BYTES + 2 * row_bytes);
-        load_tile<QUERIES, DP>(shared + Plan::QUERIES_AT + ring.stage * Plan::QUERY_BYTES, &params.q, full, row, head);
+        load_tile<QUERIES, DP>(shared + Plan::QUERIES_AT + ring.stage() * Plan::QUERY_BYTES, &params.q, full, row, head);
         load_bytes(rows, call.lse_high + statistics, row_bytes, full);
-        load_tile<QUERIES, DP>(shared + Plan::D_OUTPUTS_AT + ring.stage * Plan::QUERY_BYTES, &params.d_output, full,
+        load_tile<QUERIES, DP>(shared + Plan::D_OUTPUTS_AT + ring.stage() * Plan::QUERY_BYTES, &params.d_output, full,
                                row, head);
         load_bytes(rows + Plan::ROW_BYTES, call.delta + statistics, row_bytes, full);
         ring.advance();
@@ -80,18 +80,11 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
   const int heads = call.query_heads / call.key_heads;
   Ring<Plan::BUFFERS> ring;
   uint32_t keys_phase = 0;
-  for (int index = blockIdx.x; index < params.order.heads * params.order.tiles; index += gridDim.x) {
-    const WorkTile work = work_tile(params.order, index);
-    const int first_head = work.head % call.key_heads * heads;
-    const HeadPlace place = place_head(call, work.head / call.key_heads, first_head);
+  TileQueue queue(shared + Plan::QUEUE_AT);
+  for (WorkTile work = queue.take(params); work.head >= 0; work = queue.take(params)) {
+    const HeadPlace place = place_keys(call, work);
     const TileRange tiles = query_tiles(place.sees, work.tile * Plan::ROWS, Plan::ROWS, QUERIES);
     const int first_key = work.tile * Plan::ROWS + group * GROUP_ROWS + accumulator_row(thread, 0);
-    int begin[2], end[2];
-#pragma unroll
-    for (int row = 0; row < 2; row++) {
-      begin[row] = place.sees.query_begin(first_key + row * 8);
-      end[row] = place.sees.query_end(first_key + row * 8);
-    }
     const GradientScales scales = gradient_scales<T>(call, place);
     float d_keys[DP / 2], d_values[DP / 2];
 #pragma unroll
@@ -105,24 +98,24 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
       int in_use = -1, tile = tiles.first;
       wait(barriers.keys_full(), keys_phase);
       keys_phase ^= 1;
-      wait(barriers.full(ring.stage), ring.phase);
+      wait(barriers.full(ring.stage()), ring.phase());
       begin_products();
       multiply_rows<T, QUERIES, DP, Plan::ROWS>(scores, keys,
-                                                shared + Plan::QUERIES_AT + ring.stage * Plan::QUERY_BYTES);
+                                                shared + Plan::QUERIES_AT + ring.stage() * Plan::QUERY_BYTES);
       commit_products();
       await_products<0>();
       // In flight at the top: scores, and what the tile before adds to dV and dK. Starting dP only when they are done
       // lets it have the registers of that tile's operands; the other warpgroup's products fill the gap.
       const auto step = [&](auto is_last) {
-        const uint32_t queries = shared + Plan::QUERIES_AT + ring.stage * Plan::QUERY_BYTES;
-        const uint32_t d_outputs = shared + Plan::D_OUTPUTS_AT + ring.stage * Plan::QUERY_BYTES;
-        const uint32_t rows = shared + Plan::ROWS_AT + ring.stage * 2 * Plan::ROW_BYTES + thread % 4 * 8;
+        const uint32_t queries = shared + Plan::QUERIES_AT + ring.stage() * Plan::QUERY_BYTES;
+        const uint32_t d_outputs = shared + Plan::D_OUTPUTS_AT + ring.stage() * Plan::QUERY_BYTES;
+        const uint32_t rows = shared + Plan::ROWS_AT + ring.stage() * 2 * Plan::ROW_BYTES + thread % 4 * 8;
         const bool is_whole = tiles.is_whole(tile);
         await_products<0>();
         if (speaks && in_use >= 0) {
           arrive(barriers.empty(in_use));
         }
-        in_use = ring.stage;
+        in_use = ring.stage();
         begin_products();
         multiply_rows<T, QUERIES, DP, Plan::ROWS>(d_scores, values, d_outputs);
         commit_products();
@@ -140,6 +133,9 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
           }
         }
         if (!is_whole) {
+          const Visibility sees = place_keys(call, work).sees;
+          const int begin[2] = {sees.query_begin(first_key), sees.query_begin(first_key + 8)};
+          const int end[2] = {sees.query_end(first_key), sees.query_end(first_key + 8)};
           const int first_query = tile * QUERIES + thread % 4 * 2;
 #pragma unroll
           for (int i = 0; i < QUERIES / 2; i++) {
@@ -180,10 +176,10 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
         tile++;
         tile = tile == tiles.last ? tiles.first : tile;
         if constexpr (!decltype(is_last)::value) {
-          wait(barriers.full(ring.stage), ring.phase);
+          wait(barriers.full(ring.stage()), ring.phase());
           begin_products();
           multiply_rows<T, QUERIES, DP, Plan::ROWS>(scores, keys,
-                                                    shared + Plan::QUERIES_AT + ring.stage * Plan::QUERY_BYTES);
+                                                    shared + Plan::QUERIES_AT + ring.stage() * Plan::QUERY_BYTES);
           commit_products();
         }
       };
@@ -197,14 +193,15 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
         arrive(barriers.keys_empty());
       }
     }
+    const HeadPlace to_place = place_keys(call, work);
 #pragma unroll
     for (int row = 0; row < 2; row++) {
       const int key = first_key + row * 8;
-      if (key >= place.sees.keys) {
+      if (key >= to_place.sees.keys) {
         continue;
       }
       if (call.d_k) {
-        float* to = call.d_k + row_index(call.k_strides, place.key_batch, place.key_first + key, place.key_head);
+        float* to = call.d_k + row_index(call.k_strides, to_place.key_batch, to_place.key_first + key, to_place.key_head);
         const bool by_pairs = has_pairs(call.d_k, call.k_strides, call.head_size);
         if (row == 0) {
           store_row<0>(to, call.head_size, d_keys, scales.d_key, false, by_pairs);
@@ -213,7 +210,7 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
         }
       }
       if (call.d_v) {
-        float* to = call.d_v + row_index(call.v_strides, place.key_batch, place.key_first + key, place.key_head);
+        float* to = call.d_v + row_index(call.v_strides, to_place.key_batch, to_place.key_first + key, to_place.key_head);
         const bool by_pairs = has_pairs(call.d_v, call.v_strides, call.value_size);
         if (row == 0) {
           store_row<0>(to, call.value_size, d_values, scales.d_value, false, by_pairs);
@@ -237,6 +234,7 @@ __device__ __forceinline__ void key_gradient(const HopperParams& params) {
       start_barrier(barriers.full(stage), 1);
       start_barrier(barriers.empty(stage), WARPS);
     }
+    TileQueue(shared + Plan::QUEUE_AT).start(WARPS);
     publish_barriers();
   }
   __syncthreads();

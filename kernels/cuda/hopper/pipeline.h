@@ -12,17 +12,15 @@ namespace hopper {
  * `phase ^ 1`: a barrier that nothing has completed yet counts as having just completed its phase of parity 1.
  */
 template <int STAGES>
-struct Ring {
-  int stage = 0;
-  uint32_t phase = 0;
+class Ring {
+ public:
+  FLASH_SHARED_CODE int stage() const { return static_cast<int>(at_ & 0xff); }
+  FLASH_SHARED_CODE uint32_t phase() const { return at_ >> 8; }
+  FLASH_SHARED_CODE void advance() { at_ = stage() == STAGES - 1 ? ~at_ & 0x100 : at_ + 1; }
 
-  FLASH_SHARED_CODE void advance() {
-    stage++;
-    if (stage == STAGES) {
-      stage = 0;
-      phase ^= 1;
-    }
-  }
+ private:
+  // Both in one register: consumers have none to spare.
+  uint32_t at_ = 0;
 };
 
 }  // namespace hopper

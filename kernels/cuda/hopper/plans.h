@@ -10,6 +10,9 @@ namespace hopper {
 constexpr int SHARED_BYTES = 232448;
 constexpr int REGISTERS = 65536;
 
+/** Of TileQueue. */
+constexpr int QUEUE_BYTES = 48;
+
 constexpr int tile_bytes(int rows, int columns) { return rows * columns * 2; }
 
 /** Registers of a thread of the producer's group, and of the 2 or 3 consumer groups that share what is left. */
@@ -34,8 +37,9 @@ struct ForwardPlan {
   /** Barriers: q full, q empty, then of each stage k full, k empty, v full, v empty. */
   static constexpr int BARRIERS_AT = VALUES_AT + STAGES * KEY_BYTES;
   static constexpr int BARRIERS = 2 + 4 * STAGES;
+  static constexpr int QUEUE_AT = BARRIERS_AT + BARRIERS * 8;
   /** Asked for, with what aligning its start can cost. */
-  static constexpr int BYTES = BARRIERS_AT + BARRIERS * 8 + SWIZZLE_BYTES;
+  static constexpr int BYTES = QUEUE_AT + QUEUE_BYTES + SWIZZLE_BYTES;
   static_assert(BYTES <= SHARED_BYTES, "shared memory");
   static_assert(KEYS % 16 == 0 && KEYS <= 256 && DP % PANEL_COLUMNS == 0, "shapes of wgmma and TMA");
 };
@@ -55,7 +59,8 @@ struct KeyGradientPlan {
   /** Barriers: keys full, keys empty, then of each stage full, empty. */
   static constexpr int BARRIERS_AT = ROWS_AT + STAGES * 2 * ROW_BYTES;
   static constexpr int BARRIERS = 2 + 2 * STAGES;
-  static constexpr int BYTES = BARRIERS_AT + BARRIERS * 8 + SWIZZLE_BYTES;
+  static constexpr int QUEUE_AT = BARRIERS_AT + BARRIERS * 8;
+  static constexpr int BYTES = QUEUE_AT + QUEUE_BYTES + SWIZZLE_BYTES;
   static_assert(BYTES <= SHARED_BYTES, "shared memory");
   static_assert(QUERIES % 16 == 0, "shapes of wgmma, and rows of LSE that bulk copies take");
 };
@@ -72,14 +77,15 @@ struct QueryGradientPlan {
   /** Barriers: q and dO full, empty, then of each stage k full, k empty, v full, v empty. */
   static constexpr int BARRIERS_AT = VALUES_AT + STAGES * KEY_BYTES;
   static constexpr int BARRIERS = 2 + 4 * STAGES;
-  static constexpr int BYTES = BARRIERS_AT + BARRIERS * 8 + SWIZZLE_BYTES;
+  static constexpr int QUEUE_AT = BARRIERS_AT + BARRIERS * 8;
+  static constexpr int BYTES = QUEUE_AT + QUEUE_BYTES + SWIZZLE_BYTES;
   static_assert(BYTES <= SHARED_BYTES, "shared memory");
 };
 
 // The plans that are built. Names of kernels end in the head size.
 using Forward64 = ForwardPlan<64, 3, 128, 2>;
 using Forward128 = ForwardPlan<128, 2, 128, 2>;
-using Forward256 = ForwardPlan<256, 2, 80, 2>;
+using Forward256 = ForwardPlan<256, 2, 64, 2>;
 using KeyGradient64 = KeyGradientPlan<64, 2, 96, 3>;
 using KeyGradient128 = KeyGradientPlan<128, 2, 64, 2>;
 using QueryGradient64 = QueryGradientPlan<64, 2, 128, 2>;

@@ -5,6 +5,7 @@
 #include "gradient_scales.cuh"
 #include "pipeline.h"
 #include "plans.h"
+#include "tile_queue.cuh"
 #include "tma.cuh"
 
 namespace flash_attention {
@@ -31,10 +32,9 @@ __device__ __forceinline__ void feed_query_gradient(const HopperParams& params, 
   prefetch_map(&params.d_output);
   Ring<Plan::BUFFERS> ring;
   uint32_t queries_phase = 0;
-  for (int index = blockIdx.x; index < params.order.heads * params.order.tiles; index += gridDim.x) {
-    const WorkTile work = work_tile(params.order, index);
-    const HeadPlace place = place_head(params.call, work.head / params.call.query_heads,
-                                       work.head % params.call.query_heads);
+  TileQueue queue(shared + Plan::QUEUE_AT);
+  for (WorkTile work = queue.draw(params); work.head >= 0; work = queue.draw(params)) {
+    const HeadPlace place = place_queries(params.call, work);
     const TileRange tiles = key_tiles(place.sees, work.tile * Plan::ROWS, Plan::ROWS, KEYS);
     if (tiles.count() == 0) {
       continue;
@@ -48,14 +48,14 @@ __device__ __forceinline__ void feed_query_gradient(const HopperParams& params, 
     queries_phase ^= 1;
     for (int tile = tiles.last - 1; tile >= tiles.first; tile--) {
       const int row = place.key_start + tile * KEYS;
-      wait(barriers.keys_empty(ring.stage), ring.phase ^ 1);
-      arrive_expecting(barriers.keys_full(ring.stage), Plan::KEY_BYTES);
-      load_tile<KEYS, DP>(shared + Plan::KEYS_AT + ring.stage * Plan::KEY_BYTES, &params.k,
-                          barriers.keys_full(ring.stage), row, place.key_head);
-      wait(barriers.values_empty(ring.stage), ring.phase ^ 1);
-      arrive_expecting(barriers.values_full(ring.stage), Plan::KEY_BYTES);
-      load_tile<KEYS, DP>(shared + Plan::VALUES_AT + ring.stage * Plan::KEY_BYTES, &params.v,
-                          barriers.values_full(ring.stage), row, place.key_head);
+      wait(barriers.keys_empty(ring.stage()), ring.phase() ^ 1);
+      arrive_expecting(barriers.keys_full(ring.stage()), Plan::KEY_BYTES);
+      load_tile<KEYS, DP>(shared + Plan::KEYS_AT + ring.stage() * Plan::KEY_BYTES, &params.k,
+                          barriers.keys_full(ring.stage()), row, place.key_head);
+      wait(barriers.values_empty(ring.stage()), ring.phase() ^ 1);
+      arrive_expecting(barriers.values_full(ring.stage()), Plan::KEY_BYTES);
+      load_tile<KEYS, DP>(shared + Plan::VALUES_AT + ring.stage() * Plan::KEY_BYTES, &params.v,
+                          barriers.values_full(ring.stage()), row, place.key_head);
       ring.advance();
     }
   }
@@ -73,9 +73,9 @@ __device__ __forceinline__ void gather_query_gradient(const HopperParams& params
   const bool by_pairs = has_pairs(call.d_q, call.q_strides, call.head_size);
   Ring<Plan::BUFFERS> ring;
   uint32_t queries_phase = 0;
-  for (int index = blockIdx.x; index < params.order.heads * params.order.tiles; index += gridDim.x) {
-    const WorkTile work = work_tile(params.order, index);
-    const HeadPlace place = place_head(call, work.head / call.query_heads, work.head % call.query_heads);
+  TileQueue queue(shared + Plan::QUEUE_AT);
+  for (WorkTile work = queue.take(params); work.head >= 0; work = queue.take(params)) {
+    const HeadPlace place = place_queries(call, work);
     const TileRange tiles = key_tiles(place.sees, work.tile * Plan::ROWS, Plan::ROWS, KEYS);
     const int first_row = work.tile * Plan::ROWS + group * GROUP_ROWS + accumulator_row(thread, 0);
     const GradientScales scales = gradient_scales<T>(call, place);
@@ -104,13 +104,13 @@ __device__ __forceinline__ void gather_query_gradient(const HopperParams& params
       wait(barriers.queries_full(), queries_phase);
       queries_phase ^= 1;
       for (int tile = tiles.last - 1; tile >= tiles.first; tile--) {
-        const uint32_t keys = shared + Plan::KEYS_AT + ring.stage * Plan::KEY_BYTES;
-        const uint32_t values = shared + Plan::VALUES_AT + ring.stage * Plan::KEY_BYTES;
-        wait(barriers.keys_full(ring.stage), ring.phase);
+        const uint32_t keys = shared + Plan::KEYS_AT + ring.stage() * Plan::KEY_BYTES;
+        const uint32_t values = shared + Plan::VALUES_AT + ring.stage() * Plan::KEY_BYTES;
+        wait(barriers.keys_full(ring.stage()), ring.phase());
         begin_products();
         multiply_rows<T, KEYS, DP, Plan::ROWS>(scores, queries, keys);
         commit_products();
-        wait(barriers.values_full(ring.stage), ring.phase);
+        wait(barriers.values_full(ring.stage()), ring.phase());
         begin_products();
         multiply_rows<T, KEYS, DP, Plan::ROWS>(d_scores, d_outputs, values);
         commit_products();
@@ -119,7 +119,7 @@ __device__ __forceinline__ void gather_query_gradient(const HopperParams& params
         if (speaks && in_use >= 0) {
           arrive(barriers.keys_empty(in_use));
         }
-        in_use = ring.stage;
+        in_use = ring.stage();
 #pragma unroll
         for (int i = 0; i < KEYS / 2; i++) {
           scores[i] = exponential(fmaf(scores[i], scales.score, -lse[i / 2 % 2]));
@@ -134,7 +134,7 @@ __device__ __forceinline__ void gather_query_gradient(const HopperParams& params
         }
         await_products<0>();
         if (speaks) {
-          arrive(barriers.values_empty(ring.stage));
+          arrive(barriers.values_empty(ring.stage()));
         }
 #pragma unroll
         for (int i = 0; i < KEYS / 2; i++) {
@@ -183,6 +183,7 @@ __device__ __forceinline__ void query_gradient(const HopperParams& params) {
       start_barrier(barriers.values_full(stage), 1);
       start_barrier(barriers.values_empty(stage), WARPS);
     }
+    TileQueue(shared + Plan::QUEUE_AT).start(WARPS);
     publish_barriers();
   }
   __syncthreads();

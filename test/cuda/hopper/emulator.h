@@ -62,7 +62,7 @@ class Machine {
     ucontext_t context;
     std::unique_ptr<char[]> stack;
     std::function<bool()> may_run;
-    bool is_over = false;
+    bool is_over = false, has_paused = false;
     std::vector<EmulatedProduct> open;
     std::deque<std::vector<EmulatedProduct>> committed;
   };
@@ -98,6 +98,17 @@ class Machine {
     }
   }
 
+  /** Lets others run. */
+  void pause() {
+    bool* const passed = &fiber().has_paused;
+    *passed = false;
+    until([passed] {
+      const bool was = *passed;
+      *passed = true;
+      return was;
+    });
+  }
+
   static void enter() {
     Machine& machine = *instance();
     machine.kernel();
@@ -110,6 +121,13 @@ class Machine {
     const std::function<void()> load = loads[which];
     loads.erase(loads.begin() + which);
     load();
+  }
+
+  /** Lets the current fiber go on until it waits; 1 when that was its end. */
+  int step() {
+    fiber().may_run = nullptr;
+    swapcontext(&scheduler, &fiber().context);
+    return fiber().is_over;
   }
 
   /** Runs a block to its end. */
@@ -146,10 +164,13 @@ class Machine {
         if (fiber().is_over || (fiber().may_run && !fiber().may_run())) {
           continue;
         }
-        fiber().may_run = nullptr;
         ran = true;
-        swapcontext(&scheduler, &fiber().context);
-        left -= fiber().is_over;
+        left -= step();
+        // The one that feeds is quick to use whatever is released.
+        current = 0;
+        if (random() % 2 && !fiber().is_over && (!fiber().may_run || fiber().may_run())) {
+          left -= step();
+        }
         if (!loads.empty() && random() % 64 == 0) {
           finish_load();
         }
@@ -363,6 +384,7 @@ inline void publish_barriers() {}
 inline void arrive(uint32_t barrier) {
   machine().barrier(barrier).pending--;
   machine().settle(machine().barrier(barrier));
+  machine().pause();
 }
 inline void arrive_expecting(uint32_t barrier, uint32_t bytes) {
   machine().barrier(barrier).bytes += bytes;
@@ -385,6 +407,21 @@ inline void named_wait(uint32_t barrier, uint32_t threads) {
   const uint64_t generation = m.named_generation[barrier];
   named_arrive(barrier, threads);
   m.until([&m, barrier, generation] { return m.named_generation[barrier] != generation; });
+}
+
+inline void store_word(uint32_t address, int value) {
+  machine().check_range(address, 4);
+  std::memcpy(&machine().shared[address], &value, 4);
+}
+inline int load_word(uint32_t address) {
+  int value;
+  std::memcpy(&value, &machine().shared[address], 4);
+  return value;
+}
+inline void __syncwarp() { machine().gather(4, 0); }
+inline uint32_t atomicAdd(uint32_t* to, uint32_t value) {
+  *to += value;
+  return *to - value;
 }
 
 inline float2 load_pair(uint32_t address) {

@@ -26,6 +26,7 @@ int device_processors() { return 3; }
 uint32_t launches = 0;
 void device_launch(const HopperParams& params, const Kernel& kernel) {
   const int blocks = std::min(device_processors(), params.order.heads * params.order.tiles);
+  *params.next_tile = 0;
   Machine multiprocessor;
   for (int block = 0; block < blocks; block++) {
     multiprocessor.run([&] { kernel.function(params); }, kernel.threads, block, blocks, launches++);

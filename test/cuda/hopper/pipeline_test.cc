@@ -201,9 +201,9 @@ Machine forward(const std::vector<int>& counts, int groups, Fault fault) {
       continue;
     }
     const auto load_values = [&](int tile) {
-      feed.wait(v_empty(values.stage), values.phase ^ flip);
-      feed.expect(v_full(values.stage), 1);
-      feed.load(v_full(values.stage), v_full(values.stage), base + tile);
+      feed.wait(v_empty(values.stage()), values.phase() ^ flip);
+      feed.expect(v_full(values.stage()), 1);
+      feed.load(v_full(values.stage()), v_full(values.stage()), base + tile);
       values.advance();
     };
     feed.wait(Q_EMPTY, queries_phase ^ 1);
@@ -211,9 +211,9 @@ Machine forward(const std::vector<int>& counts, int groups, Fault fault) {
     feed.load(Q_FULL, Q_FULL, base);
     queries_phase ^= 1;
     for (int tile = counts[work] - 1; tile >= 0; tile--) {
-      feed.wait(k_empty(keys.stage), keys.phase ^ 1);
-      feed.expect(k_full(keys.stage), 1);
-      feed.load(k_full(keys.stage), k_full(keys.stage), base + tile);
+      feed.wait(k_empty(keys.stage()), keys.phase() ^ 1);
+      feed.expect(k_full(keys.stage()), 1);
+      feed.load(k_full(keys.stage()), k_full(keys.stage()), base + tile);
       keys.advance();
       if (tile < counts[work] - 1) {
         load_values(tile + 1);
@@ -237,37 +237,37 @@ Machine forward(const std::vector<int>& counts, int groups, Fault fault) {
       }
       attend.wait(Q_FULL, phase);
       phase ^= 1;
-      attend.wait(k_full(at.stage), at.phase);
+      attend.wait(k_full(at.stage()), at.phase());
       attend.begin(Q_FULL, base);
-      attend.begin(k_full(at.stage), base + counts[work] - 1);
-      attend.end(k_full(at.stage), base + counts[work] - 1);
-      attend.arrive(k_empty(at.stage));
+      attend.begin(k_full(at.stage()), base + counts[work] - 1);
+      attend.end(k_full(at.stage()), base + counts[work] - 1);
+      attend.arrive(k_empty(at.stage()));
       at.advance();
       for (int tile = counts[work] - 2; tile >= 0; tile--) {
-        attend.wait(k_full(at.stage), at.phase);
+        attend.wait(k_full(at.stage()), at.phase());
         attend.named_wait(mine);
-        attend.begin(k_full(at.stage), base + tile);
-        attend.wait(v_full(of.stage), of.phase);
-        attend.begin(v_full(of.stage), base + tile + 1);
+        attend.begin(k_full(at.stage()), base + tile);
+        attend.wait(v_full(of.stage()), of.phase());
+        attend.begin(v_full(of.stage()), base + tile + 1);
         attend.named_arrive(next);
         if (fault == Fault::released_early) {
-          attend.arrive(k_empty(at.stage));
+          attend.arrive(k_empty(at.stage()));
         }
-        attend.end(k_full(at.stage), base + tile);
+        attend.end(k_full(at.stage()), base + tile);
         if (fault != Fault::released_early) {
-          attend.arrive(k_empty(at.stage));
+          attend.arrive(k_empty(at.stage()));
         }
         at.advance();
-        attend.end(v_full(of.stage), base + tile + 1);
-        attend.arrive(v_empty(of.stage));
+        attend.end(v_full(of.stage()), base + tile + 1);
+        attend.arrive(v_empty(of.stage()));
         of.advance();
       }
       attend.end(Q_FULL, base);
       attend.arrive(Q_EMPTY);
-      attend.wait(v_full(of.stage), of.phase);
-      attend.begin(v_full(of.stage), base);
-      attend.end(v_full(of.stage), base);
-      attend.arrive(v_empty(of.stage));
+      attend.wait(v_full(of.stage()), of.phase());
+      attend.begin(v_full(of.stage()), base);
+      attend.end(v_full(of.stage()), base);
+      attend.arrive(v_empty(of.stage()));
       of.advance();
     }
     machine.programs.push_back(attend.steps);
@@ -297,12 +297,12 @@ Machine query_gradient(const std::vector<int>& counts, int groups) {
     feed.load(Q_FULL, D_OUTPUTS, base);
     phase ^= 1;
     for (int tile = counts[work] - 1; tile >= 0; tile--) {
-      feed.wait(k_empty(ring.stage), ring.phase ^ 1);
-      feed.expect(k_full(ring.stage), 1);
-      feed.load(k_full(ring.stage), k_full(ring.stage), base + tile);
-      feed.wait(v_empty(ring.stage), ring.phase ^ 1);
-      feed.expect(v_full(ring.stage), 1);
-      feed.load(v_full(ring.stage), v_full(ring.stage), base + tile);
+      feed.wait(k_empty(ring.stage()), ring.phase() ^ 1);
+      feed.expect(k_full(ring.stage()), 1);
+      feed.load(k_full(ring.stage()), k_full(ring.stage()), base + tile);
+      feed.wait(v_empty(ring.stage()), ring.phase() ^ 1);
+      feed.expect(v_full(ring.stage()), 1);
+      feed.load(v_full(ring.stage()), v_full(ring.stage()), base + tile);
       ring.advance();
     }
   }
@@ -322,17 +322,17 @@ Machine query_gradient(const std::vector<int>& counts, int groups) {
       gather.begin(Q_FULL, base);
       gather.begin(D_OUTPUTS, base);
       for (int tile = counts[work] - 1; tile >= 0; tile--) {
-        gather.wait(k_full(at.stage), at.phase);
-        gather.begin(k_full(at.stage), base + tile);
-        gather.wait(v_full(at.stage), at.phase);
-        gather.begin(v_full(at.stage), base + tile);
+        gather.wait(k_full(at.stage()), at.phase());
+        gather.begin(k_full(at.stage()), base + tile);
+        gather.wait(v_full(at.stage()), at.phase());
+        gather.begin(v_full(at.stage()), base + tile);
         if (in_use >= 0) {
           gather.end(k_full(in_use), base + tile + 1);
           gather.arrive(k_empty(in_use));
         }
-        in_use = at.stage;
-        gather.end(v_full(at.stage), base + tile);
-        gather.arrive(v_empty(at.stage));
+        in_use = at.stage();
+        gather.end(v_full(at.stage()), base + tile);
+        gather.arrive(v_empty(at.stage()));
         at.advance();
       }
       gather.end(k_full(in_use), base);
@@ -370,9 +370,9 @@ Machine key_gradient(const std::vector<int>& counts, int groups) {
     feed.load(KEYS_FULL, KEYS_FULL, base);
     phase ^= 1;
     for (int tile = 0; tile < counts[work]; tile++) {
-      feed.wait(empty(ring.stage), ring.phase ^ 1);
-      feed.expect(full(ring.stage), 1);
-      feed.load(full(ring.stage), full(ring.stage), base + tile);
+      feed.wait(empty(ring.stage()), ring.phase() ^ 1);
+      feed.expect(full(ring.stage()), 1);
+      feed.load(full(ring.stage()), full(ring.stage()), base + tile);
       ring.advance();
     }
   }
@@ -390,18 +390,18 @@ Machine key_gradient(const std::vector<int>& counts, int groups) {
       gather.wait(KEYS_FULL, keys_phase);
       keys_phase ^= 1;
       gather.begin(KEYS_FULL, base);
-      gather.wait(full(at.stage), at.phase);
-      gather.begin(full(at.stage), base);
+      gather.wait(full(at.stage()), at.phase());
+      gather.begin(full(at.stage()), base);
       for (int tile = 0; tile < counts[work]; tile++) {
         if (in_use >= 0) {
           gather.end(full(in_use), base + tile - 1);
           gather.arrive(empty(in_use));
         }
-        in_use = at.stage;
+        in_use = at.stage();
         at.advance();
         if (tile + 1 < counts[work]) {
-          gather.wait(full(at.stage), at.phase);
-          gather.begin(full(at.stage), base + tile + 1);
+          gather.wait(full(at.stage()), at.phase());
+          gather.begin(full(at.stage()), base + tile + 1);
         }
       }
       gather.end(full(in_use), base + counts[work] - 1);

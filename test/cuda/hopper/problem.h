@@ -128,6 +128,7 @@ struct Setup {
   std::vector<float> q, k, v, d_output, sinks;
   std::vector<cuda::SequencePlace> places;
   std::vector<void*> owned;
+  uint32_t* next_tile;
   size_t output_count, q_count, k_count, v_count, lse_count;
 
   ~Setup() {
@@ -181,6 +182,7 @@ void map_operand(TensorMap* map, const Setup& setup, const uint16_t* data, int h
 
 void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, bool has_gradient) {
   setup.shape = shape;
+  setup.next_tile = setup.own(static_cast<uint32_t*>(device_allocate(4)));
   setup.is_bfloat16 = is_bfloat16;
   cuda::Params& call = setup.params.call;
   const auto padded = [](int n) { return (n + 127) / 128 * 128; };
@@ -331,6 +333,7 @@ HopperParams launch_params(const Setup& setup, const Kernel& kernel, Pass pass) 
   params.order.section = section_heads(params.order.heads, by_keys ? 1 : group,
                                        static_cast<int64_t>(other) * call.dp * 4 * (by_keys ? group : 1));
   params.order.descending = !by_keys;
+  params.next_tile = setup.next_tile;
   return params;
 }
 

@@ -94,6 +94,7 @@ void device_launch(const HopperParams& params, const Kernel& kernel) {
   OK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel.function), cudaFuncAttributeMaxDynamicSharedMemorySize,
                           kernel.bytes));
   const int blocks = std::min(device_processors(), params.order.heads * params.order.tiles);
+  OK(cudaMemsetAsync(params.next_tile, 0, 4));
   if (blocks > 0) {
     kernel.function<<<blocks, kernel.threads, kernel.bytes>>>(params);
   }
