@@ -65,14 +65,14 @@ struct Wgmma;
 #define FLASH_WGMMA(TAG, TYPE, N, BLOCK, X0, X1, X2, X3, X4, X5, X6)                                                 \
   template <>                                                                                                        \
   struct Wgmma<TAG, N> {                                                                                             \
-    template <Right RIGHT>                                                                                           \
+    template <Right LEFT, Right RIGHT>                                                                               \
     static __device__ __forceinline__ void shared(float (&d)[N / 2], uint64_t a, uint64_t b, int accumulate) {       \
       asm volatile(                                                                                                  \
           "{\n.reg .pred p;\nsetp.ne.b32 p, %" #X2 ", 0;\n"                                                           \
           "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" FLASH_D##BLOCK "}, %" #X0 ", %" #X1   \
-          ", p, 1, 1, 0, %" #X3 ";\n}\n"                                                                             \
+          ", p, 1, 1, %" #X3 ", %" #X4 ";\n}\n"                                                                             \
           : FLASH_O##BLOCK                                                                                           \
-          : "l"(a), "l"(b), "r"(accumulate), "n"(static_cast<int>(RIGHT)));                                          \
+          : "l"(a), "l"(b), "r"(accumulate), "n"(static_cast<int>(LEFT)), "n"(static_cast<int>(RIGHT)));             \
     }                                                                                                                \
     template <Right RIGHT>                                                                                           \
     static __device__ __forceinline__ void registers(float (&d)[N / 2], const uint32_t* a, uint64_t b,               \
@@ -89,6 +89,7 @@ struct Wgmma;
   FLASH_WGMMA(Bfloat16, "bf16", __VA_ARGS__) \
   FLASH_WGMMA(Float16, "f16", __VA_ARGS__)
 
+FLASH_WGMMA_BOTH(32, 1, 16, 17, 18, 19, 20, 21, 22)
 FLASH_WGMMA_BOTH(64, 3, 32, 33, 34, 35, 36, 37, 38)
 FLASH_WGMMA_BOTH(80, 4, 40, 41, 42, 43, 44, 45, 46)
 FLASH_WGMMA_BOTH(96, 5, 48, 49, 50, 51, 52, 53, 54)
@@ -125,8 +126,32 @@ __device__ __forceinline__ void multiply_rows(float (&c)[N / 2], uint32_t a, uin
   const uint64_t left = row_descriptor(a), right = row_descriptor(b);
 #pragma unroll
   for (int step = 0; step < DEPTH / STEP; step++) {
-    Wgmma<T, N>::template shared<Right::rows>(c, left + row_step_bytes(step, A_ROWS) / 16,
+    Wgmma<T, N>::template shared<Right::rows, Right::rows>(c, left + row_step_bytes(step, A_ROWS) / 16,
                                               right + row_step_bytes(step, N) / 16, step > 0);
+  }
+}
+
+/**
+ * C = Aᵀ·B: A a tile of DEPTH rows of 64 elements at `a`, B N columns at `b` of a tile of DEPTH rows.
+ */
+template <typename T, int N, int DEPTH>
+__device__ __forceinline__ void multiply_transposed(float (&c)[N / 2], uint32_t a, uint32_t b) {
+  const uint64_t left = column_descriptor(a, DEPTH), right = column_descriptor(b, DEPTH);
+#pragma unroll
+  for (int step = 0; step < DEPTH / STEP; step++) {
+    Wgmma<T, N>::template shared<Right::columns, Right::columns>(c, left + column_step_bytes(step) / 16,
+                                                                 right + column_step_bytes(step) / 16, step > 0);
+  }
+}
+
+/** C += A·B: 64 rows of A from `a` on, in a tile of A_ROWS rows; B a tile of DEPTH rows of N elements. */
+template <typename T, int N, int DEPTH, int A_ROWS>
+__device__ __forceinline__ void multiply_shared(float (&c)[N / 2], uint32_t a, uint32_t b) {
+  const uint64_t left = row_descriptor(a), right = column_descriptor(b, DEPTH);
+#pragma unroll
+  for (int step = 0; step < DEPTH / STEP; step++) {
+    Wgmma<T, N>::template shared<Right::rows, Right::columns>(c, left + row_step_bytes(step, A_ROWS) / 16,
+                                                              right + column_step_bytes(step) / 16, true);
   }
 }
 

@@ -40,6 +40,12 @@ const Kernel KEY_GRADIENTS[] = {
     FLASH_ENTRY(hopper_key_gradient_f16_64, KeyGradient64, false),
     FLASH_ENTRY(hopper_key_gradient_f16_128, KeyGradient128, false),
 };
+const Kernel ADDING_GRADIENTS[] = {
+    FLASH_ENTRY(hopper_adding_gradient_bf16_64, AddingGradient64, true),
+    FLASH_ENTRY(hopper_adding_gradient_bf16_128, AddingGradient128, true),
+    FLASH_ENTRY(hopper_adding_gradient_f16_64, AddingGradient64, false),
+    FLASH_ENTRY(hopper_adding_gradient_f16_128, AddingGradient128, false),
+};
 const Kernel QUERY_GRADIENTS[] = {
     FLASH_ENTRY(hopper_query_gradient_bf16_64, QueryGradient64, true),
     FLASH_ENTRY(hopper_query_gradient_bf16_128, QueryGradient128, true),
@@ -309,6 +315,7 @@ void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, boo
     const size_t rows = shape.query_heads * call.query_place.rows;
     call.lse_high = setup.own(poisoned(rows));
     call.delta = setup.own(poisoned(rows));
+    call.d_q_sum = setup.own(upload(std::vector<float>(rows * call.dp, 0.f)));
   }
   call.groups = setup.own(upload(groups));
 }
@@ -540,6 +547,26 @@ void check_small(const Shape& shape, bool is_bfloat16, uint32_t seed) {
         v_error.add(v[i], d_v[i]);
       }
     }
+    // The kernel that adds dQ: dQ from its sums, dK and dV as close to the other's as their rounding.
+    const Kernel& adding = *find(ADDING_GRADIENTS, dp_of(shape), is_bfloat16);
+    device_launch(launch_params(setup, adding, Pass::keys), adding);
+    const std::vector<float> sums = download(call.d_q_sum, shape.query_heads * call.query_place.rows * call.dp);
+    const std::vector<float> k_again = download(call.d_k, setup.k_count), v_again = download(call.d_v, setup.v_count);
+    Error adding_error;
+    for (size_t i = 0; i < d_q.size(); i++) {
+      const size_t row = i / shape.head_size, h = row % shape.query_heads, n = row / shape.query_heads;
+      const size_t canonical_row = h * call.query_place.rows + n / shape.queries * call.query_place.per_batch + n % shape.queries;
+      adding_error.add(sums[canonical_row * call.dp + i % shape.head_size], d_q[i]);
+    }
+    Error again;
+    for (size_t i = 0; i < k.size(); i++) {
+      again.add(std::isnan(k[i]) ? 0 : k_again[i], std::isnan(k[i]) ? 0 : k[i]);
+    }
+    for (size_t i = 0; i < v.size(); i++) {
+      again.add(std::isnan(v[i]) ? 0 : v_again[i], std::isnan(v[i]) ? 0 : v[i]);
+    }
+    std::printf("  added dQ %.1e %s dK dV %.0e %s", adding_error.relative(),
+                verdict(adding_error.relative(), 2 * allowed), again.relative(), verdict(again.relative(), 1e-5));
     std::printf("  dQ %.1e %s  dK %.1e %s  dV %.1e %s", q_error.relative(), verdict(q_error.relative(), 2 * allowed),
                 k_error.relative(), verdict(k_error.relative(), 2 * allowed), v_error.relative(),
                 verdict(v_error.relative(), allowed));

@@ -232,9 +232,16 @@ void time_large(int n, int d, bool causal, bool is_bfloat16) {
     const HopperParams query_params = launch_params(setup, queries, Pass::queries);
     const double key_ms = median_ms([&] { device_launch(key_params, keys); });
     const double query_ms = median_ms([&] { device_launch(query_params, queries); });
-    // Of what each does (4 and 3 products, forward being 2), and of a backward pass as it is counted (2.5 forwards).
-    std::printf(" dK dV %7.3f ms %5.0f | dQ %7.3f ms %5.0f | backward %5.0f |", key_ms, rate(2, key_ms), query_ms,
-                rate(1.5, query_ms), rate(2.5, key_ms + query_ms));
+    const Kernel& adding = *find(ADDING_GRADIENTS, d, is_bfloat16);
+    const HopperParams adding_params = launch_params(setup, adding, Pass::keys);
+    const size_t sums = heads * setup.params.call.query_place.rows * setup.params.call.dp * sizeof(float);
+    const double adding_ms = median_ms([&] {
+      OK(cudaMemsetAsync(setup.params.call.d_q_sum, 0, sums));
+      device_launch(adding_params, adding);
+    });
+    // Of what each does (4, 3 and 5 products, forward being 2), and of a backward pass as it is counted (2.5 forwards).
+    std::printf(" dK dV %7.3f ms %5.0f | dQ %7.3f ms %5.0f | backward %5.0f, adding %5.0f |", key_ms, rate(2, key_ms),
+                query_ms, rate(1.5, query_ms), rate(2.5, key_ms + query_ms), rate(2.5, adding_ms));
   }
   check_sampled(setup, has_gradient);
   if (is_bfloat16) {
