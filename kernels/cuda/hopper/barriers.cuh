@@ -1,11 +1,9 @@
-// Barriers of a block: mbarriers in shared memory (also what TMA reports to), named barriers, registers that move between
-// warpgroups. With FLASH_EMULATOR, a header, all of PTX is what that header says: test/cuda/hopper runs the kernels so.
+// Barriers of a block: mbarriers in shared memory (also what TMA reports to), named barriers, registers that move
+// between warpgroups. With FLASH_EMULATOR, a header, all of PTX is what that header says: test/cuda/hopper runs the
+// kernels so.
 #pragma once
 
 #include <cstdint>
-#ifdef FLASH_WATCHDOG
-#include <cstdio>
-#endif
 
 #ifdef FLASH_EMULATOR
 #include FLASH_EMULATOR
@@ -50,19 +48,10 @@ __device__ __forceinline__ bool is_complete(uint32_t barrier, uint32_t parity) {
   return done;
 }
 
-/** Until the phase of this parity is complete. Built with FLASH_WATCHDOG a wait that does not end says where it hangs. */
+/** Until the phase of this parity is complete. A call in here, of printf say, would serialise every product (C7510). */
 __device__ __forceinline__ void wait(uint32_t barrier, uint32_t parity) {
-#ifdef FLASH_WATCHDOG
-  for (int tries = 0; !is_complete(barrier, parity); tries++) {
-    if (tries == 1 << 16) {
-      printf("block %d thread %d hangs at barrier %u parity %u\n", blockIdx.x, threadIdx.x, barrier, parity);
-      __trap();
-    }
-  }
-#else
   while (!is_complete(barrier, parity)) {
   }
-#endif
 }
 
 /** Named barriers 1 to 15; 0 is __syncthreads'. `threads` counts those that wait and those that only arrive. */

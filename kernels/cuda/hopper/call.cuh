@@ -12,8 +12,9 @@ namespace flash_attention {
 namespace hopper {
 
 /**
- * A plain call (no mask, bias, ALiBi, softcap or dropout), a scale above 0, one query head to a unit. The maps are of the
- * canonical operands [units][rows][DP], boxes as Plan::…BOX of the kernel says; those that a kernel does not use are 0.
+ * A plain call (no mask, bias, ALiBi, softcap or dropout), a scale above 0, one query head to a unit. The maps are of
+ * the canonical operands [units][rows][DP], boxes as Plan::…BOX of the kernel says; those that a kernel does not use
+ * are 0.
  */
 struct HopperParams {
   TensorMap q, k, v, d_output;

@@ -29,8 +29,8 @@ FLASH_SHARED_CODE float float_of(uint32_t bits) {
 }
 
 /**
- * For x up to 127; what is below −125 gives 2^−125. Adding 1.5·2^23 rounds to the nearest whole number, the rest goes by
- * a polynomial fitted for the least relative error, 2.8e-6.
+ * For x up to 127; what is below −125 gives 2^−125. Adding 1.5·2^23 rounds to the nearest whole number, the rest goes
+ * by a polynomial fitted for the least relative error, 2.8e-6.
  */
 FLASH_SHARED_CODE float polynomial_exponential(float x) {
   constexpr float MAGIC = 12582912.f;

@@ -1,6 +1,6 @@
-// The forward pass on Hopper, after FlashAttention-3 (Shah et al., 2024): one warp feeds K and V by TMA, warpgroups of 64
-// queries each take turns at the tensor cores (a group's softmax runs under another's products), and inside a group the
-// scores of the next tile are computed while the weights of this one meet V. Blocks stay and take tile after tile.
+// The forward pass on Hopper, after FlashAttention-3 (Shah et al., 2024): one warp feeds K and V by TMA, warpgroups of
+// 64 queries each take turns at the tensor cores (a group's softmax runs under another's products), and inside a group
+// the scores of the next tile are computed while the weights of this one meet V. Blocks stay and take tile after tile.
 #pragma once
 
 #include <type_traits>
@@ -57,8 +57,8 @@ __device__ __forceinline__ void hide_products(float (&scores)[KEYS / 2], int fir
 }
 
 /**
- * Products become weights, in place, and the state moves on. Gives by what sums so far are to be multiplied, and whether
- * that is 1 for the whole warp.
+ * Products become weights, in place, and the state moves on. Gives by what sums so far are to be multiplied, and
+ * whether that is 1 for the whole warp.
  */
 template <int KEYS, int EVERY>
 __device__ __forceinline__ bool weigh_products(float (&scores)[KEYS / 2], SoftmaxRows& state, float scale,
@@ -257,11 +257,13 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
         wait(barriers.keys_full(keys.stage()), keys.phase());
         named_wait(my_turn, 2 * GROUP_THREADS);
         begin_products();
-        multiply_rows<T, KEYS, DP, Plan::ROWS>(scores, queries, shared + Plan::KEYS_AT + keys.stage() * Plan::KEY_BYTES);
+        multiply_rows<T, KEYS, DP, Plan::ROWS>(scores, queries,
+                                               shared + Plan::KEYS_AT + keys.stage() * Plan::KEY_BYTES);
         commit_products();
         wait(barriers.values_full(values.stage()), values.phase());
         begin_products();
-        multiply_columns<T, DP, KEYS>(output, weights, shared + Plan::VALUES_AT + values.stage() * Plan::KEY_BYTES, true);
+        multiply_columns<T, DP, KEYS>(output, weights,
+                                      shared + Plan::VALUES_AT + values.stage() * Plan::KEY_BYTES, true);
         commit_products();
         named_arrive(next_turn, 2 * GROUP_THREADS);
         await_products<1>();

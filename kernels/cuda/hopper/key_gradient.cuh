@@ -57,7 +57,8 @@ __device__ __forceinline__ void feed_key_gradient(const HopperParams& params, ui
         const uint32_t row_bytes = 4 * smaller(left, QUERIES);
         wait(barriers.empty(ring.stage()), ring.phase() ^ 1);
         arrive_expecting(full, 2 * Plan::QUERY_BYTES + 2 * row_bytes);
-        load_tile<QUERIES, DP>(shared + Plan::QUERIES_AT + ring.stage() * Plan::QUERY_BYTES, &params.q, full, row, head);
+        load_tile<QUERIES, DP>(shared + Plan::QUERIES_AT + ring.stage() * Plan::QUERY_BYTES, &params.q, full, row,
+                               head);
         load_bytes(rows, call.lse_high + statistics, row_bytes, full);
         load_tile<QUERIES, DP>(shared + Plan::D_OUTPUTS_AT + ring.stage() * Plan::QUERY_BYTES, &params.d_output, full,
                                row, head);
@@ -73,8 +74,8 @@ constexpr int D_SCORES_READY = 1;
 
 /**
  * dQ += dS·K: every warpgroup leaves its dSᵀ in shared memory, then sums a share of the columns over all keys. `others`
- * are products that may run at the same time. Two buffers, so that one barrier a tile is enough: who has passed it knows
- * that all have read the buffer before.
+ * are products that may run at the same time. Two buffers, so that one barrier a tile is enough: who has passed it
+ * knows that all have read the buffer before.
  */
 template <typename T, typename Plan, typename Others, int COUNT, int SHARE>
 __device__ __forceinline__ void add_d_queries(const cuda::Params& call, const GradientScales& scales, uint32_t shared,
@@ -257,7 +258,8 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
         continue;
       }
       if (call.d_k) {
-        float* to = call.d_k + row_index(call.k_strides, to_place.key_batch, to_place.key_first + key, to_place.key_head);
+        float* to = call.d_k +
+            row_index(call.k_strides, to_place.key_batch, to_place.key_first + key, to_place.key_head);
         const bool by_pairs = has_pairs(call.d_k, call.k_strides, call.head_size);
         if (row == 0) {
           store_row<0>(to, call.head_size, d_keys, scales.d_key, false, by_pairs);
@@ -266,7 +268,8 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
         }
       }
       if (call.d_v) {
-        float* to = call.d_v + row_index(call.v_strides, to_place.key_batch, to_place.key_first + key, to_place.key_head);
+        float* to = call.d_v +
+            row_index(call.v_strides, to_place.key_batch, to_place.key_first + key, to_place.key_head);
         const bool by_pairs = has_pairs(call.d_v, call.v_strides, call.value_size);
         if (row == 0) {
           store_row<0>(to, call.value_size, d_values, scales.d_value, false, by_pairs);

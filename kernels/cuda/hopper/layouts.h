@@ -1,6 +1,6 @@
 // Where things lie on Hopper, as plain arithmetic that host tests can check: the 128-byte swizzle, the descriptors of
-// matrices in shared memory, and which thread holds which element of a wgmma's operands. After the PTX ISA, "Asynchronous
-// warpgroup level matrix multiply" and "Tensor swizzling modes".
+// matrices in shared memory, and which thread holds which element of a wgmma's operands. After the PTX ISA,
+// "Asynchronous warpgroup level matrix multiply" and "Tensor swizzling modes".
 #pragma once
 
 #include <cstdint>

@@ -23,8 +23,9 @@ struct RegisterShare {
 };
 
 /**
- * Forward: GROUPS warpgroups of 64 queries each walk tiles of KEYS keys; K and V have STAGES buffers each. Of every EVERY
- * exponentials one is a polynomial where a tile is seen whole (0: none): 16 a clock is all that the special units do.
+ * Forward: GROUPS warpgroups of 64 queries each walk tiles of KEYS keys; K and V have STAGES buffers each. Of every
+ * EVERY exponentials one is a polynomial where a tile is seen whole (0: none): 16 a clock is all that the special units
+ * do.
  */
 template <int DP, int GROUPS, int KEYS, int STAGES, int EVERY = 0>
 struct ForwardPlan {
@@ -45,8 +46,8 @@ struct ForwardPlan {
 };
 
 /**
- * dK and dV: GROUPS warpgroups own 64 keys each and walk tiles of QUERIES rows of q and dO. ADDS: dQ is added to memory in
- * the same kernel, in no particular order.
+ * dK and dV: GROUPS warpgroups own 64 keys each and walk tiles of QUERIES rows of q and dO. ADDS: dQ is added to memory
+ * in the same kernel, in no particular order.
  */
 template <int DP, int GROUPS, int QUERIES, int STAGES, bool ADDS = false>
 struct KeyGradientPlan {

@@ -1,5 +1,5 @@
-// dQ on Hopper, apart from dK and dV so that every element is summed in one order: a warpgroup owns 64 queries and walks
-// the keys as the forward pass does. dS leaves the accumulators as the A operand of dQ += dS·K.
+// dQ on Hopper, apart from dK and dV so that every element is summed in one order: a warpgroup owns 64 queries and
+// walks the keys as the forward pass does. dS leaves the accumulators as the A operand of dQ += dS·K.
 #pragma once
 
 #include "gradient_scales.cuh"

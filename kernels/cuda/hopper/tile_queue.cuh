@@ -1,6 +1,7 @@
-// Which tile a block works on next. Blocks take tiles from a counter as they get free: under causal a fixed share leaves
-// the busiest of 132 multiprocessors 16% to 23% more than the mean at N = 4096 and 16384, the counter 3% to 5% (counted,
-// see benchmarks/NOTES.md). The feeding thread draws and tells the consumers through two places in shared memory.
+// Which tile a block works on next. Blocks take tiles from a counter as they get free: under causal a fixed share
+// leaves the busiest of 132 multiprocessors 16% to 23% more than the mean at N = 4096 and 16384, the counter 3% to 5%
+// (counted, see benchmarks/NOTES.md). The feeding thread draws and tells the consumers through two places in shared
+// memory.
 #pragma once
 
 #include "call.cuh"

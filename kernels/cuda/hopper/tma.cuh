@@ -16,8 +16,8 @@ __device__ __forceinline__ void prefetch_map(const TensorMap* map) {
 __device__ __forceinline__ void load_box(uint32_t to, const TensorMap* map, uint32_t barrier, int column, int row,
                                          int head) {
   asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(
-          to),
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%3, %4, %5}], [%2];" ::"r"(to),
       "l"(map), "r"(barrier), "r"(column), "r"(row), "r"(head)
       : "memory");
 }

@@ -1,6 +1,6 @@
-// wgmma of 16-bit operands into float32: 64 rows of a warpgroup by N columns, 16 deep, B in shared memory, A there or in
-// registers. What is in flight is waited for by count; the registers of its accumulators and of A are not to be touched
-// before, or ptxas serialises the products (C7510 and kin, which the build check refuses).
+// wgmma of 16-bit operands into float32: 64 rows of a warpgroup by N columns, 16 deep, B in shared memory, A there or
+// in registers. What is in flight is waited for by count; the registers of its accumulators and of A are not to be
+// touched before, or ptxas serialises the products (C7510 and kin, which the build check refuses).
 #pragma once
 
 #include <cstdint>
@@ -70,7 +70,7 @@ struct Wgmma;
       asm volatile(                                                                                                  \
           "{\n.reg .pred p;\nsetp.ne.b32 p, %" #X2 ", 0;\n"                                                           \
           "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" FLASH_D##BLOCK "}, %" #X0 ", %" #X1   \
-          ", p, 1, 1, %" #X3 ", %" #X4 ";\n}\n"                                                                             \
+          ", p, 1, 1, %" #X3 ", %" #X4 ";\n}\n"                                                                       \
           : FLASH_O##BLOCK                                                                                           \
           : "l"(a), "l"(b), "r"(accumulate), "n"(static_cast<int>(LEFT)), "n"(static_cast<int>(RIGHT)));             \
     }                                                                                                                \

@@ -1,7 +1,7 @@
-// A multiprocessor for the Hopper kernels on a CPU, so that their own source runs against float64 without a GPU. Threads
-// of a block are fibers in random order. What is asynchronous is as late or as early as the rules allow, where it hurts
-// most: products run when they are waited for and read registers and shared memory only then; memory that TMA is to write
-// is NaN from the moment it is asked for, and written at a random time. One block at a time.
+// A multiprocessor for the Hopper kernels on a CPU, so that their own source runs against float64 without a GPU.
+// Threads of a block are fibers in random order. What is asynchronous is as late or as early as the rules allow, where
+// it hurts most: products run when they are waited for and read registers and shared memory only then; memory that TMA
+// is to write is NaN from the moment it is asked for, and written at a random time. One block at a time.
 //
 // Included by kernels/cuda/hopper/barriers.cuh in place of PTX (-DFLASH_EMULATOR).
 #pragma once
@@ -332,7 +332,8 @@ inline Machine& machine() { return *Machine::instance(); }
 struct EmulatedIndex {
   unsigned x;
 };
-#define threadIdx (::flash_attention::hopper::EmulatedIndex{static_cast<unsigned>(::flash_attention::hopper::machine().current)})
+inline EmulatedIndex thread_index() { return {static_cast<unsigned>(machine().current)}; }
+#define threadIdx (::flash_attention::hopper::thread_index())
 #define blockIdx (::flash_attention::hopper::EmulatedIndex{::flash_attention::hopper::machine().block})
 #define gridDim (::flash_attention::hopper::EmulatedIndex{::flash_attention::hopper::machine().blocks})
 
@@ -517,7 +518,8 @@ struct Wgmma {
   static constexpr bool IS_BFLOAT16 = sizeof(T) && std::is_same<T, Bfloat16>::value;
   template <Right LEFT, Right RIGHT>
   static void shared(float (&d)[N / 2], uint64_t a, uint64_t b, int accumulate) {
-    machine().fiber().open.push_back({d, nullptr, a, b, N, accumulate != 0, LEFT == Right::columns, RIGHT == Right::columns, IS_BFLOAT16});
+    machine().fiber().open.push_back({d, nullptr, a, b, N, accumulate != 0, LEFT == Right::columns,
+                                      RIGHT == Right::columns, IS_BFLOAT16});
   }
   template <Right RIGHT>
   static void registers(float (&d)[N / 2], const uint32_t* a, uint64_t b, int accumulate) {

@@ -1,5 +1,6 @@
-// The index maps of kernels/cuda/hopper/layouts.h against models of what the hardware does, written from the PTX ISA: TMA
-// writes a box with the swizzle, wgmma finds operands by its descriptors, and products come out in the accumulators.
+// The index maps of kernels/cuda/hopper/layouts.h against models of what the hardware does, written from the PTX ISA:
+// TMA writes a box with the swizzle, wgmma finds operands by its descriptors, and products come out in the
+// accumulators.
 #include "../../../kernels/cuda/hopper/layouts.h"
 
 #include <set>
@@ -16,8 +17,8 @@ namespace {
 int name_of(int row, int column) { return row * 1000 + column; }
 
 /**
- * Shared memory after TMA has written a tile: boxes of 64 columns, each row's 16-byte chunks crossed with the row number
- * modulo 8, that is with bits 7 to 9 of the byte's address ("Tensor swizzling modes", 128B).
+ * Shared memory after TMA has written a tile: boxes of 64 columns, each row's 16-byte chunks crossed with the row
+ * number modulo 8, that is with bits 7 to 9 of the byte's address ("Tensor swizzling modes", 128B).
  */
 std::vector<int> write_tile(uint32_t base, int rows, int columns) {
   std::vector<int> memory((base + rows * columns * 2) / 2, -1);
@@ -51,8 +52,8 @@ int read(const std::vector<int>& memory, uint32_t address) {
 }
 
 /**
- * Element (row, k) of a K-major operand, 128-byte swizzle: in units of 16 bytes ((8, m), 2) : ((8, stride), 1) of rows and
- * k ("Strides", "Canonical layouts").
+ * Element (row, k) of a K-major operand, 128-byte swizzle: in units of 16 bytes ((8, m), 2) : ((8, stride), 1) of rows
+ * and k ("Strides", "Canonical layouts").
  */
 int read_row_operand(const std::vector<int>& memory, uint64_t descriptor, int row, int k) {
   const Fields at = decode(descriptor);

@@ -1,7 +1,7 @@
 // The protocols of the Hopper kernels as lists of steps, one list to a warp, run in random orders on barriers that know
 // when they are misused: none hangs, no buffer is written while products read it, and every product reads the tile that
-// it means to. The lists follow forward.cuh, key_gradient.cuh and query_gradient.cuh line by line; what walks the buffers
-// is their own Ring.
+// it means to. The lists follow forward.cuh, key_gradient.cuh and query_gradient.cuh line by line; what walks the
+// buffers is their own Ring.
 #include "../../../kernels/cuda/hopper/pipeline.h"
 
 #include <map>

@@ -1,5 +1,5 @@
-// Problems for the Hopper kernels, their canonical operands, a float64 reference and the comparison: for try.cu on a GPU
-// and kernels_test.cc on the emulator, which say how memory is had and kernels are started.
+// Problems for the Hopper kernels, their canonical operands, a float64 reference and the comparison: for try.cu on a
+// GPU and kernels_test.cc on the emulator, which say how memory is had and kernels are started.
 #pragma once
 
 #include <algorithm>
@@ -325,7 +325,8 @@ enum class Pass { forward, keys, queries };
 HopperParams launch_params(const Setup& setup, const Kernel& kernel, Pass pass) {
   HopperParams params = setup.params;
   const cuda::Params& call = params.call;
-  const int q_rows = pass == Pass::keys ? kernel.tile : kernel.rows, k_rows = pass == Pass::keys ? kernel.rows : kernel.tile;
+  const int q_rows = pass == Pass::keys ? kernel.tile : kernel.rows;
+  const int k_rows = pass == Pass::keys ? kernel.rows : kernel.tile;
   map_operand(&params.q, setup, call.q16.high, call.query_heads, call.query_place, q_rows);
   map_operand(&params.k, setup, call.k16.high, call.key_heads, call.key_place, k_rows);
   map_operand(&params.v, setup, call.v16.high, call.key_heads, call.key_place, k_rows);
@@ -334,7 +335,8 @@ HopperParams launch_params(const Setup& setup, const Kernel& kernel, Pass pass) 
   }
   const int group = call.query_heads / call.key_heads;
   const bool by_keys = pass == Pass::keys;
-  const int length = by_keys ? call.key_length : call.query_length, other = by_keys ? call.query_length : call.key_length;
+  const int length = by_keys ? call.key_length : call.query_length;
+  const int other = by_keys ? call.query_length : call.key_length;
   params.order.heads = call.batch * (by_keys ? call.key_heads : call.query_heads);
   params.order.tiles = (length + kernel.rows - 1) / kernel.rows;
   params.order.section = section_heads(params.order.heads, by_keys ? 1 : group,
@@ -434,7 +436,8 @@ struct Error {
 void prepare(const Setup& setup) {
   const cuda::Params& call = setup.params.call;
   const Shape& shape = setup.shape;
-  const std::vector<float> output = download(call.output, setup.output_count), lse = download(call.lse, setup.lse_count);
+  const std::vector<float> output = download(call.output, setup.output_count);
+  const std::vector<float> lse = download(call.lse, setup.lse_count);
   const size_t rows = shape.query_heads * call.query_place.rows;
   std::vector<float> high = download(call.lse_high, rows), delta = download(call.delta, rows);
   for (int b = 0; b < shape.batch; b++) {
@@ -477,7 +480,8 @@ void check_small(const Shape& shape, bool is_bfloat16, uint32_t seed) {
     device_launch(launch_params(setup, keys, Pass::keys), keys);
     device_launch(launch_params(setup, queries, Pass::queries), queries);
     }
-  const std::vector<float> output = download(call.output, setup.output_count), lse = download(call.lse, setup.lse_count);
+  const std::vector<float> output = download(call.output, setup.output_count);
+  const std::vector<float> lse = download(call.lse, setup.lse_count);
   const std::vector<float> tail = download(call.lse_tail, setup.lse_count);
   const Reference reference{setup};
   Error output_error, q_error, k_error, v_error;
@@ -522,7 +526,8 @@ void check_small(const Shape& shape, bool is_bfloat16, uint32_t seed) {
     }
   }
   const double allowed = is_bfloat16 ? 6e-3 : 8e-4;
-  std::printf("%s B%d Hq%d Hkv%d Nq%d Nk%d D%d Dv%d w(%d,%d)%s%s%s x%g | O %.1e %s  LSE %.1e %s", is_bfloat16 ? "bf16" : "f16 ",
+  std::printf("%s B%d Hq%d Hkv%d Nq%d Nk%d D%d Dv%d w(%d,%d)%s%s%s x%g | O %.1e %s  LSE %.1e %s",
+              is_bfloat16 ? "bf16" : "f16 ",
               shape.batch, shape.query_heads, shape.key_heads, shape.queries, shape.keys, shape.head_size,
               shape.value_size, shape.window_left, shape.window_right, shape.bottom_right ? " br" : "",
               shape.has_sinks ? " sinks" : "", shape.has_lengths ? " lengths" : "", shape.magnitude,
@@ -548,6 +553,9 @@ void check_small(const Shape& shape, bool is_bfloat16, uint32_t seed) {
       }
     }
     // The kernel that adds dQ: dQ from its sums, dK and dV as close to the other's as their rounding.
+    const std::vector<float> nothing(std::max(setup.k_count, setup.v_count), NAN);
+    device_write(call.d_k, nothing.data(), setup.k_count * 4);
+    device_write(call.d_v, nothing.data(), setup.v_count * 4);
     const Kernel& adding = *find(ADDING_GRADIENTS, dp_of(shape), is_bfloat16);
     device_launch(launch_params(setup, adding, Pass::keys), adding);
     const std::vector<float> sums = download(call.d_q_sum, shape.query_heads * call.query_place.rows * call.dp);
@@ -555,8 +563,8 @@ void check_small(const Shape& shape, bool is_bfloat16, uint32_t seed) {
     Error adding_error;
     for (size_t i = 0; i < d_q.size(); i++) {
       const size_t row = i / shape.head_size, h = row % shape.query_heads, n = row / shape.query_heads;
-      const size_t canonical_row = h * call.query_place.rows + n / shape.queries * call.query_place.per_batch + n % shape.queries;
-      adding_error.add(sums[canonical_row * call.dp + i % shape.head_size], d_q[i]);
+      const size_t at = h * call.query_place.rows + n / shape.queries * call.query_place.per_batch + n % shape.queries;
+      adding_error.add(sums[at * call.dp + i % shape.head_size], d_q[i]);
     }
     Error again;
     for (size_t i = 0; i < k.size(); i++) {

@@ -1,11 +1,11 @@
-// One program that says whether the Hopper kernels are right and how fast they are, on a machine with an H100 or H200 and
-// the CUDA toolkit:
+// One program that says whether the Hopper kernels are right and how fast they are, on a machine with an H100 or H200
+// and the CUDA toolkit:
 //
 //   nvcc -gencode arch=compute_90a,code=sm_90a -std=c++17 -O3 -o try
 //     test/cuda/hopper/try.cu kernels/cuda/hopper/tensor_map.cc && timeout 300 ./try
 //
-// With -DFLASH_WATCHDOG a wait that does not end says which and stops. Arguments: "check" or "time" for one of the two.
-// Small problems are compared whole with a float64 reference on the same 16-bit operands, large ones at sampled rows.
+// Arguments: "check" or "time" for one of the two. Small problems are compared whole with a float64 reference on the same
+// 16-bit operands, large ones at sampled rows. run.sh beside this does all of it.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -107,12 +107,13 @@ void launch_prepare(const Setup& setup) {
   OK(cudaGetLastError());
 }
 
-/** Rows of a large problem, and keys, against float64; with what the device gave for LSE and D where a key needs all rows. */
+/** Rows of a large problem, and keys, against float64; with the device's LSE and D where a key needs those of all. */
 void check_sampled(const Setup& setup, bool has_gradient, bool has_output = true) {
   const Shape& shape = setup.shape;
   const cuda::Params& call = setup.params.call;
   const Reference reference{setup};
-  const std::vector<float> output = download(call.output, setup.output_count), lse = download(call.lse, setup.lse_count);
+  const std::vector<float> output = download(call.output, setup.output_count);
+  const std::vector<float> lse = download(call.lse, setup.lse_count);
   std::vector<float> d_q, d_k, d_v, delta;
   if (has_gradient) {
     d_q = download(call.d_q, setup.q_count);
