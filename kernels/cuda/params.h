@@ -95,6 +95,9 @@ struct Params {
   PairStrides mask_strides, bias_strides;
   int32_t bias_shape[4];
 
+  /** Which tensor a launch of convert.cu is for: 0 q, 1 k, 2 v, 3 dO. */
+  int32_t which;
+
   // Its tensors, float32, in device memory; null where a call has none.
   const float *q, *k, *v, *bias, *alibi_slopes, *sinks, *d_output, *d_lse;
   const uint8_t* mask;
@@ -120,10 +123,19 @@ struct Params {
   /** Parts of the forward pass: [parts][units][query rows][value_size], and {largest in base 2, denominator}. */
   float* part_output;
   float* part_state;
-  /** Rows of the backward pass: LSE in base 2 (high, low) and D, [units][query rows]; +∞, 0, 0 with rows that see nothing. */
+  /**
+   * Rows of the backward pass, [units][query rows]: LSE in base 2 less weight_exponent (the exponent that weights carry
+   * as operands: 14 with f16, 0 with bf16) as high and low part, and D. +∞, 0, 0 of rows that see nothing.
+   */
+  int32_t weight_exponent;
   float *lse_high, *lse_low, *delta;
-  /** dQ that atomics add to, [units][query rows][dp]. */
-  float* d_q_sum;
+};
+
+/** Of flash_clear_rows: rows of `size` elements are set to 0. */
+struct ClearParams {
+  float* data;
+  RowStrides strides;
+  int32_t size;
 };
 
 }  // namespace cuda

@@ -22,6 +22,8 @@ struct HopperParams {
   TileOrder order;
   /** A word that is 0 when the kernel starts: tiles that blocks have drawn after their first. */
   uint32_t* next_tile;
+  /** Of the kernel that adds dQ: [units][query rows][DP], zeros before. Null otherwise. */
+  float* d_q_sum;
 };
 
 constexpr float LOG2_E = cuda::LOG2_E;

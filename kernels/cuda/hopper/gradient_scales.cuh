@@ -9,11 +9,11 @@ namespace flash_attention {
 namespace hopper {
 
 /**
- * Weights are held as 2^(q·k·score − LSE + shift), dS as weights∘(dO·v·product − D·delta). What they are summed to is
- * multiplied by the factors at the end.
+ * Weights are held as 2^(q·k·score − LSE), the LSE being less WEIGHT_EXPONENT_F16 with float16 (params.h), dS as
+ * weights∘(dO·v·product − D·delta). What they are summed to is multiplied by the factors at the end.
  */
 struct GradientScales {
-  float score, shift, product, delta;
+  float score, product, delta;
   float d_query, d_key, d_value;
 };
 
@@ -23,7 +23,7 @@ struct GradientScales {
  */
 template <typename T>
 __device__ __forceinline__ GradientScales gradient_scales(const cuda::Params& call, const HeadPlace& place) {
-  GradientScales scales = {call.softmax_scale * LOG2_E, 0.f, 1.f, 1.f, call.softmax_scale, call.softmax_scale, 1.f};
+  GradientScales scales = {call.softmax_scale * LOG2_E, 1.f, 1.f, call.softmax_scale, call.softmax_scale, 1.f};
   if constexpr (std::is_same<T, Float16>::value) {
     constexpr int SHIFT = cuda::WEIGHT_EXPONENT_F16;
     const cuda::GroupState& state = group_of(call, place);
@@ -33,7 +33,6 @@ __device__ __forceinline__ GradientScales gradient_scales(const cuda::Params& ca
         __uint_as_float(state.delta);
     const int d_score = cuda::exponent_for(__float_as_uint(bound));
     scales.score *= cuda::power_of_two(-q - k);
-    scales.shift = SHIFT;
     scales.product = cuda::power_of_two(d_score - SHIFT - v - d);
     scales.delta = cuda::power_of_two(d_score - SHIFT);
     scales.d_query *= cuda::power_of_two(-d_score - k);

@@ -78,7 +78,7 @@ constexpr int D_SCORES_READY = 1;
  * knows that all have read the buffer before.
  */
 template <typename T, typename Plan, typename Others, int COUNT, int SHARE>
-__device__ __forceinline__ void add_d_queries(const cuda::Params& call, const GradientScales& scales, uint32_t shared,
+__device__ __forceinline__ void add_d_queries(float* d_q_sum, const GradientScales& scales, uint32_t shared,
                                               int buffer, int group, const uint32_t (&slopes)[COUNT],
                                               float (&d_queries)[SHARE], const Others& others, int64_t at) {
   constexpr int COLUMNS = Plan::DEPTH / Plan::CONSUMERS;
@@ -101,7 +101,7 @@ __device__ __forceinline__ void add_d_queries(const cuda::Params& call, const Gr
   others();
   commit_products();
   await_products<1>();
-  float* to = call.d_q_sum + at + first + accumulator_row(thread, 0) * Plan::DEPTH + thread % 4 * 2;
+  float* to = d_q_sum + at + first + accumulator_row(thread, 0) * Plan::DEPTH + thread % 4 * 2;
 #pragma unroll
   for (int i = 0; i < SHARE / 2; i++) {
     add_pair(to + i % 2 * 8 * Plan::DEPTH + i / 2 * 8, d_queries[i * 2] * scales.d_query,
@@ -165,11 +165,7 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
 #pragma unroll
         for (int i = 0; i < QUERIES / 8; i++) {
           // +∞ is the LSE of a row that sees nothing.
-          float2 lse = load_pair(rows + i * 32);
-          if (IS_SCALED) {
-            lse.x -= scales.shift;
-            lse.y -= scales.shift;
-          }
+          const float2 lse = load_pair(rows + i * 32);
 #pragma unroll
           for (int j = 0; j < 4; j++) {
             scores[i * 4 + j] = exponential(fmaf(scores[i * 4 + j], scales.score, -(j % 2 ? lse.y : lse.x)));
@@ -212,7 +208,7 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
         pack_operand<T>(scores, weights);
         pack_operand<T>(d_scores, slopes);
         if constexpr (Plan::ADDS_D_QUERY) {
-          add_d_queries<T, Plan>(call, scales, shared, d_score_buffer, group, slopes, d_queries, [&] {
+          add_d_queries<T, Plan>(params.d_q_sum, scales, shared, d_score_buffer, group, slopes, d_queries, [&] {
             multiply_columns<T, DP, QUERIES>(d_values, weights, d_outputs, true);
             // dS from shared memory: its registers are dQ's.
             multiply_shared<T, DP, QUERIES, Plan::ROWS>(

@@ -98,7 +98,7 @@ __device__ __forceinline__ void gather_query_gradient(const HopperParams& params
         begin[row] = place.sees.key_begin(query);
         end[row] = place.sees.key_end(query);
         // +∞ is the LSE of a row that sees nothing.
-        lse[row] = is_used ? call.lse_high[at] - scales.shift : INFINITE;
+        lse[row] = is_used ? call.lse_high[at] : INFINITE;
         delta[row] = is_used ? call.delta[at] * scales.delta : 0.f;
       }
       wait(barriers.queries_full(), queries_phase);

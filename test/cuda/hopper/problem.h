@@ -315,7 +315,8 @@ void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, boo
     const size_t rows = shape.query_heads * call.query_place.rows;
     call.lse_high = setup.own(poisoned(rows));
     call.delta = setup.own(poisoned(rows));
-    call.d_q_sum = setup.own(upload(std::vector<float>(rows * call.dp, 0.f)));
+    call.weight_exponent = is_bfloat16 ? 0 : cuda::WEIGHT_EXPONENT_F16;
+    setup.params.d_q_sum = setup.own(upload(std::vector<float>(rows * call.dp, 0.f)));
   }
   call.groups = setup.own(upload(groups));
 }
@@ -450,7 +451,7 @@ void prepare(const Setup& setup) {
         for (int d = 0; d < shape.value_size; d++) {
           sum += static_cast<double>(output[row * shape.value_size + d]) * setup.d_output[row * shape.value_size + d];
         }
-        high[to] = std::isinf(of_row) ? INFINITE : of_row * LOG2_E;
+        high[to] = std::isinf(of_row) ? INFINITE : of_row * LOG2_E - call.weight_exponent;
         delta[to] = std::isinf(of_row) ? 0 : static_cast<float>(sum);
       }
     }
@@ -558,7 +559,7 @@ void check_small(const Shape& shape, bool is_bfloat16, uint32_t seed) {
     device_write(call.d_v, nothing.data(), setup.v_count * 4);
     const Kernel& adding = *find(ADDING_GRADIENTS, dp_of(shape), is_bfloat16);
     device_launch(launch_params(setup, adding, Pass::keys), adding);
-    const std::vector<float> sums = download(call.d_q_sum, shape.query_heads * call.query_place.rows * call.dp);
+    const std::vector<float> sums = download(setup.params.d_q_sum, shape.query_heads * call.query_place.rows * call.dp);
     const std::vector<float> k_again = download(call.d_k, setup.k_count), v_again = download(call.d_v, setup.v_count);
     Error adding_error;
     for (size_t i = 0; i < d_q.size(); i++) {

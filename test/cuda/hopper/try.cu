@@ -4,8 +4,8 @@
 //   nvcc -gencode arch=compute_90a,code=sm_90a -std=c++17 -O3 -o try
 //     test/cuda/hopper/try.cu kernels/cuda/hopper/tensor_map.cc && timeout 300 ./try
 //
-// Arguments: "check" or "time" for one of the two. Small problems are compared whole with a float64 reference on the same
-// 16-bit operands, large ones at sampled rows. run.sh beside this does all of it.
+// Arguments: "check" or "time" for one of the two. Small problems are compared whole with a float64 reference on the
+// same 16-bit operands, large ones at sampled rows. run.sh beside this does all of it.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -78,7 +78,7 @@ __global__ void prepare_rows(cuda::Params call) {
     for (int step = 16; step > 0; step /= 2) {
       delta += __shfl_xor_sync(0xffffffff, delta, step);
     }
-    lse = call.lse[batch * call.lse_batch + head * call.lse_head + query] * LOG2_E;
+    lse = call.lse[batch * call.lse_batch + head * call.lse_head + query] * LOG2_E - call.weight_exponent;
     if (lse == -INFINITE) {
       lse = INFINITE;
       delta = 0;
@@ -237,7 +237,7 @@ void time_large(int n, int d, bool causal, bool is_bfloat16) {
     const HopperParams adding_params = launch_params(setup, adding, Pass::keys);
     const size_t sums = heads * setup.params.call.query_place.rows * setup.params.call.dp * sizeof(float);
     const double adding_ms = median_ms([&] {
-      OK(cudaMemsetAsync(setup.params.call.d_q_sum, 0, sums));
+      OK(cudaMemsetAsync(setup.params.d_q_sum, 0, sums));
       device_launch(adding_params, adding);
     });
     // Of what each does (4, 3 and 5 products, forward being 2), and of a backward pass as it is counted (2.5 forwards).
