@@ -61,8 +61,8 @@ struct Operand {
 };
 
 /**
- * Of one key head of one batch and the query heads that read it. Magnitudes are bits of floats that are not negative, so
- * that integer atomics find the largest; 0 with bf16, which needs none.
+ * Of one key head of one batch and the query heads that read it. Magnitudes are bits of floats that are not negative,
+ * so that integer atomics find the largest; 0 with bf16, which needs none.
  */
 struct GroupState {
   /** Not 0 where q, k, v or dO hold a NaN or an infinity. */

@@ -15,7 +15,6 @@ using Try128Keys176 = ForwardPlan<128, 2, 176, 2>;
 using Try128Keys160 = ForwardPlan<128, 2, 160, 2>;
 using Try128Polynomial8 = ForwardPlan<128, 2, 128, 2, 8>;
 using Try128Groups3 = ForwardPlan<128, 3, 80, 3>;
-using Try256Keys80 = ForwardPlan<256, 2, 80, 2>;
 }  // namespace hopper
 }  // namespace flash_attention
 
@@ -29,8 +28,7 @@ using Try256Keys80 = ForwardPlan<256, 2, 80, 2>;
   X(try_128_keys_176, Try128Keys176)                                 \
   X(try_128_keys_160, Try128Keys160)                                 \
   X(try_128_polynomial_8, Try128Polynomial8)                         \
-  X(try_128_groups_3, Try128Groups3)                                 \
-  X(try_256_keys_80, Try256Keys80)
+  X(try_128_groups_3, Try128Groups3)
 
 #define FLASH_CANDIDATE(NAME, PLAN)                                                              \
   extern "C" __global__ void __launch_bounds__(flash_attention::hopper::PLAN::THREADS, 1)        \
