@@ -12,8 +12,8 @@
 namespace flash_attention {
 
 /**
- * The kernels: `call` has pointers to device memory. They queue their work on `stream` and take memory from `workspace`,
- * which is in the order of that stream.
+ * The kernels: `call` has pointers to device memory. They queue their work on `stream` and take memory from
+ * `workspace`, which is in the order of that stream.
  */
 struct HostKernels {
   std::function<CudaStatus(Device& device, const HostCall& call, Workspace& workspace, CuStream stream)> run;

@@ -82,8 +82,9 @@ export function problemsOf({kernels, losses}) {
 export function tableOf(kernels) {
   const width = Math.max(6, ...kernels.map(({kernel}) => kernel.length));
   const rows = kernels.map(({kernel, architecture, registers, stack, spillStores, spillLoads, shared, local}) => [
-    kernel.padEnd(width), architecture.padEnd(8), ...[registers, spillStores + spillLoads, Math.max(stack, local), shared]
-        .map(number => `${number}`.padStart(9))].join(' '));
+    kernel.padEnd(width), architecture.padEnd(8),
+    ...[registers, spillStores + spillLoads, Math.max(stack, local), shared].map(number => `${number}`.padStart(9)),
+  ].join(' '));
   return [[`${'kernel'.padEnd(width)} arch    `, 'registers', '   spills', '    local', '   shared'].join(' '), ...rows]
       .join('\n');
 }

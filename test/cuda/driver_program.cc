@@ -43,7 +43,8 @@ bool probe(Device& device, const char* name) {
   std::printf("registers %d, local %d, shared %d\n", kernel.registers, kernel.local_bytes,
               kernel.dynamic_shared_bytes);
   const ProbeParams params = {reinterpret_cast<uintptr_t>(memory), COUNT, 0.5f};
-  if (!say("launch", device.launch(kernel, {static_cast<unsigned int>((COUNT + 127) / 128)}, 128, stream.get(), &params)) ||
+  const Grid grid = {static_cast<unsigned int>((COUNT + 127) / 128)};
+  if (!say("launch", device.launch(kernel, grid, 128, stream.get(), &params)) ||
       !say("copy", device.noted(cuda_status(
                        device.api().copy_to_host(buffer.get(), params.values, BYTES, stream.get()), "copy"))) ||
       !say("after", hold_context_until(device, stream.get())) ||

@@ -40,9 +40,10 @@ const FakeCuda& fake() {
 void compute(void* data) {
   const std::unique_ptr<HostCall> call(static_cast<HostCall*>(data));
   HeapWorkspace workspace;
-  const Status status = call->is_backward ? attention_backward(call->problem, call->tensors, call->inputs,
-                                                               call->gradients, workspace, 1)
-                                          : attention_forward(call->problem, call->tensors, call->outputs, workspace, 1);
+  const Problem& p = call->problem;
+  const Status status =
+      call->is_backward ? attention_backward(p, call->tensors, call->inputs, call->gradients, workspace, 1)
+                        : attention_forward(p, call->tensors, call->outputs, workspace, 1);
   expect(status.ok(), status.text);
 }
 
@@ -72,7 +73,7 @@ HostCall host_call(const Description& d, const Memory& memory, const Memory& res
   return call;
 }
 
-/** Kinds of memory: 0 all there is; 1 as little as serves, in two parts; 2 as little as serves, and small staging. */
+/** Memory that a call may have: what it takes whole; half of that, where any piece fits; as little as any piece fits. */
 enum class Room { all, half, least };
 
 int64_t least_limit(const HostCall& call) {
@@ -91,7 +92,8 @@ std::string run_on_fake(Device& device, const HostCall& call, Room room) {
     return "";
   }
   const int64_t all = piece_call(call, {0, call.problem.batch, 0, call.problem.key_heads}).device_bytes + WORKSPACE;
-  options.limit = room == Room::all ? all : room == Room::half ? std::max(all / 2, least_limit(call)) : least_limit(call);
+  const int64_t least = least_limit(call);
+  options.limit = room == Room::all ? all : room == Room::half ? std::max(all / 2, least) : least;
   HostCallReport report;
   fake().configure("");
   const CudaStatus status = run_host_call(device, call, cpu_kernels(), options, &report);

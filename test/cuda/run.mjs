@@ -105,7 +105,8 @@ if (driver) {
   await check('busy, lost and full devices are told apart, and a lost one stays lost', () => {
     expectText(drive('fail=cuDevicePrimaryCtxRetain:46', {status: 1}),
         'selected: busy: CUDA device 0', 'cannot be used', 'CUDA_ERROR_DEVICE_UNAVAILABLE');
-    expectText(drive('memory=1000', {status: 1}), /out of memory: 4096 bytes on CUDA device 0 .*CUDA_ERROR_OUT_OF_MEMORY/);
+    expectText(drive('memory=1000', {status: 1}),
+        /out of memory: 4096 bytes on CUDA device 0 .*CUDA_ERROR_OUT_OF_MEMORY/);
     expectText(drive('pools=0,memory=1000', {status: 1}), 'out of memory', 'again: none');
     expectText(drive('fail=cuStreamSynchronize:719', {status: 1}),
         'wait: lost: cuStreamSynchronize: CUDA_ERROR_LAUNCH_FAILED', 'again: lost', 'Start the process again');
@@ -121,7 +122,8 @@ await check('calls on host memory, whole and in pieces, give what they should; f
   const program = await buildHostProgram('host_call_program', ['address', 'undefined'], quiet);
   const text = run(join(root, program), [CALLS], {
     cwd: root, maxBuffer: 1e8,
-    env: {...process.env, FAKE_CUDA: '', FLASH_ATTENTION_LIBCUDA: join(root, fakes.new), ASAN_OPTIONS: 'detect_leaks=0'},
+    env: {...process.env, ASAN_OPTIONS: 'detect_leaks=0', FAKE_CUDA: '',
+      FLASH_ATTENTION_LIBCUDA: join(root, fakes.new)},
   });
   const last = text.trimEnd().split('\n').at(-1);
   console.log(`        ${last}`);

@@ -1,0 +1,53 @@
+// The attention kernels as the programs here call them: the one place that knows kernels/cuda/attention.h.
+#pragma once
+
+#include <string>
+
+#include "cuda/host_call.h"
+
+#if __has_include("cuda/attention.h")
+#include "cuda/attention.h"
+#define FLASH_ATTENTION_HAS_DOOR 1
+#else
+#define FLASH_ATTENTION_HAS_DOOR 0
+#endif
+
+namespace flash_attention {
+
+#if FLASH_ATTENTION_HAS_DOOR
+constexpr bool HAS_DOOR = true;
+
+inline bool find_compute_type(const std::string& name, ComputeType* type) {
+  *type = name == "float32"       ? ComputeType::float32 :
+          name == "tensorfloat32" ? ComputeType::tensorfloat32 :
+          name == "float16"       ? ComputeType::float16 :
+                                    ComputeType::bfloat16;
+  return name == "float32" || name == "tensorfloat32" || name == "float16" || name == "bfloat16";
+}
+
+/** The kernels of a compute type. */
+inline bool find_kernels(const std::string& name, HostKernels* kernels) {
+  ComputeType type;
+  if (!find_compute_type(name, &type)) {
+    return false;
+  }
+  kernels->run = [type](Device& device, const HostCall& call, Workspace& workspace, CuStream stream) -> CudaStatus {
+    const Status status =
+        call.is_backward
+            ? cuda_attention_backward(device, call.problem, call.tensors, call.inputs, call.gradients, workspace,
+                                      stream, type)
+            : cuda_attention_forward(device, call.problem, call.tensors, call.outputs, workspace, stream, type);
+    return status.ok() ? CudaStatus{} : CudaStatus{CudaFailure::failed, status.text};
+  };
+  kernels->workspace_bytes = [type](const HostCall& call) {
+    return cuda_workspace_bytes(call.problem, call.is_backward, type);
+  };
+  return true;
+}
+#else
+constexpr bool HAS_DOOR = false;
+
+inline bool find_kernels(const std::string&, HostKernels*) { return false; }
+#endif
+
+}  // namespace flash_attention
