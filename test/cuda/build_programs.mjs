@@ -4,12 +4,13 @@ import {build, machineVariant, sourcesIn} from '../../scripts/build_native/build
 const WITHOUT_DOORS = ['check_strides', 'description', 'run_call'].map(name => `kernels/addon/${name}.cc`);
 
 /** A program on the fake libcuda. @returns its path */
-export async function buildHostProgram(name, sanitizers, log) {
+export async function buildHostProgram(name, sanitizers, log, defines = []) {
   const variant = await machineVariant(sanitizers);
   const output = `build/cuda_host/${name}_${variant.name}`;
   const sources = [...sourcesIn('kernels/cpu'), ...WITHOUT_DOORS, ...sourcesIn('kernels/cuda'),
     'test/cuda/fake_images.cc', `test/cuda/${name}.cc`];
-  await build(variant, {kind: 'program', sources, output, includes: ['test', 'test/cuda']}, {log});
+  await build(variant, {kind: 'program', sources, output, includes: ['test', 'test/cuda'], defines},
+      {log});
   return output;
 }
 

@@ -12,8 +12,9 @@ const Images& embedded_images() {
       {0, ImageKind::family, 8, 0, data, sizeof(data)}, {0, ImageKind::exact, 9, 0, data, sizeof(data)},
       {0, ImageKind::ptx, 10, 0, data, sizeof(data)},   {1, ImageKind::exact, 9, 0, broken, sizeof(broken)},
   };
-  static const KernelPlace kernels[] = {{"broken_kernel", 1}, {"flash_probe", 0}};
-  static const Images table = {13000, 2, images, 4, kernels, 2};
+  static const KernelPlace kernels[] = {
+      {"broken_kernel", 1}, {"flash_probe", 0}, {"flash_probe_architecture", 0}};
+  static const Images table = {13000, 2, images, 4, kernels, 3};
   return table;
 }
 

@@ -2,7 +2,7 @@
 // host's, counted and checked. A stream does nothing until somebody waits for it, and then no more than must be done:
 // so whatever is not ordered as it should be goes wrong every time. FAKE_CUDA sets it up, as in
 // "devices=2,major=9,minor=0,version=13000,memory=1000000,pools=0,fail=cuMemHostAlloc:2@3": that fails the third call
-// (without @: each) with error 2. With FAKE_OLD it is a driver from before events of contexts.
+// (without @: each) with error 2. "lose=3": the third copy to the device is not made. With FAKE_OLD it is a driver from before events of contexts.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -285,7 +285,7 @@ EXPORT CuResult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CuFunct
   *blocks = 1;
   return 0;
 }
-/** Knows flash_probe of probe.cu; other kernels do nothing. */
+/** Knows the kernels of probe.cu; others do nothing. */
 EXPORT CuResult cuLaunchKernel(CuFunction function, unsigned int, unsigned int, unsigned int, unsigned int,
                                unsigned int, unsigned int, unsigned int, CuStream stream, void** parameters, void**) {
   CURRENT(cuLaunchKernel)
@@ -294,7 +294,11 @@ EXPORT CuResult cuLaunchKernel(CuFunction function, unsigned int, unsigned int, 
     int64_t count;
     float factor;
   };
-  if (*reinterpret_cast<std::string*>(function) == "flash_probe") {
+  const std::string& name = *reinterpret_cast<std::string*>(function);
+  if (name == "flash_probe_architecture") {
+    float* values = static_cast<Probe*>(parameters[0])->values;
+    fake().queue(of(stream), [values] { values[0] = 900; });
+  } else if (name == "flash_probe") {
     const Probe probe = *static_cast<Probe*>(parameters[0]);
     fake().queue(of(stream), [probe] {
       for (int64_t i = 0; i < probe.count; i++) {
@@ -381,6 +385,9 @@ EXPORT CuResult cuMemFreeHost(void* memory) {
 }
 EXPORT CuResult cuMemcpyHtoDAsync_v2(CuDevicePtr to, const void* from, size_t bytes, CuStream stream) {
   CURRENT(cuMemcpyHtoDAsync)
+  if (fake().calls["cuMemcpyHtoDAsync"] == fake().number("lose", -1)) {
+    return 0;
+  }
   fake().queue(of(stream), [=] {
     fake().check_range(from, bytes, true, "a copy to the device reads");
     fake().check_range(reinterpret_cast<void*>(to), bytes, false, "a copy to the device writes");

@@ -6,15 +6,12 @@
 #include <cstdio>
 #include <thread>
 
-#include "addon/heap_workspace.h"
-#include "cuda/host_call.h"
-#include "fake_cuda.h"
+#include "cpu_kernels.h"
+#include "described_call.h"
 #include "sanitizers/call_runs.h"
 
 namespace flash_attention {
 namespace {
-
-constexpr int64_t WORKSPACE = 1 << 12;
 
 struct Counts {
   int calls = 0, runs = 0, cut = 0, checks = 0, failures = 0;
@@ -29,48 +26,6 @@ void expect(bool ok, const std::string& what) {
     counts.failures++;
     std::printf("FAILED  %s\n", what.c_str());
   }
-}
-
-const FakeCuda& fake() {
-  static const FakeCuda it;
-  return it;
-}
-
-/** What a kernel is when it runs, some time. */
-void compute(void* data) {
-  const std::unique_ptr<HostCall> call(static_cast<HostCall*>(data));
-  HeapWorkspace workspace;
-  const Problem& p = call->problem;
-  const Status status =
-      call->is_backward ? attention_backward(p, call->tensors, call->inputs, call->gradients, workspace, 1)
-                        : attention_forward(p, call->tensors, call->outputs, workspace, 1);
-  expect(status.ok(), status.text);
-}
-
-HostKernels cpu_kernels() {
-  return {[](Device&, const HostCall& call, Workspace& workspace, CuStream stream) -> CudaStatus {
-            if (!workspace.allocate(WORKSPACE)) {
-              return {CudaFailure::failed, "no workspace"};
-            }
-            fake().queue(stream, compute, new HostCall(call));
-            return {};
-          },
-          [](const HostCall&) { return WORKSPACE; }};
-}
-
-HostCall host_call(const Description& d, const Memory& memory, const Memory& results) {
-  HostCall call;
-  call.problem = d.problem;
-  call.tensors = tensors_of(d, memory);
-  call.is_backward = d.kind == CallKind::backward;
-  if (call.is_backward) {
-    call.inputs = backward_inputs_of(d, memory);
-    call.gradients = gradients_of(d, results);
-  } else {
-    call.outputs = {static_cast<float*>(results.data[OUTPUT]), static_cast<float*>(results.data[LSE]),
-                    static_cast<float*>(results.data[LSE_TAIL])};
-  }
-  return call;
 }
 
 /** Memory that a call may have: what it takes whole; half of that, where any piece fits; as little as any piece fits. */

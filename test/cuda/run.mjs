@@ -132,4 +132,24 @@ await check('calls on host memory, whole and in pieces, give what they should; f
     throw new Error('expected at least 390 calls, 200 of their runs in pieces');
   }
 });
+await check('the runner for devices judges: it passes the kernels for CPUs, and sees what goes wrong', async () => {
+  const runner = await buildHostProgram('runner', [], quiet, ['FLASH_ATTENTION_CPU_DOOR']);
+  const judge = (settings, ...args) => {
+    const {status, stdout} = spawnSync(join(root, runner), [...args, CALLS], {cwd: root, encoding: 'utf8',
+      maxBuffer: 1e9, env: {...process.env, FAKE_CUDA: settings, FLASH_ATTENTION_LIBCUDA: join(root, fakes.new)}});
+    return {status, text: stdout, last: JSON.parse(stdout.trimEnd().split('\n').at(-1))};
+  };
+  for (const way of [['--way=device', '--repeat=2'], ['--way=host', '--pieces=3']]) {
+    const {status, text, last} = judge('', ...way);
+    if (status !== 0 || last.failures !== 0 || !(last.calls >= 380)) {
+      throw new Error(`${way}: ${text.slice(-2000)}`);
+    }
+    console.log(`        ${way.join(' ')}: ${JSON.stringify(last)}`);
+  }
+  // Copies that are lost leave what was there before.
+  const {status, last} = judge('lose=200', '--way=device', '--match=causal');
+  if (status === 0 || last.failures === 0 || last.ok) {
+    throw new Error('a lost copy was not seen');
+  }
+});
 writeCounts('cuda');

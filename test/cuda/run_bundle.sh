@@ -1,7 +1,7 @@
 #!/bin/sh
 # ./run [--compute=float32,…] [--seeds=0,1,2] [--grid=N] [options of runner]: makes the calls, then runs them as tensors
-# on the device, and from the host's memory whole and in pieces. Leaves ${OUT:-out}/cuda.json, a line for each run. Fails where
-# any of them does.
+# on the device, and from the host's memory whole and in pieces. Leaves ${OUT:-out}/cuda.json, a line for each run.
+# Fails where any of them does.
 here=$(cd "$(dirname "$0")" && pwd)
 out=${OUT:-$here/out}
 types=float32,tensorfloat32,float16,bfloat16

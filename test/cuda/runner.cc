@@ -11,6 +11,7 @@
 
 #include "cuda/memory.h"
 #include "cuda/streams.h"
+#include "described_call.h"
 #include "door.h"
 #include "sanitizers/call_runs.h"
 
@@ -148,21 +149,6 @@ class DeviceTensors {
   DeviceWorkspace memory_;
   std::vector<Tensor> tensors_;
 };
-
-HostCall host_call(const Description& d, const Memory& memory, const Memory& results) {
-  HostCall call;
-  call.problem = d.problem;
-  call.tensors = tensors_of(d, memory);
-  call.is_backward = d.kind == CallKind::backward;
-  if (call.is_backward) {
-    call.inputs = backward_inputs_of(d, memory);
-    call.gradients = gradients_of(d, results);
-  } else {
-    call.outputs = {static_cast<float*>(results.data[OUTPUT]), static_cast<float*>(results.data[LSE]),
-                    static_cast<float*>(results.data[LSE_TAIL])};
-  }
-  return call;
-}
 
 size_t bytes_of(const CallTensor& tensor) { return tensor.block->bytes; }
 
@@ -355,7 +341,8 @@ int main_of(int count, char** arguments) {
     calls += row.calls;
     failures += row.failures;
     json += (json.empty() ? "\"" : ", \"") + kind + "\": {\"calls\": " + std::to_string(row.calls) +
-            ", \"failures\": " + std::to_string(row.failures) + ", \"worst\": " + std::to_string(row.worst) + "}";
+            ", \"failures\": " + std::to_string(row.failures) + ", \"worst\": " +
+            (std::isfinite(row.worst) ? std::to_string(row.worst) : "null") + "}";
   }
   is_well = is_well && failures == 0 && (calls > 0 || options.files.empty());
   json = "{\"device\": \"" + info.name + "\", \"driver\": " + std::to_string(cuda_driver().version) +
