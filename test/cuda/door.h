@@ -20,7 +20,8 @@ namespace flash_attention {
 #if FLASH_ATTENTION_HAS_DOOR
 constexpr bool HAS_DOOR = true;
 
-inline bool find_compute_type(const std::string& name, ComputeType* type) {
+inline bool find_compute_type(const std::string& name, cuda::ComputeType* type) {
+  using cuda::ComputeType;
   *type = name == "float32"       ? ComputeType::float32 :
           name == "tensorfloat32" ? ComputeType::tensorfloat32 :
           name == "float16"       ? ComputeType::float16 :
@@ -29,21 +30,22 @@ inline bool find_compute_type(const std::string& name, ComputeType* type) {
 }
 
 /** The kernels of a compute type. */
-inline bool find_kernels(const std::string& name, HostKernels* kernels) {
-  ComputeType type;
+inline bool find_kernels(const Device& for_device, const std::string& name, HostKernels* kernels) {
+  cuda::ComputeType type;
   if (!find_compute_type(name, &type)) {
     return false;
   }
-  kernels->run = [type](Device& device, const HostCall& call, Workspace& workspace, CuStream stream) -> CudaStatus {
-    const Status status =
-        call.is_backward
-            ? cuda_attention_backward(device, call.problem, call.tensors, call.inputs, call.gradients, workspace,
-                                      stream, type)
-            : cuda_attention_forward(device, call.problem, call.tensors, call.outputs, workspace, stream, type);
-    return status.ok() ? CudaStatus{} : CudaStatus{CudaFailure::failed, status.text};
+  kernels->run = [type](Device& device, const HostCall& call, Workspace& workspace, CuStream stream) {
+    return call.is_backward ? cuda_attention_backward(device, call.problem, call.tensors, call.inputs, call.gradients,
+                                                      workspace, stream, type)
+                            : cuda_attention_forward(device, call.problem, call.tensors, call.outputs, workspace,
+                                                     stream, type);
   };
-  kernels->workspace_bytes = [type](const HostCall& call) {
-    return cuda_workspace_bytes(call.problem, call.is_backward, type);
+  const int multiprocessors = for_device.info().multiprocessors;
+  kernels->workspace_bytes = [type, multiprocessors](const HostCall& call) {
+    return call.is_backward
+               ? cuda_backward_workspace(call.problem, call.tensors, call.gradients, type, multiprocessors)
+               : cuda_forward_workspace(call.problem, call.tensors, type, multiprocessors);
   };
   return true;
 }
@@ -51,14 +53,14 @@ inline bool find_kernels(const std::string& name, HostKernels* kernels) {
 /** For a test of the runner itself. */
 constexpr bool HAS_DOOR = true;
 
-inline bool find_kernels(const std::string& name, HostKernels* kernels) {
+inline bool find_kernels(const Device&, const std::string& name, HostKernels* kernels) {
   *kernels = cpu_kernels();
   return name == "float32";
 }
 #else
 constexpr bool HAS_DOOR = false;
 
-inline bool find_kernels(const std::string&, HostKernels*) { return false; }
+inline bool find_kernels(const Device&, const std::string&, HostKernels*) { return false; }
 #endif
 
 }  // namespace flash_attention

@@ -322,7 +322,7 @@ int main_of(int count, char** arguments) {
     if (!HAS_DOOR) {
       return fail("the calls", "this runner was built without kernels/cuda/attention.h") ? 0 : 1;
     }
-    if (!find_kernels(options.compute, &kernels)) {
+    if (!find_kernels(*device, options.compute, &kernels)) {
       return fail("the calls", "there is no compute type " + options.compute) ? 0 : 1;
     }
     for (const std::string& path : options.files) {
