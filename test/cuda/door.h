@@ -1,0 +1,66 @@
+// The attention kernels as the programs here call them: the one place that knows kernels/cuda/attention.h.
+#pragma once
+
+#include <string>
+
+#include "cuda/host_call.h"
+
+#if defined(FLASH_ATTENTION_CPU_DOOR)
+#include "cpu_kernels.h"
+#define FLASH_ATTENTION_HAS_DOOR 0
+#elif __has_include("cuda/attention.h")
+#include "cuda/attention.h"
+#define FLASH_ATTENTION_HAS_DOOR 1
+#else
+#define FLASH_ATTENTION_HAS_DOOR 0
+#endif
+
+namespace flash_attention {
+
+#if FLASH_ATTENTION_HAS_DOOR
+constexpr bool HAS_DOOR = true;
+
+inline bool find_compute_type(const std::string& name, cuda::ComputeType* type) {
+  using cuda::ComputeType;
+  *type = name == "float32"       ? ComputeType::float32 :
+          name == "tensorfloat32" ? ComputeType::tensorfloat32 :
+          name == "float16"       ? ComputeType::float16 :
+                                    ComputeType::bfloat16;
+  return name == "float32" || name == "tensorfloat32" || name == "float16" || name == "bfloat16";
+}
+
+/** The kernels of a compute type. */
+inline bool find_kernels(const Device& for_device, const std::string& name, HostKernels* kernels) {
+  cuda::ComputeType type;
+  if (!find_compute_type(name, &type)) {
+    return false;
+  }
+  kernels->run = [type](Device& device, const HostCall& call, Workspace& workspace, CuStream stream) {
+    return call.is_backward ? cuda_attention_backward(device, call.problem, call.tensors, call.inputs, call.gradients,
+                                                      workspace, stream, type)
+                            : cuda_attention_forward(device, call.problem, call.tensors, call.outputs, workspace,
+                                                     stream, type);
+  };
+  const int multiprocessors = for_device.info().multiprocessors;
+  kernels->workspace_bytes = [type, multiprocessors](const HostCall& call) {
+    return call.is_backward
+               ? cuda_backward_workspace(call.problem, call.tensors, call.gradients, type, multiprocessors)
+               : cuda_forward_workspace(call.problem, call.tensors, type, multiprocessors);
+  };
+  return true;
+}
+#elif defined(FLASH_ATTENTION_CPU_DOOR)
+/** For a test of the runner itself. */
+constexpr bool HAS_DOOR = true;
+
+inline bool find_kernels(const Device&, const std::string& name, HostKernels* kernels) {
+  *kernels = cpu_kernels();
+  return name == "float32";
+}
+#else
+constexpr bool HAS_DOOR = false;
+
+inline bool find_kernels(const Device&, const std::string&, HostKernels*) { return false; }
+#endif
+
+}  // namespace flash_attention
