@@ -208,7 +208,7 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
   const uint32_t queries = shared + group * GROUP_ROWS * PANEL_ROW_BYTES;
   Ring<STAGES> keys, values;
   uint32_t queries_phase = 0;
-  if (group == GROUPS - 1) {
+  if (Plan::TAKES_TURNS && group == GROUPS - 1) {
     named_arrive(FIRST_TURN, 2 * GROUP_THREADS);
   }
   TileQueue queue(shared + Plan::QUEUE_AT);
@@ -255,7 +255,9 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
       }
       for (int tile = tiles.last - 2; tile >= tiles.first; tile--) {
         wait(barriers.keys_full(keys.stage()), keys.phase());
-        named_wait(my_turn, 2 * GROUP_THREADS);
+        if (Plan::TAKES_TURNS) {
+          named_wait(my_turn, 2 * GROUP_THREADS);
+        }
         begin_products();
         multiply_rows<T, KEYS, DP, Plan::ROWS>(scores, queries,
                                                shared + Plan::KEYS_AT + keys.stage() * Plan::KEY_BYTES);
@@ -265,7 +267,9 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
         multiply_columns<T, DP, KEYS>(output, weights,
                                       shared + Plan::VALUES_AT + values.stage() * Plan::KEY_BYTES, true);
         commit_products();
-        named_arrive(next_turn, 2 * GROUP_THREADS);
+        if (Plan::TAKES_TURNS) {
+          named_arrive(next_turn, 2 * GROUP_THREADS);
+        }
         await_products<1>();
         if (speaks) {
           arrive(barriers.keys_empty(keys.stage()));

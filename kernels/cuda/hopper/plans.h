@@ -13,7 +13,7 @@ constexpr int REGISTERS = 65536;
 /** Of TileQueue. */
 constexpr int QUEUE_BYTES = 48;
 
-constexpr int tile_bytes(int rows, int columns) { return rows * columns * 2; }
+FLASH_SHARED_CODE constexpr int tile_bytes(int rows, int columns) { return rows * columns * 2; }
 
 /** Registers of a thread of the producer's group, and of the 2 or 3 consumer groups that share what is left. */
 template <int GROUPS>
@@ -25,11 +25,12 @@ struct RegisterShare {
 /**
  * Forward: GROUPS warpgroups of 64 queries each walk tiles of KEYS keys; K and V have STAGES buffers each. Of every
  * EVERY exponentials one is a polynomial where a tile is seen whole (0: none): 16 a clock is all that the special units
- * do.
+ * do. TURNS: whether warpgroups take turns at the tensor cores.
  */
-template <int DP, int GROUPS, int KEYS, int STAGES, int EVERY = 0>
+template <int DP, int GROUPS, int KEYS, int STAGES, int EVERY = 0, bool TURNS = true>
 struct ForwardPlan {
   static constexpr int POLYNOMIALS = EVERY;
+  static constexpr bool TAKES_TURNS = TURNS;
   static constexpr int DEPTH = DP, CONSUMERS = GROUPS, TILE = KEYS, BUFFERS = STAGES;
   static constexpr int ROWS = GROUPS * GROUP_ROWS;
   static constexpr int THREADS = (GROUPS + 1) * GROUP_THREADS;
