@@ -121,14 +121,15 @@ class CallsOnDevice {
     set_text(progress_.shape, "");
     progress_.group = group_of(progress_, kind, "none");
     progress_.since = seconds_now();
-    Run made = run_with(call, before_.error.empty() ? &before_ : nullptr, runner);
+    const Run* forward = before_.error.empty() ? &before_ : nullptr;
+    Run made = run_with(call, forward, runner);
     if (description.kind == CallKind::append) {
       return true;
     }
     std::string wrong = error.empty() ? differences(call, made) : error;
     for (int again = 1; again < options_.repeat && wrong.empty(); again++) {
       progress_.since = seconds_now();
-      wrong = same_bits(made, run_with(call, &before_, runner)) ? "" : "other bits when it ran again";
+      wrong = same_bits(made, run_with(call, forward, runner)) ? "" : "other bits when it ran again";
     }
     const double worst = made.error.empty() ? worst_of(call, made) : 0;
     Group& group = progress_.of[progress_.group];
