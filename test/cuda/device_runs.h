@@ -89,23 +89,28 @@ class DeviceTensors {
                        "cuMemcpyDtoHAsync");
   }
 
-  /** Whether nothing was written around any tensor. The stream must be done. */
-  bool are_guards_whole() {
+  /** Empty where nothing was written around any tensor, else what is wrong. The stream must be done. */
+  std::string check_guards() {
     std::vector<unsigned char> guard(GUARD);
-    for (const auto& tensor : tensors_) {
-      for (CuDevicePtr at : {tensor.start, tensor.start + GUARD + tensor.bytes}) {
-        if (device_.api().copy_to_host(guard.data(), at, GUARD, stream_) != cu::SUCCESS ||
-            device_.api().stream_synchronize(stream_) != cu::SUCCESS) {
-          return false;
+    for (size_t n = 0; n < tensors_.size(); n++) {
+      for (const bool is_behind : {false, true}) {
+        const CuDevicePtr at = tensors_[n].start + (is_behind ? GUARD + tensors_[n].bytes : 0);
+        CudaStatus status = fetch(guard.data(), reinterpret_cast<void*>(at), GUARD);
+        if (status.ok()) {
+          status = cuda_status(device_.api().stream_synchronize(stream_), "cuStreamSynchronize");
+        }
+        if (!device_.noted(status).ok()) {
+          return "reading what lies around a tensor: " + status.text;
         }
         for (unsigned char byte : guard) {
           if (byte != PATTERN) {
-            return false;
+            return std::string("something was written ") + (is_behind ? "behind" : "before") + " tensor " +
+                   std::to_string(n) + " of the call";
           }
         }
       }
     }
-    return true;
+    return "";
   }
 
   const CudaStatus& status() const { return memory_.status(); }
@@ -165,7 +170,7 @@ inline std::string run_on_device(Device& device, const HostKernels& kernels, con
   if (!status.ok() || !done.ok()) {
     return status.ok() ? done.text : status.text;
   }
-  return tensors.are_guards_whole() ? "" : "something was written outside of a tensor";
+  return tensors.check_guards();
 }
 
 inline std::string run_on_host(Device& device, const HostKernels& kernels, const HostCall& call, int pieces) {
