@@ -79,15 +79,15 @@ void await_device(const char* what) {
 
 void start_kernel(const HopperParams& params, const Kernel& kernel) {
   const int blocks = std::min(device_processors(), params.order.heads * params.order.tiles);
-  OK(cudaMemsetAsync(params.next_tile, 0, 4));
+  OK(cudaMemsetAsync(params.next_tile, 0, sizeof(uint32_t)));
   if (blocks > 0) {
-    kernel.function<<<blocks, kernel.threads, kernel.bytes>>>(params);
+    kernel.function<<<blocks, kernel.threads, kernel.shared_bytes>>>(params);
   }
 }
 
 void allow_bytes(const Kernel& kernel) {
   OK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel.function), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                          kernel.bytes));
+                          kernel.shared_bytes));
 }
 
 void device_launch(const HopperParams& params, const Kernel& kernel) {

@@ -1,7 +1,7 @@
 // The Hopper kernels' own source on the emulator, against float64: forward and both backward kernels, both types, every
 // head size, causal, windows, lengths, sinks, grouped heads, more work than blocks.
 //
-//   g++ -std=c++17 -O2 -o kernels_test test/cuda/hopper/kernels_test.cc kernels/cuda/hopper/tensor_map.cc
+//   g++ -std=c++17 -O2 -o kernels_test test/cuda/hopper/kernels_test.cc kernels/cuda/hopper/*.cc
 #define FLASH_EMULATOR "../../../test/cuda/hopper/emulator.h"
 #define __launch_bounds__(threads, blocks)
 

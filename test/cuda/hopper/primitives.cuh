@@ -7,7 +7,7 @@
 
 namespace {
 
-enum class Product { rows, registers, transposed, shared };
+enum class Product { rows, registers };
 
 struct ProductMaps {
   TensorMap a, b;
@@ -16,20 +16,21 @@ struct ProductMaps {
 /** One product of a warpgroup; `group` is which 64 rows of A it takes. Writes C [64][N]. */
 template <typename T, Product KIND, int N, int DEPTH, int A_ROWS>
 __global__ void __launch_bounds__(128, 1) run_product(const __grid_constant__ ProductMaps maps, int group, float* c) {
-  constexpr bool A_TURNED = KIND == Product::transposed, B_TURNED = KIND != Product::rows;
-  constexpr int A_COLUMNS = A_TURNED ? 64 : DEPTH, A_HEIGHT = A_TURNED ? DEPTH : A_ROWS;
+  constexpr bool B_TURNED = KIND == Product::registers;
+  // Whole panels come, whatever their columns.
+  constexpr int A_WIDE = (DEPTH + 63) / 64 * 64;
   constexpr int B_COLUMNS = B_TURNED ? N : DEPTH, B_HEIGHT = B_TURNED ? DEPTH : N;
   constexpr int B_WIDE = (B_COLUMNS + 63) / 64 * 64;
   const uint32_t shared = shared_start();
-  const uint32_t b_at = shared + tile_bytes(A_HEIGHT, A_COLUMNS), barrier = b_at + tile_bytes(B_HEIGHT, B_WIDE);
+  const uint32_t b_at = shared + tile_bytes(A_ROWS, A_WIDE), barrier = b_at + tile_bytes(B_HEIGHT, B_WIDE);
   if (threadIdx.x == 0) {
     start_barrier(barrier, 1);
     publish_barriers();
   }
   __syncthreads();
   if (threadIdx.x == 0) {
-    arrive_expecting(barrier, tile_bytes(A_HEIGHT, A_COLUMNS) + tile_bytes(B_HEIGHT, B_WIDE));
-    load_tile<A_HEIGHT, A_COLUMNS>(shared, &maps.a, barrier, 0, 0);
+    arrive_expecting(barrier, tile_bytes(A_ROWS, A_WIDE) + tile_bytes(B_HEIGHT, B_WIDE));
+    load_tile<A_ROWS, A_WIDE>(shared, &maps.a, barrier, 0, 0);
     load_tile<B_HEIGHT, B_WIDE>(b_at, &maps.b, barrier, 0, 0);
   }
   wait(barrier, 0);
@@ -52,13 +53,7 @@ __global__ void __launch_bounds__(128, 1) run_product(const __grid_constant__ Pr
     await_products<0>();
   } else {
     begin_products();
-    if constexpr (KIND == Product::rows) {
-      multiply_rows<T, N, DEPTH, A_ROWS>(sums, a_at, b_at);
-    } else if constexpr (KIND == Product::transposed) {
-      multiply_transposed<T, N, DEPTH>(sums, shared, b_at);
-    } else {
-      multiply_shared<T, N, DEPTH, A_ROWS>(sums, a_at, b_at);
-    }
+    multiply_rows<T, N, DEPTH, A_ROWS>(sums, a_at, b_at);
     commit_products();
     await_products<0>();
   }
@@ -71,13 +66,14 @@ __global__ void __launch_bounds__(128, 1) run_product(const __grid_constant__ Pr
 template <typename T, Product KIND, int N, int DEPTH, int A_ROWS>
 bool check_product(const char* name) {
   constexpr bool IS_BF16 = std::is_same<T, Bfloat16>::value;
-  constexpr bool A_TURNED = KIND == Product::transposed, B_TURNED = KIND != Product::rows;
-  constexpr int A_COLUMNS = A_TURNED ? 64 : DEPTH, A_HEIGHT = A_TURNED ? DEPTH : A_ROWS;
+  constexpr bool B_TURNED = KIND == Product::registers;
+  // Whole panels come, whatever their columns.
+  constexpr int A_WIDE = (DEPTH + 63) / 64 * 64;
   constexpr int B_COLUMNS = B_TURNED ? N : DEPTH, B_HEIGHT = B_TURNED ? DEPTH : N;
   constexpr int B_WIDE = (B_COLUMNS + 63) / 64 * 64;
-  const int bytes = tile_bytes(A_HEIGHT, A_COLUMNS) + tile_bytes(B_HEIGHT, B_WIDE) + 8 + SWIZZLE_BYTES;
+  const int bytes = tile_bytes(A_ROWS, A_WIDE) + tile_bytes(B_HEIGHT, B_WIDE) + 8 + SWIZZLE_BYTES;
   std::mt19937 random(5);
-  std::vector<int> a(A_HEIGHT * A_COLUMNS), b(B_HEIGHT * B_WIDE);
+  std::vector<int> a(A_ROWS * A_WIDE), b(B_HEIGHT * B_WIDE);
   const auto operand = [&](std::vector<int>& numbers) {
     std::vector<uint16_t> bits;
     for (int& x : numbers) {
@@ -88,7 +84,7 @@ bool check_product(const char* name) {
   };
   uint16_t *a16 = operand(a), *b16 = operand(b);
   ProductMaps maps;
-  if (encode_tensor_map(device_encoder(), &maps.a, a16, tensor_map_fields(IS_BF16, 1, A_HEIGHT, A_COLUMNS, A_HEIGHT)) ||
+  if (encode_tensor_map(device_encoder(), &maps.a, a16, tensor_map_fields(IS_BF16, 1, A_ROWS, A_WIDE, A_ROWS)) ||
       encode_tensor_map(device_encoder(), &maps.b, b16, tensor_map_fields(IS_BF16, 1, B_HEIGHT, B_WIDE, B_HEIGHT))) {
     std::printf("%s: no tensor map\n", name);
     return false;
@@ -96,7 +92,7 @@ bool check_product(const char* name) {
   const auto kernel = run_product<T, KIND, N, DEPTH, A_ROWS>;
   OK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
   bool holds = true;
-  for (int group = 0; group < (A_TURNED ? 1 : A_ROWS / 64); group++) {
+  for (int group = 0; group < A_ROWS / 64; group++) {
     float* c = poisoned(64 * N);
     kernel<<<1, 128, bytes>>>(maps, group, c);
     await_device(name);
@@ -104,7 +100,7 @@ bool check_product(const char* name) {
     for (int i = 0; i < 64; i++) {
       for (int j = 0; j < N; j++) {
         for (int k = 0; k < DEPTH; k++) {
-          exact[i * N + j] += a[A_TURNED ? k * 64 + i : (group * 64 + i) * DEPTH + k] *
+          exact[i * N + j] += a[(group * 64 + i) * A_WIDE + k] *
               b[B_TURNED ? k * B_WIDE + j : j * DEPTH + k];
         }
       }
@@ -131,18 +127,12 @@ int check_products() {
   PRODUCTS(rows, 128, 64, 192);
   PRODUCTS(rows, 128, 128, 128);
   PRODUCTS(rows, 64, 256, 128);
-  PRODUCTS(rows, 96, 64, 128);
-  PRODUCTS(rows, 176, 128, 128);
-  PRODUCTS(rows, 64, 128, 128);
-  PRODUCTS(registers, 64, 128, 128);
-  PRODUCTS(registers, 128, 128, 128);
-  PRODUCTS(registers, 128, 176, 64);
-  PRODUCTS(registers, 256, 64, 64);
+  PRODUCTS(rows, 64, 64, 128);
+  PRODUCTS(registers, 64, 64, 64);
   PRODUCTS(registers, 64, 96, 64);
-  PRODUCTS(transposed, 32, 128, 64);
-  PRODUCTS(transposed, 64, 128, 64);
-  PRODUCTS(shared, 64, 64, 128);
-  PRODUCTS(shared, 128, 64, 128);
+  PRODUCTS(registers, 128, 64, 128);
+  PRODUCTS(registers, 128, 128, 128);
+  PRODUCTS(registers, 256, 64, 64);
   return wrong;
 }
 

@@ -6,12 +6,12 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "../../../kernels/cuda/hopper/backward_sm90.cu"
-#include "../../../kernels/cuda/hopper/exponential.h"
 #include "../../../kernels/cuda/hopper/forward_sm90.cu"
 
 namespace cuda = flash_attention::cuda;
@@ -19,33 +19,28 @@ using namespace flash_attention::hopper;
 
 namespace {
 
-enum class Pass { forward, keys, queries, adding };
-
-struct Kernel {
-  const char* name;
+struct Kernel : HopperKernel {
   void (*function)(HopperParams);
-  int dp, rows, tile, threads, bytes;
-  bool is_bfloat16;
-  Pass pass;
 };
 
-#define FLASH_ENTRIES(NAME, SIZE, PLAN, PASS)                                                    \
-  {"hopper_" #NAME "_bf16_" #SIZE, FLASH_PARTS(hopper_##NAME##_bf16_##SIZE, PLAN, true, PASS)},  \
-  {"hopper_" #NAME "_f16_" #SIZE, FLASH_PARTS(hopper_##NAME##_f16_##SIZE, PLAN, false, PASS)}
-#define FLASH_PARTS(FUNCTION, PLAN, IS_BF16, PASS) \
-  FUNCTION, PLAN::DEPTH, PLAN::ROWS, PLAN::TILE, PLAN::THREADS, PLAN::BYTES, IS_BF16, Pass::PASS
-
-const std::vector<Kernel> SHIPPED = {
-    FLASH_ENTRIES(forward, 64, Forward64, forward),
-    FLASH_ENTRIES(forward, 128, Forward128, forward),
-    FLASH_ENTRIES(forward, 256, Forward256, forward),
-    FLASH_ENTRIES(key_gradient, 64, KeyGradient64, keys),
-    FLASH_ENTRIES(key_gradient, 128, KeyGradient128, keys),
-    FLASH_ENTRIES(query_gradient, 64, QueryGradient64, queries),
-    FLASH_ENTRIES(query_gradient, 128, QueryGradient128, queries),
-    FLASH_ENTRIES(adding_gradient, 64, AddingGradient64, adding),
-    FLASH_ENTRIES(adding_gradient, 128, AddingGradient128, adding),
-};
+/** Every kernel that is shipped, with its function; ends the program where a name has none. */
+std::vector<Kernel> find_all_shipped() {
+#define FLASH_FUNCTION(NAME) {#NAME, NAME}
+  const std::map<std::string, void (*)(HopperParams)> functions = {
+      FLASH_FUNCTION(hopper_forward_bf16_64),        FLASH_FUNCTION(hopper_forward_f16_64),
+      FLASH_FUNCTION(hopper_forward_bf16_128),       FLASH_FUNCTION(hopper_forward_f16_128),
+      FLASH_FUNCTION(hopper_forward_bf16_256),       FLASH_FUNCTION(hopper_forward_f16_256),
+      FLASH_FUNCTION(hopper_key_gradient_bf16_64),   FLASH_FUNCTION(hopper_key_gradient_f16_64),
+      FLASH_FUNCTION(hopper_key_gradient_bf16_128),  FLASH_FUNCTION(hopper_key_gradient_f16_128),
+      FLASH_FUNCTION(hopper_query_gradient_bf16_64), FLASH_FUNCTION(hopper_query_gradient_f16_64),
+      FLASH_FUNCTION(hopper_query_gradient_bf16_128), FLASH_FUNCTION(hopper_query_gradient_f16_128)};
+  std::vector<Kernel> all;
+  for (const HopperKernel& kernel : hopper_kernels()) {
+    all.push_back({kernel, functions.at(kernel.name)});
+  }
+  return all;
+}
+const std::vector<Kernel> SHIPPED = find_all_shipped();
 
 const Kernel& find_shipped(Pass pass, int dp, bool is_bfloat16) {
   for (const Kernel& kernel : SHIPPED) {
@@ -56,7 +51,18 @@ const Kernel& find_shipped(Pass pass, int dp, bool is_bfloat16) {
   std::abort();
 }
 
-// ---- 16-bit numbers on the host -------------------------------------------------------------------------------------
+// ---- Numbers on the host -------------------------------------------------------------------------------------
+
+uint32_t float_bits(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+float float_of(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
 
 uint16_t to_bfloat16(float x) {
   const uint32_t bits = float_bits(x);
@@ -122,12 +128,11 @@ std::vector<float> download(const float* from, size_t count) {
 struct Setup {
   Shape shape;
   bool is_bfloat16;
-  HopperParams params = {};
+  cuda::Params call = {};
   // [B][N][H][D], as they are after rounding; and places.
   std::vector<float> q, k, v, d_output, sinks;
   std::vector<cuda::SequencePlace> places;
   std::vector<void*> owned;
-  uint32_t* next_tile;
   size_t output_count, q_count, k_count, v_count, lse_count;
 
   ~Setup() {
@@ -142,18 +147,24 @@ struct Setup {
   }
 };
 
-/** Rows of a tensor [B][N][H][size] as canonical rows; brings the tensor to what they hold. */
+/**
+ * Rows of a tensor [B][N][H][size] as canonical rows; brings the tensor to what they hold. As of the conversion there
+ * are zeros up to the tile's end behind a sequence, and behind that nothing is written: here NaN.
+ */
 uint16_t* canonical(Setup& setup, std::vector<float>& tensor, int heads, int length, int size,
-                    const cuda::CanonicalRows& rows, std::vector<int>& exponents, int group) {
+                    const cuda::CanonicalRows& rows, std::vector<int>& exponents, int group,
+                    int32_t cuda::SequencePlace::* used) {
   const int dp = dp_of(setup.shape), batches = setup.shape.batch;
-  std::vector<uint16_t> to(static_cast<size_t>(heads) * rows.rows * dp, 0);
+  std::vector<uint16_t> to(static_cast<size_t>(heads) * rows.rows * dp, 0xffff);
   for (int b = 0; b < batches; b++) {
     for (int h = 0; h < heads; h++) {
+      const int tile_end = (setup.places[b].*used + cuda::TILE_ROWS - 1) / cuda::TILE_ROWS * cuda::TILE_ROWS;
+      std::fill_n(to.begin() + (h * rows.rows + b * rows.per_batch) * dp, tile_end * dp, 0);
       const int exponent = exponents[b * setup.shape.key_heads + h / group];
       for (int n = 0; n < length; n++) {
         float* from = &tensor[((static_cast<size_t>(b) * length + n) * heads + h) * size];
         uint16_t* row = &to[(h * rows.rows + b * rows.per_batch + n) * dp];
-        for (int d = 0; d < size; d++) {
+        for (int d = 0; d < size && n < setup.places[b].*used; d++) {
           if (setup.is_bfloat16) {
             row[d] = to_bfloat16(from[d]);
             from[d] = from_bfloat16(row[d]);
@@ -168,22 +179,11 @@ uint16_t* canonical(Setup& setup, std::vector<float>& tensor, int heads, int len
   return setup.own(upload(to));
 }
 
-void map_operand(TensorMap* map, const Setup& setup, const uint16_t* data, int heads, const cuda::CanonicalRows& rows,
-                 int box_rows) {
-  const int result = encode_tensor_map(
-      device_encoder(), map, const_cast<uint16_t*>(data),
-      tensor_map_fields(setup.is_bfloat16, heads, rows.rows, dp_of(setup.shape), static_cast<uint32_t>(box_rows)));
-  if (result != 0) {
-    std::printf("cuTensorMapEncodeTiled: %d\n", result);
-    std::exit(2);
-  }
-}
-
 /** Sizes, strides and places of canonical rows, of setup.shape. */
 void lay_out(Setup& setup) {
   const Shape& shape = setup.shape;
-  setup.next_tile = setup.own(static_cast<uint32_t*>(device_allocate(4)));
-  cuda::Params& call = setup.params.call;
+  cuda::Params& call = setup.call;
+  call.tile_counters = setup.own(static_cast<uint32_t*>(device_allocate(4 * cuda::TILE_COUNTERS)));
   const auto padded = [](int n) { return (n + 127) / 128 * 128; };
   call.batch = shape.batch;
   call.query_length = call.query_rows = shape.queries;
@@ -197,6 +197,7 @@ void lay_out(Setup& setup) {
   call.window_right = shape.window_right;
   call.softmax_scale = 1 / std::sqrt(static_cast<float>(shape.head_size));
   call.dp = dp_of(shape);
+  call.heads_per_unit = 1;
   const auto strides = [&](int length, int heads, int size) {
     return cuda::RowStrides{0, static_cast<int64_t>(length) * heads * size, static_cast<int64_t>(heads) * size, size};
   };
@@ -219,7 +220,7 @@ void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, boo
   setup.shape = shape;
   setup.is_bfloat16 = is_bfloat16;
   lay_out(setup);
-  cuda::Params& call = setup.params.call;
+  cuda::Params& call = setup.call;
   std::mt19937 random(seed);
   // A pool of normal numbers, taken at random places: the large problems have 10^8 of them.
   std::vector<float> pool(1 << 16);
@@ -292,11 +293,13 @@ void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, boo
   };
   std::vector<int> powers = exponents(&cuda::GroupState::q);
   call.q16.high = canonical(setup, setup.q, shape.query_heads, shape.queries, shape.head_size, call.query_place,
-                            powers, group);
+                            powers, group, &cuda::SequencePlace::queries);
   powers = exponents(&cuda::GroupState::k);
-  call.k16.high = canonical(setup, setup.k, shape.key_heads, shape.keys, shape.head_size, call.key_place, powers, 1);
+  call.k16.high = canonical(setup, setup.k, shape.key_heads, shape.keys, shape.head_size, call.key_place, powers, 1,
+                            &cuda::SequencePlace::keys);
   powers = exponents(&cuda::GroupState::v);
-  call.v16.high = canonical(setup, setup.v, shape.key_heads, shape.keys, shape.value_size, call.key_place, powers, 1);
+  call.v16.high = canonical(setup, setup.v, shape.key_heads, shape.keys, shape.value_size, call.key_place, powers, 1,
+                            &cuda::SequencePlace::keys);
   call.output = setup.own(poisoned(setup.output_count));
   call.lse = setup.own(poisoned(setup.lse_count));
   call.lse_tail = setup.own(poisoned(setup.lse_count));
@@ -304,7 +307,7 @@ void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, boo
     call.d_output = setup.own(upload(setup.d_output));
     powers = exponents(&cuda::GroupState::d_output);
     call.d_output16.high = canonical(setup, setup.d_output, shape.query_heads, shape.queries, shape.value_size,
-                                     call.query_place, powers, group);
+                                     call.query_place, powers, group, &cuda::SequencePlace::queries);
     for (cuda::GroupState& state : groups) {
       // |D| ≤ |dO|·|V|, as O is a mean of values.
       state.delta = float_bits(std::sqrt(float_of(state.v_squares) * float_of(state.d_output_squares)));
@@ -316,32 +319,17 @@ void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, boo
     call.lse_high = setup.own(poisoned(rows));
     call.delta = setup.own(poisoned(rows));
     call.weight_exponent = is_bfloat16 ? 0 : cuda::WEIGHT_EXPONENT_F16;
-    setup.params.d_q_sum = setup.own(upload(std::vector<float>(rows * call.dp, 0.f)));
   }
   call.groups = setup.own(upload(groups));
 }
 
 HopperParams launch_params(const Setup& setup, const Kernel& kernel) {
-  HopperParams params = setup.params;
-  const cuda::Params& call = params.call;
-  const bool by_keys = kernel.pass == Pass::keys || kernel.pass == Pass::adding;
-  const int q_rows = by_keys ? kernel.tile : kernel.rows;
-  const int k_rows = by_keys ? kernel.rows : kernel.tile;
-  map_operand(&params.q, setup, call.q16.high, call.query_heads, call.query_place, q_rows);
-  map_operand(&params.k, setup, call.k16.high, call.key_heads, call.key_place, k_rows);
-  map_operand(&params.v, setup, call.v16.high, call.key_heads, call.key_place, k_rows);
-  if (kernel.pass != Pass::forward) {
-    map_operand(&params.d_output, setup, call.d_output16.high, call.query_heads, call.query_place, q_rows);
+  HopperParams params;
+  const int result = make_hopper_params(device_encoder(), setup.call, hopper_launch(setup.call, kernel), &params);
+  if (result != 0) {
+    std::printf("cuTensorMapEncodeTiled: %d\n", result);
+    std::exit(2);
   }
-  const int group = call.query_heads / call.key_heads;
-  const int length = by_keys ? call.key_length : call.query_length;
-  const int other = by_keys ? call.query_length : call.key_length;
-  params.order.heads = call.batch * (by_keys ? call.key_heads : call.query_heads);
-  params.order.tiles = (length + kernel.rows - 1) / kernel.rows;
-  params.order.section = section_heads(params.order.heads, by_keys ? 1 : group,
-                                       static_cast<int64_t>(other) * call.dp * 4 * (by_keys ? group : 1));
-  params.order.descending = !by_keys;
-  params.next_tile = setup.next_tile;
   return params;
 }
 
@@ -367,7 +355,7 @@ struct Reference {
     for (int d = 0; d < s.head_size; d++) {
       sum += static_cast<double>(q[d]) * k[d];
     }
-    return sum * setup.params.call.softmax_scale;
+    return sum * setup.call.softmax_scale;
   }
   double product(int b, int h, int i, int j) const {
     const Shape& s = setup.shape;
@@ -430,7 +418,7 @@ struct Exact {
 
 Exact find_exact(const Setup& setup, bool has_gradient) {
   const Shape& shape = setup.shape;
-  const cuda::Params& call = setup.params.call;
+  const cuda::Params& call = setup.call;
   const Reference reference{setup};
   const int group = shape.query_heads / shape.key_heads;
   Exact exact;
@@ -565,7 +553,7 @@ Verdict check_kernel(const Kernel& kernel, const Shape& shape, uint32_t seed) {
   Setup setup;
   fill(setup, shape, kernel.is_bfloat16, seed, has_gradient);
   const Exact exact = find_exact(setup, has_gradient);
-  const cuda::Params& call = setup.params.call;
+  const cuda::Params& call = setup.call;
   if (has_gradient) {
     device_write(call.lse_high, exact.lse_high.data(), exact.lse_high.size() * 4);
     device_write(call.delta, exact.delta.data(), exact.delta.size() * 4);
@@ -592,21 +580,11 @@ Verdict check_kernel(const Kernel& kernel, const Shape& shape, uint32_t seed) {
     compare(verdict, "dQ", download(call.d_q, setup.q_count), exact.d_q, shape.queries, shape.query_heads,
             shape.head_size, 2 * allowed);
   }
-  if (kernel.pass == Pass::keys || kernel.pass == Pass::adding) {
+  if (kernel.pass == Pass::keys) {
     compare(verdict, "dK", download(call.d_k, setup.k_count), exact.d_k, shape.keys, shape.key_heads, shape.head_size,
             2 * allowed);
     compare(verdict, "dV", download(call.d_v, setup.v_count), exact.d_v, shape.keys, shape.key_heads, shape.value_size,
             allowed);
-  }
-  if (kernel.pass == Pass::adding) {
-    const std::vector<float> sums = download(setup.params.d_q_sum, shape.query_heads * call.query_place.rows * call.dp);
-    std::vector<float> d_q(setup.q_count);
-    for (size_t i = 0; i < d_q.size(); i++) {
-      const size_t row = i / shape.head_size, h = row % shape.query_heads, n = row / shape.query_heads;
-      const size_t at = h * call.query_place.rows + n / shape.queries * call.query_place.per_batch + n % shape.queries;
-      d_q[i] = sums[at * call.dp + i % shape.head_size];
-    }
-    compare(verdict, "dQ", d_q, exact.d_q, shape.queries, shape.query_heads, shape.head_size, 2 * allowed);
   }
   return verdict;
 }

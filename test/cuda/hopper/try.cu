@@ -52,7 +52,7 @@ int check_one(const Kernel& kernel, size_t first_shape) {
 int check_repeats() {
   Setup setup;
   fill(setup, {2, 16, 8, 1000, 1000, 128, 128, -1, 0, true, false, false, 1}, true, 9, true);
-  const cuda::Params& call = setup.params.call;
+  const cuda::Params& call = setup.call;
   const size_t rows = setup.shape.query_heads * call.query_place.rows;
   const std::vector<float> lse(rows, 8.f), delta(rows, 0.5f);
   device_write(call.lse_high, lse.data(), rows * 4);
@@ -113,7 +113,7 @@ double measured_ms(double warm_ms, const char* name, const std::function<void()>
 
 /** Of two products, in which a forward pass is counted. */
 double share_of(Pass pass) {
-  return pass == Pass::forward ? 1 : pass == Pass::keys ? 2 : pass == Pass::queries ? 1.5 : 2.5;
+  return pass == Pass::forward ? 1 : pass == Pass::keys ? 2 : 1.5;
 }
 
 /** Lines "@ kernel" before each, then "= kernel ms TFLOP/s error". */
@@ -121,7 +121,7 @@ int time_one(int d, int n, bool causal, bool is_bfloat16, int first) {
   const std::vector<Kernel> all = all_kernels();
   const Large large(n, d, causal, is_bfloat16);
   const Setup& setup = large.setup;
-  const cuda::Params& call = setup.params.call;
+  const cuda::Params& call = setup.call;
   const size_t output_bytes = setup.output_count * 4;
   bool is_first = true;
   for (int index = 0; index < static_cast<int>(all.size()); index++) {
@@ -139,12 +139,7 @@ int time_one(int d, int n, bool causal, bool is_bfloat16, int first) {
       OK(cudaMemset(poisoned, 0xff, output_bytes));
     }
     allow_bytes(kernel);
-    const auto run = [&] {
-      if (kernel.pass == Pass::adding) {
-        OK(cudaMemsetAsync(params.d_q_sum, 0, large.sum_bytes()));
-      }
-      start_kernel(params, kernel);
-    };
+    const auto run = [&] { start_kernel(params, kernel); };
     run();
     await_device(kernel.name);
     const double error = sampled_error(large, kernel.pass);
@@ -337,8 +332,8 @@ struct Timed {
 /** Tables of TFLOP/s: * the best of a shape, ! wrong. */
 void print_times(const std::map<std::pair<int, int>, Timed>& times, int d, bool is_bfloat16) {
   const std::vector<Kernel> all = all_kernels();
-  const char* passes[] = {"forward", "dK dV (4 products)", "dQ (3)", "dK dV dQ (5, adding)"};
-  for (Pass pass : {Pass::forward, Pass::keys, Pass::queries, Pass::adding}) {
+  const char* passes[] = {"forward", "dK dV (4 products)", "dQ (3)"};
+  for (Pass pass : {Pass::forward, Pass::keys, Pass::queries}) {
     double best[6] = {};
     const auto is_right = [&](const Timed& timed) { return timed.error <= (is_bfloat16 ? 1.6e-2 : 4e-3); };
     bool has_any = false;
