@@ -84,12 +84,16 @@ CallKind kind_of(ComputeType compute, bool is_backward, bool may_be_few) {
 
 CallKind kind_on(const Device& device, ComputeType compute, bool is_backward, bool may_be_few, Family family) {
   CallKind call = kind_of(compute, is_backward, may_be_few);
-  call.has_hopper = device.info().major == 9 && device.info().minor == 0 && device.api().tensor_map_tiled;
+  call.has_hopper = has_hopper(device);
   call.family = family;
   return call;
 }
 
 }  // namespace
+
+bool has_hopper(const Device& device) {
+  return device.info().major == 9 && device.info().minor == 0 && device.api().tensor_map_tiled != nullptr;
+}
 
 int64_t cuda_forward_workspace(const Problem& problem, const Tensors& tensors, ComputeType compute,
                                int multiprocessors) {

@@ -7,6 +7,9 @@
 
 namespace flash_attention {
 
+/** Whether the Hopper kernels run on a device: compute capability 9.0, exactly, and a driver that has tensor maps. */
+bool has_hopper(const Device& device);
+
 /**
  * Bytes that the kernels take beside the tensors at most, whose pointers may be anything; null where a call has none.
  */

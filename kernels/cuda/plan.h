@@ -41,7 +41,7 @@ struct CallKind {
   ComputeType compute = ComputeType::float32;
   /** Whether the kernel for few rows may serve: not where the LSE must be rounded as the backward pass has it. */
   bool may_be_few = true;
-  /** Whether the device is of compute capability 9.0, exactly, and its driver knows tensor maps. */
+  /** Whether the Hopper kernels run on the device (attention.h). */
   bool has_hopper = false;
   Family family = Family::best;
 };

@@ -18,7 +18,11 @@ for file in "$out"/cuda/in/*.cu; do
   fi
 done
 g++ -std=c++20 -O2 -mf16c -c "$here/emulator.cc" -o "$out/emulator.o"
-g++ -std=c++20 -O1 -c "$kernels/cuda/plan.cc" -o "$out/plan.o"
+for file in "$kernels"/cuda/plan.cc "$kernels"/cuda/hopper/*.cc; do
+  g++ -std=c++20 -O1 -c "$file" -o "$out/plan_$(basename "$file" .cc).o"
+done
+g++ -std=c++17 -O2 -w -Wno-psabi -fPIC -shared -fvisibility=hidden "$here/emulated_hopper.cc" "$kernels"/cuda/hopper/*.cc \
+  -o "$out/libemulated_hopper.so"
 for file in "$kernels"/cpu/*.cc; do
   case $(basename "$file") in
     isa_avx2.cc) extra="-mavx2 -mfma" ;;
@@ -29,7 +33,7 @@ for file in "$kernels"/cpu/*.cc; do
   [ -e "$object" ] || g++ -std=c++17 -O2 $extra -w -c "$file" -o "$object"
 done
 g++ -std=c++20 -O1 -I"$kernels/cuda" -c "$here/emulate_test.cc" -o "$out/emulate_test.o"
-g++ -rdynamic "$out"/*.o -o "$out/emulate_test" -ldl -lpthread
+g++ -rdynamic "$out"/*.o -L"$out" -lemulated_hopper -Wl,-rpath,"$(cd "$out" && pwd)" -o "$out/emulate_test" -ldl -lpthread
 for test in layout plan; do
-  g++ -std=c++17 -Wall -Wextra -O1 -I"$kernels/cuda" "$here/${test}_test.cc" "$out/plan.o" -o "$out/${test}_test"
+  g++ -std=c++17 -Wall -Wextra -O1 -I"$kernels/cuda" "$here/${test}_test.cc" "$out"/plan_*.o -o "$out/${test}_test"
 done

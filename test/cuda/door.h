@@ -29,17 +29,25 @@ inline bool find_compute_type(const std::string& name, cuda::ComputeType* type) 
   return name == "float32" || name == "tensorfloat32" || name == "float16" || name == "bfloat16";
 }
 
-/** The kernels of a compute type. */
-inline bool find_kernels(const Device& for_device, const std::string& name, HostKernels* kernels) {
+/** Empty, mma or hopper. */
+inline bool find_family(const std::string& name, cuda::Family* family) {
+  *family = name == "mma" ? cuda::Family::mma_sync : name == "hopper" ? cuda::Family::hopper : cuda::Family::best;
+  return name.empty() || name == "mma" || name == "hopper";
+}
+
+/** The kernels of a compute type and a family. */
+inline bool find_kernels(const Device& for_device, const std::string& name, const std::string& family_name,
+                         HostKernels* kernels) {
   cuda::ComputeType type;
-  if (!find_compute_type(name, &type)) {
+  cuda::Family family;
+  if (!find_compute_type(name, &type) || !find_family(family_name, &family)) {
     return false;
   }
-  kernels->run = [type](Device& device, const HostCall& call, Workspace& workspace, CuStream stream) {
+  kernels->run = [type, family](Device& device, const HostCall& call, Workspace& workspace, CuStream stream) {
     return call.is_backward ? cuda_attention_backward(device, call.problem, call.tensors, call.inputs, call.gradients,
-                                                      workspace, stream, type)
+                                                      workspace, stream, type, family)
                             : cuda_attention_forward(device, call.problem, call.tensors, call.outputs, workspace,
-                                                     stream, type);
+                                                     stream, type, family);
   };
   const int multiprocessors = for_device.info().multiprocessors;
   kernels->workspace_bytes = [type, multiprocessors](const HostCall& call) {
@@ -51,9 +59,12 @@ inline bool find_kernels(const Device& for_device, const std::string& name, Host
 }
 
 /** The kernels that do a call's work, without those that prepare and repair it, and the parts of its keys. */
-inline std::string kernels_of(const Device& device, const std::string& name, const HostCall& call) {
+inline std::string kernels_of(const Device& device, const std::string& name, const std::string& family,
+                              const HostCall& call) {
   cuda::CallKind kind;
   find_compute_type(name, &kind.compute);
+  find_family(family, &kind.family);
+  kind.has_hopper = has_hopper(device);
   kind.is_backward = call.is_backward;
   kind.may_be_few = !call.is_backward;
   const int multiprocessors = device.info().multiprocessors;
@@ -63,8 +74,9 @@ inline std::string kernels_of(const Device& device, const std::string& name, con
           : make_forward_plan(call.problem, call.tensors, call.outputs, kind, multiprocessors);
   std::string text;
   for (const cuda::Launch& launch : plan.launches) {
-    const bool is_helper = launch.takes != cuda::Launch::Takes::params;
-    const std::string of = launch.kernel.substr(launch.kernel.find('_') + 1);
+    const bool is_hopper = launch.takes == cuda::Launch::Takes::hopper;
+    const bool is_helper = launch.takes != cuda::Launch::Takes::params && !is_hopper;
+    const std::string of = launch.kernel.substr(is_hopper ? 0 : launch.kernel.find('_') + 1);
     const auto begins = [&](const char* with) { return of.compare(0, std::string(with).size(), with) == 0; };
     if (!is_helper && !begins("locate") && !begins("measure") && !begins("convert") && !begins("row_statistics") &&
         !begins("exact") && !begins("merge")) {
@@ -77,18 +89,20 @@ inline std::string kernels_of(const Device& device, const std::string& name, con
 /** For a test of the runner itself. */
 constexpr bool HAS_DOOR = true;
 
-inline bool find_kernels(const Device&, const std::string& name, HostKernels* kernels) {
+inline bool find_kernels(const Device&, const std::string& name, const std::string& family, HostKernels* kernels) {
   *kernels = cpu_kernels();
-  return name == "float32";
+  return name == "float32" && family.empty();
 }
 
-inline std::string kernels_of(const Device&, const std::string&, const HostCall&) { return "cpu"; }
+inline std::string kernels_of(const Device&, const std::string&, const std::string&, const HostCall&) {
+  return "cpu";
+}
 #else
 constexpr bool HAS_DOOR = false;
 
-inline bool find_kernels(const Device&, const std::string&, HostKernels*) { return false; }
+inline bool find_kernels(const Device&, const std::string&, const std::string&, HostKernels*) { return false; }
 
-inline std::string kernels_of(const Device&, const std::string&, const HostCall&) { return ""; }
+inline std::string kernels_of(const Device&, const std::string&, const std::string&, const HostCall&) { return ""; }
 #endif
 
 }  // namespace flash_attention

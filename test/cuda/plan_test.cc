@@ -40,7 +40,8 @@ Problem problem_of(const Shape& shape) {
 std::string kernels_of(const Plan& plan) {
   std::string names;
   for (const Launch& launch : plan.launches) {
-    names += (names.empty() ? "" : " ") + launch.kernel.substr(6);
+    const bool is_hopper = launch.takes == Launch::Takes::hopper;
+    names += (names.empty() ? "" : " ") + launch.kernel.substr(is_hopper ? 0 : 6);
   }
   return names;
 }
@@ -61,6 +62,7 @@ void check_workspace(const Plan& plan, const std::string& name) {
     }
   };
   add(p.places, p.batch * static_cast<int64_t>(sizeof(SequencePlace)));
+  add(p.tile_counters, TILE_COUNTERS * 4);
   add(p.groups, static_cast<int64_t>(p.batch) * p.key_heads * static_cast<int64_t>(sizeof(GroupState)));
   for (const Operand* operand : {&p.q16, &p.d_output16}) {
     add(operand->high, queries * p.dp * 2);
@@ -92,13 +94,92 @@ void check(const std::string& name, const Plan& plan, const std::string& kernels
   check_workspace(plan, name);
 }
 
+/** Which kernels a device of compute capability 9.0 gets. */
+void check_hopper() {
+  float data[1] = {};
+  uint8_t mask[1] = {};
+  Tensors plain, masked;
+  masked.mask = mask;
+  Gradients gradients;
+  gradients.d_q = gradients.d_k = gradients.d_v = data;
+  const std::string three = "locate convert_bf16 convert_bf16 convert_bf16 ";
+  const std::string four = "locate convert_bf16 convert_bf16 convert_bf16 convert_bf16 row_statistics ";
+  CallKind bf16;
+  bf16.compute = ComputeType::bfloat16;
+  bf16.has_hopper = true;
+  const auto forward = [&](const Shape& shape, const CallKind& call, const Tensors& tensors) {
+    return make_forward_plan(problem_of(shape), tensors, {}, call, 132);
+  };
+  const auto backward = [&](const Shape& shape, const CallKind& call, const Tensors& tensors) {
+    return make_backward_plan(problem_of(shape), tensors, {}, gradients, call, 132);
+  };
+  const Plan plan = forward({4, 4096, 4096, 16, 4, 128, 128}, bf16, plain);
+  check("hopper", plan, three + "hopper_forward_bf16_128 rows_4_4");
+  const Launch& launch = plan.launches[4];
+  expect(launch.x == 132 && launch.threads == 384 && launch.hopper.tiles() == 4 * 16 * 32, "hopper: grid");
+  check("hopper 64", forward({4, 4096, 4096, 16, 16, 40, 64}, bf16, plain), three + "hopper_forward_bf16_64 rows_2_4");
+  check("hopper 256", forward({4, 4096, 4096, 16, 16, 256, 64}, bf16, plain),
+        three + "hopper_forward_bf16_256 rows_8_4");
+  check("hopper backward", backward({4, 4096, 4096, 16, 4, 128, 128}, bf16, plain),
+        four + "hopper_key_gradient_bf16_128 hopper_query_gradient_bf16_128 exact_d_query exact_d_key");
+  check("hopper backward 256", backward({4, 4096, 4096, 16, 16, 256, 256}, bf16, plain),
+        four + "d_value_bf16_256_plain d_key_bf16_256_plain d_query_bf16_256_plain exact_d_query exact_d_key");
+  check("hopper, mask", forward({4, 4096, 4096, 16, 16, 128, 128}, bf16, masked),
+        three + "forward_bf16_128_general rows_4_4");
+  check("hopper backward, mask", backward({4, 4096, 4096, 16, 16, 128, 128}, bf16, masked),
+        four + "d_key_value_bf16_128_general d_query_bf16_128_general exact_d_query exact_d_key");
+  // 64 tiles are half a device; 32 are not, and then keys are cut.
+  check("hopper, few tiles", forward({1, 1024, 4096, 9, 9, 128, 128}, bf16, plain),
+        three + "hopper_forward_bf16_128 rows_4_4");
+  check("hopper, fewer", forward({1, 1024, 4096, 4, 4, 128, 128}, bf16, plain),
+        three + "forward_bf16_128_plain merge rows_4_4");
+  check("hopper, fewer, short", forward({1, 1024, 500, 4, 4, 128, 128}, bf16, plain),
+        three + "hopper_forward_bf16_128 rows_4_4");
+  check("hopper, together", forward({64, 32, 4096, 16, 4, 128, 128}, bf16, plain),
+        three + "forward_bf16_128_plain rows_4_4");
+  check("hopper, decode", forward({1, 1, 4096, 16, 4, 128, 128}, bf16, plain), "locate rows_4_4 merge");
+  CallKind other = bf16;
+  other.family = Family::mma_sync;
+  check("not hopper", forward({4, 4096, 4096, 16, 16, 128, 128}, other, plain),
+        three + "forward_bf16_128_plain rows_4_4");
+  other.family = Family::hopper;
+  check("hopper by force", forward({1, 70, 4096, 4, 4, 128, 128}, other, plain),
+        three + "hopper_forward_bf16_128 rows_4_4");
+  other.has_hopper = false;
+  check("hopper elsewhere", forward({4, 4096, 4096, 16, 16, 128, 128}, other, plain),
+        three + "forward_bf16_128_plain rows_4_4");
+  other.has_hopper = true;
+  other.compute = ComputeType::tensorfloat32;
+  check("hopper, split", forward({4, 4096, 4096, 16, 16, 128, 128}, other, plain),
+        "locate measure convert_split measure convert_split measure convert_split forward_split_128_plain rows_4_4");
+  other.compute = ComputeType::float16;
+  check("hopper f16", forward({4, 4096, 4096, 16, 16, 128, 128}, other, plain),
+        "locate measure convert_f16 measure convert_f16 measure convert_f16 hopper_forward_f16_128 rows_4_4");
+  // What a call is said to take does not depend on the device.
+  for (const int64_t length : {1, 100, 1000, 5000}) {
+    for (const int64_t size : {64, 128, 256}) {
+      CallKind mma = bf16;
+      mma.family = Family::mma_sync;
+      const Shape shape = {2, length, 3000, 4, 2, size, size};
+      expect(forward(shape, bf16, plain).workspace_bytes <= forward(shape, mma, plain).workspace_bytes &&
+                 backward(shape, bf16, plain).workspace_bytes <= backward(shape, mma, plain).workspace_bytes,
+             "hopper takes no more memory");
+    }
+  }
+  // Numbers of rows that only fit 64 bits: 2^20 rows of 2^11 heads.
+  expect(backward({1, 1 << 20, 1 << 20, 1 << 11, 1, 64, 64}, bf16, plain).launches[6].takes == Launch::Takes::params,
+         "hopper: rows");
+}
+
 }  // namespace
 
 int main() {
+  check_hopper();
   std::set<std::string> names;
   for (const BuiltKernel& kernel : built_kernels()) {
     expect(names.insert(kernel.name).second, kernel.name + " is listed once");
-    expect(kernel.shared_bytes <= 99 * 1024, kernel.name + ": shared memory of sm_86");
+    expect(kernel.shared_bytes <= (kernel.name.compare(0, 6, "hopper") == 0 ? 227 : 99) * 1024,
+           kernel.name + ": shared memory of sm_90 or sm_86");
   }
   float data[1] = {};
   uint8_t mask[1] = {};

@@ -1,12 +1,14 @@
 #!/bin/sh
-# ./run [--compute=float32,…] [--seeds=0,1,2] [--ways=device,host,pieces] [--grid=N] [options of runner]: makes the calls,
-# then runs them as tensors on the device, and from the host's memory whole and in pieces. Leaves in ${OUT:-out}
+# ./run [--compute=float32,…] [--seeds=0,1,2] [--ways=device,host,pieces] [--families=mma,hopper] [--grid=N] [options of
+# runner]: makes the calls, then runs them as tensors on the device, and from the host's memory whole and in pieces;
+# 16-bit compute types on the device by each family of kernels, else by those that are chosen. Leaves in ${OUT:-out}
 # cuda.json, a line for each run, and every failure in *.log; shows some of them. Fails where any of them does.
 here=$(cd "$(dirname "$0")" && pwd)
 out=${OUT:-$here/out}
 types=float32,tensorfloat32,float16,bfloat16
 seeds=0
 ways=device,host,pieces
+families=mma,hopper
 grid=0
 show=
 for argument; do
@@ -15,6 +17,7 @@ for argument; do
     --compute=*) types=${argument#*=} ;;
     --seeds=*) seeds=${argument#*=} ;;
     --ways=*) ways=${argument#*=} ;;
+    --families=*) families=${argument#*=} ;;
     --grid=*) grid=${argument#*=} ;;
     --show=*) show=${argument#*=} ;;
     *) set -- "$@" "$argument" ;;
@@ -49,11 +52,17 @@ for way in $(list "$ways"); do
     *) echo "there is no way $way"; exit 2 ;;
   esac
   for type in $(list "$types"); do
-    for seed in $(list "$seeds"); do
-      echo "== $type, seed $seed, $way"
-      # shellcheck disable=SC2086 # several options
-      "$here/runner" --compute="$type" $options --json="$out/cuda.json" --log="$out/$type.$seed.$way.log" "$@" \
-        "$here/calls/$type.$seed.$grid.bin" || failed=1
+    case $way-$type in
+      device-*float16) by=$families ;;
+      *) by=chosen ;;
+    esac
+    for family in $(list "$by"); do
+      for seed in $(list "$seeds"); do
+        echo "== $type by kernels $family, seed $seed, $way"
+        # shellcheck disable=SC2086 # several options
+        "$here/runner" --compute="$type" --family="${family#chosen}" $options --json="$out/cuda.json" \
+          --log="$out/$type.$family.$seed.$way.log" "$@" "$here/calls/$type.$seed.$grid.bin" || failed=1
+      done
     done
   done
 done

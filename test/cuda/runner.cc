@@ -1,6 +1,7 @@
 // runner [options] FILE…: calls of dump_cases.ts on a CUDA device, judged as test/sanitizers/runner.cc judges those of
 // CPUs; needs the driver and nothing else. First a kernel of probe.cu, which shows that images are found and loaded.
 //   --compute=TYPE  float32, tensorfloat32, float16 or bfloat16
+//   --family=KIND   mma or hopper: the tile kernels of that family, wherever they can; else those that are chosen
 //   --way=device    tensors are copied whole, and the kernels get them as they lie: as TensorFlow's are
 //   --way=host      by host_call.cc; with --pieces=N in as little memory as 1/N of what the call takes
 //   --repeat=N      runs each call N times, and wants the same bits
@@ -23,7 +24,7 @@ namespace flash_attention {
 namespace {
 
 struct Options {
-  std::string compute = "float32", way = "device", match, json, log;
+  std::string compute = "float32", family, way = "device", match, json, log;
   int pieces = 0, repeat = 1, show = 25;
   int64_t from = 0;
   double deadline = 10, limit = 150;
@@ -75,9 +76,10 @@ class CallsOnDevice {
         return Ending::hopeless;
       }
     }
-    if (!options_.files.empty() && !find_kernels(*device_, options_.compute, &kernels_)) {
-      report(options_, progress_, "the calls", HAS_DOOR ? "there is no compute type " + options_.compute
-                                                        : "this runner was built without kernels/cuda/attention.h");
+    if (!options_.files.empty() && !find_kernels(*device_, options_.compute, options_.family, &kernels_)) {
+      report(options_, progress_, "the calls",
+             HAS_DOOR ? "there are no kernels " + options_.compute + " " + options_.family
+                      : "this runner was built without kernels/cuda/attention.h");
       return Ending::hopeless;
     }
     int64_t number = 0;
@@ -113,7 +115,8 @@ class CallsOnDevice {
       }
       const HostCall described = host_call(d, memory, results);
       set_text(progress_.shape, shape_text(d));
-      progress_.group = group_of(progress_, kind, kernels_of(*device_, options_.compute, described));
+      progress_.group =
+          group_of(progress_, kind, kernels_of(*device_, options_.compute, options_.family, described));
       return options_.way == "host" ? run_on_host(*device_, kernels_, described, options_.pieces)
                                     : run_on_device(*device_, kernels_, call, d, memory, results);
     };
@@ -171,6 +174,8 @@ bool read_options(int count, char** arguments, Options* options) {
     const int number = std::atoi(value.c_str());
     if (name == "--compute") {
       options->compute = value;
+    } else if (name == "--family") {
+      options->family = value;
     } else if (name == "--way" && (value == "device" || value == "host")) {
       options->way = value;
     } else if (name == "--pieces") {
@@ -240,7 +245,7 @@ bool summarise(const Options& options, const Progress& progress, bool is_complet
   const bool is_well =
       is_complete && failures == 0 && progress.shown == 0 && (calls > 0 || options.files.empty());
   json = "{\"device\": \"" + std::string(progress.device) + "\", \"driver\": " + std::to_string(progress.driver) +
-         ", \"compute\": \"" + options.compute + "\", \"way\": \"" + options.way + "\", \"pieces\": " +
+         ", \"compute\": \"" + options.compute + "\", \"family\": \"" + options.family + "\", \"way\": \"" + options.way + "\", \"pieces\": " +
          std::to_string(options.pieces) + ", \"calls\": " + std::to_string(calls) + ", \"failures\": " +
          std::to_string(failures) + ", \"complete\": " + (is_complete ? "true" : "false") + ", \"seconds\": " +
          text_of(seconds) + ", \"ok\": " + (is_well ? "true" : "false") + json + "}";
@@ -258,7 +263,8 @@ int main_of(int count, char** arguments) {
   Options options;
   Progress* progress = shared_progress();
   if (!progress || !read_options(count, arguments, &options)) {
-    std::fprintf(stderr, "runner [--compute=float32|tensorfloat32|float16|bfloat16] [--way=device|host] [--pieces=N] "
+    std::fprintf(stderr, "runner [--compute=float32|tensorfloat32|float16|bfloat16] [--family=mma|hopper] "
+                         "[--way=device|host] [--pieces=N] "
                          "[--repeat=N] [--match=TEXT] [--from=N] [--show=N] [--log=FILE] [--deadline=S] [--limit=S] "
                          "[--json=FILE] FILE...\n");
     return 2;

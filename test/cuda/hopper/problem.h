@@ -42,15 +42,6 @@ std::vector<Kernel> find_all_shipped() {
 }
 const std::vector<Kernel> SHIPPED = find_all_shipped();
 
-const Kernel& find_shipped(Pass pass, int dp, bool is_bfloat16) {
-  for (const Kernel& kernel : SHIPPED) {
-    if (kernel.pass == pass && kernel.dp == dp && kernel.is_bfloat16 == is_bfloat16) {
-      return kernel;
-    }
-  }
-  std::abort();
-}
-
 // ---- Numbers on the host -------------------------------------------------------------------------------------
 
 uint32_t float_bits(float x) {

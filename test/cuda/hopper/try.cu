@@ -28,6 +28,15 @@ std::vector<Kernel> all_kernels() {
   return all;
 }
 
+const Kernel& find_shipped(Pass pass, int dp, bool is_bfloat16) {
+  for (const Kernel& kernel : SHIPPED) {
+    if (kernel.pass == pass && kernel.dp == dp && kernel.is_bfloat16 == is_bfloat16) {
+      return kernel;
+    }
+  }
+  std::abort();
+}
+
 double seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
