@@ -128,7 +128,7 @@ void check_hopper() {
         three + "forward_bf16_128_general rows_4_4");
   check("hopper backward, mask", backward({4, 4096, 4096, 16, 16, 128, 128}, bf16, masked),
         four + "d_key_value_bf16_128_general d_query_bf16_128_general exact_d_query exact_d_key");
-  // 64 tiles are half a device; 32 are not, and then keys are cut.
+  // 72 tiles are more than half a device; 32 are less, and then keys are cut.
   check("hopper, few tiles", forward({1, 1024, 4096, 9, 9, 128, 128}, bf16, plain),
         three + "hopper_forward_bf16_128 rows_4_4");
   check("hopper, fewer", forward({1, 1024, 4096, 4, 4, 128, 128}, bf16, plain),
