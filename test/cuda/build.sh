@@ -33,7 +33,20 @@ for file in "$kernels"/cpu/*.cc; do
   [ -e "$object" ] || g++ -std=c++17 -O2 $extra -w -c "$file" -o "$object"
 done
 g++ -std=c++20 -O1 -I"$kernels/cuda" -c "$here/emulate_test.cc" -o "$out/emulate_test.o"
-g++ -rdynamic "$out"/*.o -L"$out" -lemulated_hopper -Wl,-rpath,"$(cd "$out" && pwd)" -o "$out/emulate_test" -ldl -lpthread
+hopper="-L$out -lemulated_hopper -Wl,-rpath,$(cd "$out" && pwd)"
+g++ -rdynamic "$out"/*.o $hopper -o "$out/emulate_test" -ldl -lpthread
+# The runner for devices on emulated kernels: FAKE_CUDA=major=8 (or 9, for those of Hopper)
+# FLASH_ATTENTION_LIBCUDA=<folder>/fake_libcuda.so
+includes="-I$kernels -I$here/.. -I$here"
+g++ -std=c++17 -O1 -w -shared -fPIC $includes "$here/fake_libcuda.cc" -o "$out/fake_libcuda.so" -ldl
+mkdir -p "$out/runner"
+for file in "$kernels"/cuda/*.cc "$kernels"/cuda/hopper/*.cc "$kernels"/addon/check_strides.cc \
+    "$kernels"/addon/description.cc "$kernels"/addon/run_call.cc "$here/runner.cc" "$here/emulated_device.cc"; do
+  g++ -std=c++20 -O1 -w $includes -c "$file" -o "$out/runner/$(basename "$file" .cc).o"
+done
+# shellcheck disable=SC2046 # several files
+g++ -rdynamic "$out"/runner/*.o $(ls "$out"/*.o | grep -v -e /plan_ -e /emulate_test.o) $hopper \
+  -o "$out/emulated_runner" -ldl -lpthread
 for test in layout plan; do
   g++ -std=c++17 -Wall -Wextra -O1 -I"$kernels/cuda" "$here/${test}_test.cc" "$out"/plan_*.o -o "$out/${test}_test"
 done

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../../kernels/cpu/attention.h"
+#include "emulated_hopper.h"
 #include "emulator.h"
 #include "plan.h"
 
@@ -20,10 +21,6 @@ using namespace flash_attention;
 namespace {
 
 std::set<std::string> ran;
-
-/** emulated_hopper.cc. */
-extern "C" bool run_emulated_hopper(const char* name, const cuda::Params* call, const hopper::HopperLaunch* launch,
-                                    int blocks, int threads);
 
 struct Heap : Workspace {
   std::vector<void*> blocks;
@@ -54,7 +51,9 @@ void run_plan(const cuda::Plan& plan) {
   for (const cuda::Launch& launch : plan.launches) {
     if (launch.takes == cuda::Launch::Takes::hopper) {
       ran.insert(launch.kernel);
-      if (!run_emulated_hopper(launch.kernel.c_str(), &params, &launch.hopper, launch.x, launch.threads)) {
+      hopper::HopperParams hopper_params;
+      if (make_hopper_params(emulated_tensor_map, params, launch.hopper, &hopper_params) != 0 ||
+          !run_emulated_hopper(launch.kernel.c_str(), &hopper_params, launch.x, launch.threads)) {
         std::printf("no kernel %s\n", launch.kernel.c_str());
         std::exit(1);
       }

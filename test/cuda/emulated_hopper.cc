@@ -11,10 +11,18 @@
 
 using namespace flash_attention;
 
-/** Runs a kernel; false where there is none of that name, or no tensor map can be made. */
-extern "C" __attribute__((visibility("default"))) bool run_emulated_hopper(const char* name, const cuda::Params* call,
-                                                                           const hopper::HopperLaunch* launch,
-                                                                           int blocks, int threads) {
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+/** In place of cuTensorMapEncodeTiled. */
+EXPORT CuResult emulated_tensor_map(CuTensorMap* map, int type, unsigned int rank, void* address, const uint64_t* sizes,
+                                    const uint64_t* strides, const unsigned int* box, const unsigned int* steps,
+                                    int interleave, int swizzle, int promotion, int outside) {
+  return hopper::emulated_encode(map, type, rank, address, sizes, strides, box, steps, interleave, swizzle, promotion,
+                                 outside);
+}
+
+/** Runs a kernel; false where there is none of that name. */
+EXPORT bool run_emulated_hopper(const char* name, const HopperParams* params, int blocks, int threads) {
 #define FLASH_FUNCTION(NAME) {#NAME, NAME}
   static const std::map<std::string, void (*)(HopperParams)> functions = {
       FLASH_FUNCTION(hopper_forward_bf16_64),        FLASH_FUNCTION(hopper_forward_f16_64),
@@ -26,13 +34,12 @@ extern "C" __attribute__((visibility("default"))) bool run_emulated_hopper(const
       FLASH_FUNCTION(hopper_query_gradient_bf16_128), FLASH_FUNCTION(hopper_query_gradient_f16_128)};
   static uint32_t launches = 0;
   const auto found = functions.find(name);
-  HopperParams params;
-  if (found == functions.end() || make_hopper_params(hopper::emulated_encode, *call, *launch, &params) != 0) {
+  if (found == functions.end()) {
     return false;
   }
   hopper::Machine multiprocessor;
   for (int block = 0; block < blocks; block++) {
-    multiprocessor.run([&] { found->second(params); }, threads, block, blocks, launches++);
+    multiprocessor.run([&] { found->second(*params); }, threads, block, blocks, launches++);
   }
   return true;
 }
