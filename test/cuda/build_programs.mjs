@@ -8,7 +8,7 @@ export async function buildHostProgram(name, sanitizers, log, defines = []) {
   const variant = await machineVariant(sanitizers);
   const output = `build/cuda_host/${name}_${variant.name}`;
   const sources = [...sourcesIn('kernels/cpu'), ...WITHOUT_DOORS, ...sourcesIn('kernels/cuda'),
-    'test/cuda/fake_images.cc', `test/cuda/${name}.cc`];
+    ...sourcesIn('kernels/cuda/hopper'), 'test/cuda/fake_images.cc', `test/cuda/${name}.cc`];
   await build(variant, {kind: 'program', sources, output, includes: ['test', 'test/cuda'], defines},
       {log});
   return output;
