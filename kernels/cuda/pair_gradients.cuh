@@ -116,9 +116,9 @@ __device__ __forceinline__ void pair_gradients(const Params& p, const Band& band
                                                    weight * scales.natural, &slope)
                                     : -INFINITE;
         visible = score != -INFINITE;
-        weight = exp2_fast((score - of.high) - of.low);
+        weight = weight_of<Kind>((score - of.high) - of.low);
       } else {
-        weight = exp2_fast(fmaf(weight, scale, -of.high) - of.low);
+        weight = weight_of<Kind>(fmaf(weight, scale, -of.high) - of.low);
       }
       weight = visible ? weight : 0.f;
       d_weight *= scales.d_weight;

@@ -170,7 +170,7 @@ inline void multiply_all(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uin
 
 struct Bf16 {
   static constexpr int PIECES = 1;
-  static constexpr int WEIGHT_EXPONENT = 0;
+  static constexpr int WEIGHT_EXPONENT = 0, FOLDED_EXPONENT = 0;
   static float number(uint64_t bits) { return emulator::float_of(bits << 16); }
   static uint32_t rounded(float x) {
     const uint32_t bits = static_cast<uint32_t>(emulator::bits_of(x));
@@ -184,7 +184,7 @@ struct Bf16 {
 
 struct F16 {
   static constexpr int PIECES = 1;
-  static constexpr int WEIGHT_EXPONENT = 14;
+  static constexpr int WEIGHT_EXPONENT = 14, FOLDED_EXPONENT = 14;
   static float number(uint64_t bits) { return _cvtsh_ss(static_cast<unsigned short>(bits)); }
   static uint32_t pack(float low, float high) {
     return static_cast<uint32_t>(_cvtss_sh(low, 0)) | static_cast<uint32_t>(_cvtss_sh(high, 0)) << 16;
@@ -195,7 +195,7 @@ struct F16 {
 };
 
 struct SplitF16 : F16 {
-  static constexpr int PIECES = 2;
+  static constexpr int PIECES = 2, FOLDED_EXPONENT = 0;
 };
 
 inline void unpack_f16(uint32_t pair, float& low, float& high) {
