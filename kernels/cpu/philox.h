@@ -20,7 +20,7 @@ inline Halves multiply_wide(Words a, uint32_t b) {
 /** Draws for the softmax weights of one call: which are dropped, and by what the rest grow. */
 struct Dropout {
   bool active;
-  uint32_t threshold, seed_low, seed_high;
+  uint32_t threshold, seed_low, seed_high, first_batch, first_head;
   float kept_scale;
 
   explicit Dropout(const Problem& problem) {
@@ -30,6 +30,8 @@ struct Dropout {
     threshold = static_cast<uint32_t>(share < most ? share : most);
     seed_low = problem.seed_low;
     seed_high = problem.seed_high;
+    first_batch = static_cast<uint32_t>(problem.first_batch);
+    first_head = static_cast<uint32_t>(problem.first_query_head);
     kept_scale = static_cast<float>(1 / (1 - problem.dropout_p));
   }
 
@@ -37,8 +39,8 @@ struct Dropout {
   void factors(int64_t batch, const int32_t* head, const int32_t* query, int64_t block, Vector result[4]) const {
     Words c0 = static_cast<uint32_t>(block) - Words{};
     Words c1 = reinterpret_cast<Words>(load(query));
-    Words c2 = reinterpret_cast<Words>(load(head));
-    Words c3 = static_cast<uint32_t>(batch) - Words{};
+    Words c2 = reinterpret_cast<Words>(load(head)) + first_head;
+    Words c3 = static_cast<uint32_t>(batch) + first_batch - Words{};
     uint32_t k0 = seed_low, k1 = seed_high;
     for (int round = 0; round < 10; round++) {
       const Halves first = multiply_wide(c0, 0xD2511F53u), second = multiply_wide(c2, 0xCD9E8D57u);

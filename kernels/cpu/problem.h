@@ -58,6 +58,9 @@ struct Problem {
   /** Two words of 32 bits. */
   uint32_t seed_low = 0;
   uint32_t seed_high = 0;
+  /** Where this call is a part of a larger one: what dropout adds to a batch and a query head to count as that does. */
+  int64_t first_batch = 0;
+  int64_t first_query_head = 0;
 
   /** Of q, k, v and the output; their gradients lie as they do. */
   Strides q, k, v, output;

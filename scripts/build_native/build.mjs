@@ -5,6 +5,7 @@ import {createRequire} from 'node:module';
 import {basename, dirname, join, relative} from 'node:path';
 import {fileURLToPath} from 'node:url';
 
+import {imagesForAddon} from '../build_cuda/build.mjs';
 import {findCompiler, findNodeHeaders} from '../setup_tfjs_node/compile.mjs';
 import {SetupError} from '../setup_tfjs_node/errors.mjs';
 import {Report} from '../setup_tfjs_node/report.mjs';
@@ -63,15 +64,17 @@ function nodeAddonApi() {
 
 /**
  * @typedef {object} Target
- * @property {'addon' | 'program'} kind
+ * @property {'addon' | 'program' | 'library'} kind library: one of the tests, that shows all it has
  * @property {string[]} sources relative to the repository
  * @property {string} output likewise
+ * @property {string[]} [includes] folders besides `kernels`, likewise
+ * @property {string[]} [defines] besides those of the addon
  * @param {Variant} variant
  * @param {Target} target
  * @param {{env?: NodeJS.ProcessEnv, log?: (line: string) => void}} [options]
  * @returns {Promise<{isNew: boolean, bytes: number}>}
  */
-export async function build(variant, {kind, sources, output}, {env, log = print} = {}) {
+export async function build(variant, {kind, sources, output, includes = [], defines = []}, {env, log = print} = {}) {
   process.chdir(ROOT);
   const [compiler, ...options] = variant.compiler;
   const identity = variant.isPrebuilt ? ZIG_VERSION : (await runTool(compiler, [...options, '--version'])).stdout;
@@ -79,7 +82,7 @@ export async function build(variant, {kind, sources, output}, {env, log = print}
     [nodeAddonApi(), await findNodeHeaders('build/native/headers', new Report(1, {write: text => log(text.trim())}))] :
     [];
   const steps = compileSteps(variant, {
-    sources, includes: ['kernels', ...headers], defines: DEFINES,
+    sources, includes: ['kernels', ...includes, ...headers], defines: [...DEFINES, ...defines],
     objects: objectsFolder(variant) + (kind === 'addon' ? '' : '/programs'),
   });
   const compiled = await compileAll(compiler, identity, steps, {cwd: ROOT, env, log});
@@ -95,9 +98,14 @@ export async function build(variant, {kind, sources, output}, {env, log = print}
   return {isNew: compiled > 0 || linked, bytes: statSync(output).size};
 }
 
-/** What the addon is made of. */
-function addonSources() {
-  const sources = [...sourcesIn('kernels/cpu'), ...sourcesIn('kernels/addon')];
+/** What the addon is made of. @param {(line: string) => void} log */
+function addonSources(log) {
+  const images = imagesForAddon();
+  if (!images.kernels) {
+    log('build:native: without CUDA kernels; npm run build:cuda makes them (it needs nvcc)');
+  }
+  const sources = [...sourcesIn('kernels/cpu'), ...sourcesIn('kernels/addon'), ...sourcesIn('kernels/cuda'),
+    ...sourcesIn('kernels/cuda/hopper'), images.source];
   for (const file of ['kernels/cpu/isa_portable.cc', 'kernels/addon/addon.cc']) {
     if (!sources.includes(file)) {
       throw new SetupError(`${file} is not there`, 'The sources are in the repository only, not in the npm package.');
@@ -110,14 +118,14 @@ function addonSources() {
 export async function buildAddon(sanitizers = [], log = print) {
   const variant = await machineVariant(sanitizers);
   const output = sanitizers.length > 0 ? `build/native/${variant.name}/flash_attention.node` : ADDON;
-  const result = await build(variant, {kind: 'addon', sources: addonSources(), output}, {log});
+  const result = await build(variant, {kind: 'addon', sources: addonSources(log), output}, {log});
   return {...result, output, compiler: variant.compiler.join(' ')};
 }
 
 /** For the npm package. @param {(line: string) => void} [log] */
 export async function buildPrebuilt(log = print) {
   const {command, env} = await findZig(log);
-  const target = /** @type {Target} */ ({kind: 'addon', sources: addonSources(), output: PREBUILT});
+  const target = /** @type {Target} */ ({kind: 'addon', sources: addonSources(log), output: PREBUILT});
   const result = await build(prebuiltVariant(command), target, {env, log});
   return {...result, output: PREBUILT, compiler: `zig ${ZIG_VERSION} for ${PREBUILT_TARGET}`};
 }

@@ -59,14 +59,17 @@ export function compileFlags({arch, sanitizers, isPrebuilt}, source) {
 
 /**
  * @param {Variant} variant
- * @param {'addon' | 'program'} kind
+ * @param {'addon' | 'program' | 'library'} kind
  * @param {string} versionScript path of a file with VERSION_SCRIPT
  * @returns {string[]} flags that stand before the objects
  */
 export function linkFlags({platform, sanitizers, isPrebuilt}, kind, versionScript) {
   const flags = ['-pthread', ...sanitizers.length > 0 ? [`-fsanitize=${sanitizers.join(',')}`] : []];
   if (kind === 'program') {
-    return flags;
+    return [...flags, ...platform === 'linux' ? ['-ldl'] : []];
+  }
+  if (kind === 'library') {
+    return [...flags, '-shared'];
   }
   if (platform === 'darwin') {
     return [...flags, '-bundle', '-undefined', 'dynamic_lookup'];

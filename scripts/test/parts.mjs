@@ -58,6 +58,12 @@ export const PARTS = {
       return built.failed ? built : counted('native', jasmine('native'));
     },
   },
+  cuda: {
+    title: 'CUDA without a GPU: the compiler\'s report on every kernel, and the host\'s part on a fake libcuda',
+    problem: nativeProblem,
+    packages: ['g++'],
+    run: ({counted}) => counted('cuda', ['test/cuda/run.mjs']),
+  },
   matrix: {
     title: 'Subgroup matrices in Node (Dawn on lavapipe)',
     device: 'matrix',

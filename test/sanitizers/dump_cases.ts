@@ -1,6 +1,6 @@
-// node --import tsx test/sanitizers/dump_cases.ts FILE [cases of the grid]: the calls that the case table, the variants
-// and as many cases of the grid make of the native kernels, with what they should give, for runner.cc and
-// fuzz_description.cc.
+// node --import tsx test/sanitizers/dump_cases.ts FILE [cases of the grid] [compute type] [seed]: the calls that the
+// case table, the variants and as many cases of the grid make of the native kernels, with what they should give, for
+// runner.cc, fuzz_description.cc and test/cuda. Other compute types allow other errors; other seeds draw other numbers.
 import {closeSync, mkdirSync, openSync, writeSync} from 'node:fs';
 import {dirname} from 'node:path';
 
@@ -10,9 +10,10 @@ import {NATIVE_ORDER} from '../../src/backends/native/description.js';
 import {gridSample} from '../support/case_grid.js';
 import {caseInputs, caseTable} from '../support/cases.js';
 import type {Case} from '../support/cases.js';
-import {compare} from '../support/error_budget.js';
+import {compare, FLOORS} from '../support/error_budget.js';
 import type {ResultName} from '../support/reference.js';
 import {attentionOf, referencesOf} from '../support/run_case.js';
+import type {JudgedType} from '../support/run_case.js';
 
 import {captureCalls} from './captured_calls.js';
 import type {CapturedCall, CapturedTensor} from './captured_calls.js';
@@ -29,8 +30,11 @@ interface Expected {
 /** As runner.cc numbers them. */
 enum Specials {EXACT, FINITE, NOT_COMPARED}
 
-/** Float32 results of the same sums in another order, relative to the largest: test/support/variant_specs. */
-const VARIANT_TOLERANCE = 2e-5;
+/**
+ * Float32 results of the same sums in another order, relative to the largest: test/support/variant_specs. Of operands
+ * that are rounded, a few of their roundings.
+ */
+const VARIANT_TOLERANCES = {float32: 2e-5, tensorfloat32: 2 ** -8, float16: 2 ** -8, bfloat16: 2 ** -5};
 
 const LSE_TAIL = NATIVE_ORDER.indexOf('lseTail');
 
@@ -39,7 +43,7 @@ const RESULT_NAMES: Partial<Record<string, ResultName>> =
 
 /** By the float64 reference and the error budget. */
 function judgedByReference(c: Case, {kind, results}: CapturedCall): Expected[] {
-  const {reference, plain} = referencesOf(c, caseInputs(c));
+  const {reference, plain} = referencesOf(c, caseInputs(c), computeType);
   return results.map(({name, values}) => {
     const result = RESULT_NAMES[NATIVE_ORDER[name]];
     if (result === undefined) {
@@ -47,7 +51,7 @@ function judgedByReference(c: Case, {kind, results}: CapturedCall): Expected[] {
     }
     const specials = kind === 'forward' ? 'exact' : 'finite';
     const {allowed, ok, message} = compare(result, values, reference[result]!, plain[result]!,
-        reference.magnitude![result], specials);
+        reference.magnitude![result], specials, FLOORS[computeType]);
     if (!ok) {
       throw new Error(`${c.name}: the TypeScript kernel itself fails: ${message}`);
     }
@@ -66,7 +70,7 @@ function judgedByHost({kind, results}: CapturedCall): Expected[] {
     const isCompared = name !== LSE_TAIL;
     return {
       name, values, specials: isCompared ? Specials.EXACT : Specials.NOT_COMPARED,
-      tolerance: kind === 'append' ? 0 : VARIANT_TOLERANCE * largest,
+      tolerance: kind === 'append' ? 0 : VARIANT_TOLERANCES[computeType] * largest,
     };
   });
 }
@@ -120,7 +124,11 @@ class Writer {
   }
 }
 
-const [path, ofGrid = '0'] = process.argv.slice(2);
+const [path, ofGrid = '0', type = 'float32', seed = '0'] = process.argv.slice(2);
+if (!Object.hasOwn(FLOORS, type)) {
+  throw new Error(`expected one of ${Object.keys(FLOORS).join(', ')} for the compute type, received ${type}`);
+}
+const computeType = type as JudgedType;
 const writer = new Writer(path);
 let count = 0;
 
@@ -131,7 +139,7 @@ function write(name: string, calls: CapturedCall[], judge: (call: CapturedCall) 
   }
 }
 
-const cases = [...caseTable(), ...Number(ofGrid) > 0 ? gridSample(Number(ofGrid), 1.2e9) : []];
+const cases = [...caseTable(Number(seed)), ...Number(ofGrid) > 0 ? gridSample(Number(ofGrid), 1.2e9) : []];
 for (const c of cases) {
   const calls = await captureCalls(() => attentionOf(c, caseInputs(c)));
   write(c.name, calls, call => judgedByReference(c, call));
@@ -151,4 +159,5 @@ for (const [name, f] of Object.entries(VARIANT_CALLS)) {
   write(name, calls, judgedByHost);
 }
 writer.close();
-console.log(`${count} calls of ${cases.length} cases and ${Object.keys(VARIANT_CALLS).length} variants in ${path}`);
+console.log(`${count} calls of ${cases.length} cases and ${Object.keys(VARIANT_CALLS).length} variants in ` +
+    `${computeType}, seed ${seed}, in ${path}`);

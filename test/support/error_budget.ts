@@ -17,8 +17,8 @@ export interface Comparison {
  */
 const FLOOR = 4 * 2 ** -24;
 
-/** The same where operands are float16: one rounding of 2⁻¹¹ of each term. */
-export const FLOAT16_FLOOR = 2 ** -11;
+/** The same by compute type. Where operands are rounded, one rounding of each term: 2⁻¹¹, or 2⁻⁸ of bfloat16. */
+export const FLOORS = {float32: FLOOR, tensorfloat32: 2 ** -11, float16: 2 ** -11, bfloat16: 2 ** -8} as const;
 
 /**
  * @param magnitude largest Σ|terms| of an element (see ReferenceResult).

@@ -65,3 +65,19 @@ export function roundToFloat16(x: number): number {
 
 /** Matrix products of float16 summed and softmax done in float32: what autocast makes of plain attention. */
 export const float16: Precision = {...float32, store: roundToFloat16};
+
+/** The nearest number with so many bits after the leading one and the exponents of float32, ties to even. */
+export function roundToBits(x: number, bits: number): number {
+  if (x === 0 || !Number.isFinite(x)) {
+    return x;
+  }
+  const unit = 2 ** (Math.max(-126, Math.floor(Math.log2(Math.abs(x)))) - bits);
+  const count = x / unit; // exact: a power of two
+  const floor = Math.floor(count);
+  const rest = count - floor;
+  return Math.fround((rest > 0.5 || rest === 0.5 && floor % 2 !== 0 ? floor + 1 : floor) * unit);
+}
+
+/** The same of bfloat16 and tensorfloat32. */
+export const bfloat16: Precision = {...float32, store: x => roundToBits(x, 7)};
+export const tensorfloat32: Precision = {...float32, store: x => roundToBits(x, 10)};

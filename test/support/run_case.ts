@@ -5,10 +5,11 @@ import type {FlashAttentionOptions} from '../../src/index.js';
 
 import {caseInputs, referenceProblem} from './cases.js';
 import type {Case, CaseInputs} from './cases.js';
-import {compare, FLOAT16_FLOOR} from './error_budget.js';
+import {compare, FLOORS} from './error_budget.js';
 import type {Comparison} from './error_budget.js';
-import {roundToFloat16} from './precision.js';
-import {float16, float32, float64, referenceAttention} from './reference.js';
+import {bfloat16, float16, float32, float64, tensorfloat32} from './precision.js';
+import type {Precision} from './precision.js';
+import {referenceAttention} from './reference.js';
 import type {ReferenceResult, ResultName} from './reference.js';
 
 /** Gradients of bias and sinks are there where the case has them. */
@@ -19,7 +20,9 @@ const shapeIn = (c: Case, rows: number, heads: number, size: number): [number, n
     c.layout === 'bnhd' ? [c.batch, rows, heads, size] : [c.batch, heads, rows, size];
 
 /** Precisions that cases are judged in. */
-export type JudgedType = 'float32'|'float16';
+export type JudgedType = 'float32'|'tensorfloat32'|'float16'|'bfloat16';
+
+const PRECISIONS: Record<JudgedType, Precision> = {float32, tensorfloat32, float16, bfloat16};
 
 /** The options of a case that no gradient is asked for, by their public names. */
 function optionsFor(c: Case, inputs: CaseInputs): FlashAttentionOptions {
@@ -94,13 +97,13 @@ function remember(key: string, made: References) {
   }
 }
 
-function inFloat16(inputs: CaseInputs): CaseInputs {
-  const {q, k, v, dO} = inputs;
-  const [q16, k16, v16, dO16] = [q, k, v, dO].map(values => values.map(roundToFloat16));
-  return {...inputs, q: q16, k: k16, v: v16, dO: dO16};
+/** What matrix products read, rounded as they read it. */
+function storedIn({store}: Precision, inputs: CaseInputs): CaseInputs {
+  const [q, k, v, dO] = [inputs.q, inputs.k, inputs.v, inputs.dO].map(values => values.map(store));
+  return {...inputs, q, k, v, dO};
 }
 
-/** Float64 reference and plain attention of a case in float32, or on float16. */
+/** Float64 reference and plain attention of a case in the precision. */
 export function referencesOf(c: Case, inputs: CaseInputs, computeType: JudgedType = 'float32'): References {
   const key = `${c.name} ${c.inputSeed} ${computeType}`;
   const found = remembered.get(key);
@@ -110,8 +113,10 @@ export function referencesOf(c: Case, inputs: CaseInputs, computeType: JudgedTyp
   const problem = referenceProblem(c, inputs);
   const made = {
     reference: referenceAttention(problem, inputs, float64),
-    plain: computeType === 'float16' ? referenceAttention(problem, inFloat16(inputs), float16) :
-                                       referenceAttention(problem, inputs, float32),
+    plain: computeType === 'float32' ?
+      referenceAttention(problem, inputs, float32) :
+      referenceAttention(problem, storedIn(PRECISIONS[computeType], inputs),
+          PRECISIONS[computeType]),
   };
   remember(key, made);
   return made;
@@ -126,5 +131,5 @@ export async function judgeCase(c: Case, computeType: JudgedType = 'float32'): P
       .map(name => compare(
           name, results[name]!, reference[name]!, plain[name]!, reference.magnitude![name],
           name === 'output' || name === 'lse' ? 'exact' : 'finite',
-          computeType === 'float16' ? FLOAT16_FLOOR : undefined));
+          FLOORS[computeType]));
 }

@@ -40,7 +40,7 @@ describe('build:native', () => {
     expect(linkFlags(release, 'addon', 'exports.txt')).toContain('-static-libstdc++');
     expect(linkFlags(release, 'addon', 'exports.txt')).toContain('-Wl,--version-script=exports.txt');
     expect(linkFlags(address, 'addon', 'exports.txt')).not.toContain('-static-libstdc++');
-    expect(linkFlags(address, 'program', 'exports.txt')).toEqual(['-pthread', '-fsanitize=address']);
+    expect(linkFlags(address, 'program', 'exports.txt')).toEqual(['-pthread', '-fsanitize=address', '-ldl']);
     expect(VERSION_SCRIPT).toContain(`${EXPORTS[0]};`);
     expect(VERSION_SCRIPT).toContain('local: *;');
   });
