@@ -39,7 +39,8 @@ struct Band {
 /** Random words of keys 4·block … 4·block + 3 of one query (kernels/cpu/philox.h). */
 __device__ __forceinline__ uint4 philox(const Params& p, uint32_t batch, uint32_t head, uint32_t query,
                                         uint32_t block) {
-  uint32_t c0 = block, c1 = query, c2 = head, c3 = batch, k0 = p.seed_low, k1 = p.seed_high;
+  uint32_t c0 = block, c1 = query, c2 = head + p.first_query_head, c3 = batch + p.first_batch;
+  uint32_t k0 = p.seed_low, k1 = p.seed_high;
 #pragma unroll
   for (int round = 0; round < 10; round++) {
     const uint32_t low0 = c0 * 0xD2511F53u, high0 = __umulhi(c0, 0xD2511F53u);

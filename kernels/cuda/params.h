@@ -90,6 +90,8 @@ struct Params {
   int32_t window_left, window_right;
   float softmax_scale, softcap, kept_scale;
   uint32_t dropout, dropout_threshold, seed_low, seed_high;
+  /** What the draws add to a batch and a query head, where the call is a part of a larger one. */
+  uint32_t first_batch, first_query_head;
   RowStrides q_strides, k_strides, v_strides, output_strides;
   int64_t lse_batch, lse_head, alibi_batch;
   PairStrides mask_strides, bias_strides;

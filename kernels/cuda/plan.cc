@@ -131,6 +131,8 @@ void set_problem(Params& p, const Problem& problem, const Tensors& tensors) {
   p.dropout_threshold = static_cast<uint32_t>(share < 4294967295.0 ? share : 4294967295.0);
   p.seed_low = problem.seed_low;
   p.seed_high = problem.seed_high;
+  p.first_batch = static_cast<uint32_t>(problem.first_batch);
+  p.first_query_head = static_cast<uint32_t>(problem.first_query_head);
   p.q_strides = row_strides(problem.q);
   p.k_strides = row_strides(problem.k);
   p.v_strides = row_strides(problem.v);
