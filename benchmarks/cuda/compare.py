@@ -26,7 +26,7 @@ def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words = lambda text: text.split(',')
     numbers = lambda text: [int(x) for x in text.split(',')]
-    parser.add_argument('--seconds', type=float, default=540, help='no new task after that; the most important are first')
+    parser.add_argument('--seconds', type=float, default=540, help='no new task after that; the important ones first')
     parser.add_argument('--out', default=os.environ.get('OUT') or 'out', help='folder of the results')
     parser.add_argument('--parts', type=words, default=['attention', 'decode', 'long'])
     parser.add_argument('--compute', type=words, default=list(COMPUTE_TYPES))
@@ -41,6 +41,7 @@ def parse(arguments):
     parser.add_argument('--profile', action='store_true', help='milliseconds of each kernel of ours')
     parser.add_argument('--warm-up-ms', type=float, default=250)
     parser.add_argument('--batch-ms', type=float, default=40)
+    parser.add_argument('--batches', type=int, default=7)
     parser.add_argument('--device', default='cuda', help='cpu: for tests')
     parser.add_argument('--library', default=os.path.join(HERE, 'libflash_attention_cuda.so'))
     args = parser.parse_args(arguments)
@@ -91,8 +92,11 @@ class WorkerProcess:
         """@return '' or why it did not end well"""
         if self.process is None:
             self.start()
-        self.process.stdin.write(json.dumps(task.json()) + '\n')
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(json.dumps(task.json()) + '\n')
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return f'the process had ended with {self.stop()}'
         until = time.monotonic() + seconds
         while True:
             message = self.receive(until)
@@ -105,13 +109,16 @@ class WorkerProcess:
             if message['type'] == 'failed':
                 if message['ends']:
                     self.stop()
-                return f'{message["why"]} ({message["where"]})' + (', GPU of no use after it' if message['ends'] else '')
+                return f'{message["why"]} ({message["where"]})' + (', and the GPU is lost' if message['ends'] else '')
             on_message(message)
 
     def stop(self):
         if self.process is None:
             return None
-        self.process.stdin.close()
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
         try:
             status = self.process.wait(5)
         except subprocess.TimeoutExpired:
@@ -158,7 +165,7 @@ class Comparison:
                                args.long, args.decode_keys)
         self.worker = WorkerProcess({
             'device': args.device, 'library': args.library, 'warm_up_ms': args.warm_up_ms, 'batch_ms': args.batch_ms,
-            'profile': args.profile, 'layout': args.layout})
+            'batches': args.batches, 'profile': args.profile, 'layout': args.layout})
         self.files, self.right, self.copies = {}, [], []
         self.notes = []
 
@@ -171,12 +178,19 @@ class Comparison:
     def left(self):
         return self.args.seconds - (time.monotonic() - self.start)
 
+    def note_profile(self, task, message):
+        """All into a file, and on the page those of the most important length."""
+        kernels = sorted(message['kernels'], key=lambda one: -one[2])
+        text = f'{message["pass"]} ms: ' + ', '.join(f'{name} {ms:.3f}' for name, _, ms in kernels if ms >= 0.002)
+        with open(os.path.join(self.args.out, 'cuda-profile.txt'), 'a') as file:
+            file.write(f'{task.label()} {text}\n')
+        if task.length == self.args.lengths[0] and not task.causal:
+            self.notes.append(text)
+
     def perform(self, task, rows):
         def on_message(message):
             if message['type'] == 'profile':
-                kernels = sorted(message['kernels'], key=lambda one: -one[2])
-                rows.append({'profile': f'  {message["pass"]} ms: ' + ', '.join(
-                    f'{name} {ms:.3f}' for name, _, ms in kernels if ms >= 0.002)})
+                self.note_profile(task, message)
                 return
             row = message['row']
             rows.append(row)
@@ -200,8 +214,8 @@ class Comparison:
         self.worker.start()
         environment = environment_of(self.worker)
         print(', '.join(f'{name} {value}' for name, value in environment.items()), flush=True)
-        print('TFLOP/s: ours is bare kernels (with conversions from and to float32); ! wrong, ~ spread over 10%',
-              flush=True)
+        print('TFLOP/s: ours is kernels alone (with conversions from float32), .w wgmma, .m mma.sync; ! wrong results, '
+              '~ spread over 10%; c causal', flush=True)
         not_reached = []
         for tasks in groups.values():
             rows, kinds = [], []
@@ -218,10 +232,7 @@ class Comparison:
                     for row in rows[before:]:
                         print(decode_line(task, row, self.copies), flush=True)
             if tasks[0].suite == 'attention' and kinds:
-                print(attention_line(tasks[0], [row for row in rows if 'profile' not in row], kinds), flush=True)
-                for row in rows:
-                    if 'profile' in row:
-                        print(row['profile'], flush=True)
+                print(attention_line(tasks[0], rows, kinds), flush=True)
             for note in dict.fromkeys(self.notes):
                 print(f'  {note[:300]}', flush=True)
         self.worker.stop()

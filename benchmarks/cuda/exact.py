@@ -1,6 +1,6 @@
 """Attention of a few rows of one head in any precision: float64 as the reference, the precision of a kernel as what
-plain attention makes of it, by which the kernel is judged (test/support/error_budget.ts): its largest error may be twice
-that of plain attention, and in float32 a few roundings of the terms that a result is summed from more."""
+plain attention makes of it, by which the kernel is judged (test/support/error_budget.ts): its largest error may be
+twice that of plain attention, and in float32 a few roundings of the terms that a result is summed from more."""
 import contextlib
 
 ROW_CHUNK = 1024
@@ -134,7 +134,7 @@ def largest_error(actual, expected):
 
 
 def plain_everywhere(torch, q, k, v, d_o, causal, most_scores=2 ** 28):
-    """O, dQ, dK and dV of all of [B,H,N,D] by plain float32 ops, as many heads at once as their scores leave room for."""
+    """O, dQ, dK, dV of all of [B,H,N,D] by plain float32 ops, as many heads at once as their scores leave room for."""
     batch, heads, length, size = q.shape
     at_once = max(1, most_scores // length ** 2)
     flat = lambda x: x.reshape(batch * heads, length, x.shape[3])

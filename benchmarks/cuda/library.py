@@ -60,11 +60,12 @@ class OwnCall:
 
     def __init__(self, torch, library, q, k, v, d_output, causal, compute):
         self.torch, self.library = torch, library
-        new = lambda *shape: torch.empty(shape, dtype=torch.float32, device=q.device)
+        # NaN wherever nothing is written.
+        new = lambda *shape: torch.full(shape, float('nan'), dtype=torch.float32, device=q.device)
         batch, heads, length, size = q.shape
         assert v.shape[3] == size and (d_output is None or d_output.stride() == q.stride())
         self.q, self.k, self.v, self.d_output = q, k, v, d_output
-        self.output = torch.empty_like(q)
+        self.output = torch.full_like(q, float('nan'))
         self.lse, self.lse_tail = new(batch, heads, length), new(batch, heads, length)
         self.d_q = self.d_k = self.d_v = None
         self.workspaces = [None, None]
@@ -88,8 +89,7 @@ class OwnCall:
 
     def _run(self, is_backward, kernels_alone):
         if is_backward and self.d_q is None:
-            like = self.torch.empty_like
-            self.d_q, self.d_k, self.d_v = like(self.q), like(self.k), like(self.v)
+            self.d_q, self.d_k, self.d_v = [self.torch.full_like(x, float('nan')) for x in (self.q, self.k, self.v)]
             self._point('d_q', 'd_k', 'd_v')
         if self.workspaces[is_backward] is None:
             bytes_of_it = self.library.workspace(self.call, is_backward)

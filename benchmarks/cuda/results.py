@@ -54,13 +54,15 @@ def speed(tflops):
 
 
 def cell(rows, kind, name):
-    """`ours 400 (380)`: kernels alone, and with conversions; `!`: the results are wrong; `~`: spread over 10%."""
+    """`ours.w 400 (380)`: kernels alone, and with conversions; `!`: the results are wrong; `~`: spread over 10%."""
     found = [row for row in rows if row['kind'] == kind and row['pass'] == name]
     text = {row.get('conversions', False): speed(row['tflops']) + ('!' if 'wrong' in row else '') +
             ('~' if row['spread'] > 0.1 else '') for row in found}
     if False not in text:
         return f'{SHORT[kind]} —'
-    return f'{SHORT[kind]} {text[False]}' + (f' ({text[True]})' if True in text else '')
+    kernels = found[0].get('kernels')
+    family = '' if kernels is None else '.w' if any(one.startswith('hopper') for one in kernels) else '.m'
+    return f'{SHORT[kind]}{family} {text[False]}' + (f' ({text[True]})' if True in text else '')
 
 
 def attention_line(task, rows, kinds):

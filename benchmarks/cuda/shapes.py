@@ -11,7 +11,7 @@ PEERS = {
     'bfloat16': ('cudnn', 'flash-attention-2'), 'float16': ('cudnn', 'flash-attention-2'),
     'float32': ('efficient', 'math'), 'tensorfloat32': ('math',),
 }
-LONG_PEERS = ('cudnn', 'flash-attention-2')
+LONG_PEERS = ('flash-attention-2',)
 DECODE_PEERS = (('bfloat16', 'flash-attention-2'), ('float32', 'efficient'), ('float32', 'math'))
 
 
@@ -82,6 +82,6 @@ def all_tasks(parts=('attention', 'decode', 'long'), compute_types=COMPUTE_TYPES
     for n, (compute, length, causal, size) in enumerate(dict.fromkeys(ordered)):
         if n == len(first('bfloat16')):
             tasks += decode_tasks(decode_keys) if 'decode' in parts else []
-            tasks += long_tasks(long, 64, False) + long_tasks(long, 128, False) if 'long' in parts else []
+            tasks += long_tasks(long, 64, False) if 'long' in parts else []
         tasks += attention_tasks(compute, length, size, causal, tokens, width) if 'attention' in parts else []
     return [task for task in tasks if kinds is None or task.kind in kinds or task.suite == 'copy']

@@ -3,6 +3,7 @@ import statistics
 import time
 
 WARM_UP_MS, BATCH_MS, BATCHES, FEWEST, MOST_MS, MOST_RUNS = 250, 40, 7, 3, 2000, 400
+LONG_MS, FEWEST_LONG = 1000, 2
 
 
 class Stopwatch:
@@ -47,14 +48,15 @@ def time_calls(watch, call, warm_up_ms=WARM_UP_MS, batch_ms=BATCH_MS, batches=BA
         watch.wait()
         return watch.between(*marks) / runs
 
+    runs_of = lambda once: max(1, min(MOST_RUNS, round(batch_ms / max(once, 1e-3))))
     once = measured(1)
     warm_from = time.perf_counter()
-    while True:
-        once = measured(max(1, min(MOST_RUNS, round(batch_ms / max(once, 1e-3)))))
-        if 1000 * (time.perf_counter() - warm_from) >= warm_up_ms:
-            break
-    runs = max(1, min(MOST_RUNS, round(batch_ms / max(once, 1e-3))))
-    count = max(FEWEST, min(batches, int(most_ms / (runs * max(once, 1e-3)))))
+    # A longer call than that was work enough.
+    while once < warm_up_ms and 1000 * (time.perf_counter() - warm_from) < warm_up_ms:
+        once = measured(runs_of(once))
+    runs = runs_of(once)
+    fewest = min(batches, FEWEST_LONG if once > LONG_MS else FEWEST)
+    count = max(fewest, min(batches, int(most_ms / (runs * max(once, 1e-3)))))
     marks = [queue(runs) for _ in range(count)]
     watch.wait()
     samples = [watch.between(*pair) / runs for pair in marks]

@@ -1,0 +1,45 @@
+// cuLaunchKernel for a fake libcuda whose kernels are those of kernels/cuda, on the CPU (emulator.h), right when they
+// are launched. Device memory may then be any memory of the process.
+//   FAKE_CUDA_SPOIL=kernel  that kernel is left out: whoever judges results must see it
+//   FAKE_CUDA_CRASH=kernel  the process ends there, as if the device were lost
+#include <dlfcn.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "../emulator.h"
+#include "cuda/driver_api.h"
+#include "cuda/params.h"
+
+using namespace flash_attention;
+
+extern "C" __attribute__((visibility("default"))) CuResult cuLaunchKernel(
+    CuFunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x,
+    unsigned int, unsigned int, unsigned int, CuStream, void** parameters, void**) {
+  const std::string& name = *reinterpret_cast<std::string*>(function);
+  const char* spoilt = std::getenv("FAKE_CUDA_SPOIL");
+  if (spoilt && name == spoilt) {
+    return cu::SUCCESS;
+  }
+  const char* crashing = std::getenv("FAKE_CUDA_CRASH");
+  if (crashing && name == crashing) {
+    std::abort();
+  }
+  Dl_info self;
+  dladdr(reinterpret_cast<void*>(&cuLaunchKernel), &self);
+  void* library = dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+  void* kernel = library ? dlsym(library, name.c_str()) : nullptr;
+  if (!kernel) {
+    std::fprintf(stderr, "there is no emulated kernel %s\n", name.c_str());
+    return cu::INVALID_IMAGE;
+  }
+  emulator::launch({grid_x, grid_y, grid_z}, block_x, [&] {
+    if (name == "flash_clear_rows") {
+      reinterpret_cast<void (*)(cuda::ClearParams)>(kernel)(*static_cast<cuda::ClearParams*>(parameters[0]));
+    } else {
+      reinterpret_cast<void (*)(cuda::Params)>(kernel)(*static_cast<cuda::Params*>(parameters[0]));
+    }
+  });
+  return cu::SUCCESS;
+}
