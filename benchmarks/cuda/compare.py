@@ -57,14 +57,15 @@ def parse(arguments):
 class WorkerProcess:
     """worker.py, started when it is first needed and again after it has ended."""
 
-    def __init__(self, options):
-        self.options, self.process, self.environment = options, None, {}
+    def __init__(self, options, log):
+        self.options, self.log, self.process, self.environment = options, log, None, {}
 
     def start(self):
         reader, writer = os.pipe()
-        self.process = subprocess.Popen(
-            [sys.executable, os.path.join(HERE, 'worker.py'), json.dumps(self.options), str(writer)],
-            stdin=subprocess.PIPE, text=True, pass_fds=[writer])
+        with open(self.log, 'a') as log:
+            self.process = subprocess.Popen(
+                [sys.executable, os.path.join(HERE, 'worker.py'), json.dumps(self.options), str(writer)],
+                stdin=subprocess.PIPE, stderr=log, text=True, pass_fds=[writer])
         os.close(writer)
         self.reader, self.rest = reader, b''
         self.selector = selectors.DefaultSelector()
@@ -72,7 +73,8 @@ class WorkerProcess:
         first = self.receive(time.monotonic() + START_SECONDS)
         if first is None or first['type'] != 'ready':
             self.stop()
-            raise SystemExit('compare.py: the worker does not start')
+            with open(self.log) as log:
+                raise SystemExit('compare.py: the worker does not start\n' + ''.join(log.readlines()[-5:]))
         self.environment.update(first['environment'])
 
     def receive(self, until):
@@ -161,11 +163,13 @@ def environment_of(worker):
 class Comparison:
     def __init__(self, args):
         self.args, self.start = args, time.monotonic()
+        os.makedirs(args.out, exist_ok=True)
         self.tasks = all_tasks(args.parts, args.compute, args.lengths, args.sizes, args.kinds, args.tokens, args.width,
                                args.long, args.decode_keys)
         self.worker = WorkerProcess({
             'device': args.device, 'library': args.library, 'warm_up_ms': args.warm_up_ms, 'batch_ms': args.batch_ms,
-            'batches': args.batches, 'profile': args.profile, 'layout': args.layout})
+            'batches': args.batches, 'profile': args.profile, 'layout': args.layout,
+        }, os.path.join(args.out, 'cuda-worker.log'))
         self.files, self.right, self.copies = {}, [], []
         self.notes = []
 

@@ -33,7 +33,8 @@ class ResultsFile:
         identity = [row.get(name) for name in IDENTITY]
         kept = [other for other in self.contents['results'] if [other.get(name) for name in IDENTITY] != identity]
         self.contents['results'] = kept + [row]
-        self.contents['skipped'] = [one for one in self.contents['skipped'] if one['label'] != label]
+        # What was said of the whole task, too.
+        self.contents['skipped'] = [one for one in self.contents['skipped'] if not label.startswith(one['label'])]
         self._write()
 
     def skip(self, label, why):
