@@ -5,6 +5,7 @@ namespace {
 
 using cuda::CallKind;
 using cuda::ComputeType;
+using cuda::Family;
 using cuda::Launch;
 using cuda::Params;
 using cuda::Plan;
@@ -25,14 +26,31 @@ CudaStatus run_plan(Device& device, const Plan& plan, Workspace& workspace, CuSt
   odd_params.parts = 1;
   odd_params.part_keys = params.key_length;
   odd_params.all_odd = 0;
+  hopper::HopperParams hopper_params;
   for (const Launch& launch : plan.launches) {
     Kernel kernel;
     CudaStatus status = device.kernel(launch.kernel.c_str(), launch.shared_bytes, &kernel);
+    const void* taken = nullptr;
+    switch (launch.takes) {
+      case Launch::Takes::params:
+        params.which = launch.which;
+        taken = &params;
+        break;
+      case Launch::Takes::odd_params:
+        taken = &odd_params;
+        break;
+      case Launch::Takes::clear:
+        taken = &launch.clear;
+        break;
+      case Launch::Takes::hopper:
+        taken = &hopper_params;
+        if (status.ok()) {
+          status = cuda_status(
+              make_hopper_params(device.api().tensor_map_tiled, params, launch.hopper, &hopper_params),
+              "cuTensorMapEncodeTiled");
+        }
+    }
     if (status.ok()) {
-      params.which = launch.which;
-      const void* taken = launch.takes == Launch::Takes::clear ? static_cast<const void*>(&launch.clear)
-          : launch.takes == Launch::Takes::odd_params          ? static_cast<const void*>(&odd_params)
-                                                               : static_cast<const void*>(&params);
       status = device.launch(kernel, {launch.x, launch.y, launch.z}, launch.threads, stream, taken);
     }
     if (!status.ok()) {
@@ -64,6 +82,13 @@ CallKind kind_of(ComputeType compute, bool is_backward, bool may_be_few) {
   return call;
 }
 
+CallKind kind_on(const Device& device, ComputeType compute, bool is_backward, bool may_be_few, Family family) {
+  CallKind call = kind_of(compute, is_backward, may_be_few);
+  call.has_hopper = device.info().major == 9 && device.info().minor == 0 && device.api().tensor_map_tiled;
+  call.family = family;
+  return call;
+}
+
 }  // namespace
 
 int64_t cuda_forward_workspace(const Problem& problem, const Tensors& tensors, ComputeType compute,
@@ -85,16 +110,16 @@ int64_t cuda_backward_workspace(const Problem& problem, const Tensors& tensors, 
 
 CudaStatus cuda_attention_forward(Device& device, const Problem& problem, const Tensors& tensors,
                                   const ForwardOutputs& outputs, Workspace& workspace, CuStream stream,
-                                  ComputeType compute) {
+                                  ComputeType compute, Family family) {
   return run_plan(device,
-                  make_forward_plan(problem, tensors, outputs, kind_of(compute, false, true),
+                  make_forward_plan(problem, tensors, outputs, kind_on(device, compute, false, true, family),
                                     device.info().multiprocessors),
                   workspace, stream);
 }
 
 CudaStatus cuda_attention_backward(Device& device, const Problem& problem, const Tensors& tensors,
                                    const BackwardInputs& given, const Gradients& gradients, Workspace& workspace,
-                                   CuStream stream, ComputeType compute) {
+                                   CuStream stream, ComputeType compute, Family family) {
   const int multiprocessors = device.info().multiprocessors;
   BackwardInputs inputs = given;
   if (cuda::is_few_rows(problem)) {
@@ -108,8 +133,9 @@ CudaStatus cuda_attention_backward(Device& device, const Problem& problem, const
       return {CudaFailure::out_of_memory, OUT_OF_MEMORY};
     }
     const CudaStatus status = run_plan(
-        device, make_forward_plan(problem, tensors, again, kind_of(compute, false, false), multiprocessors), workspace,
-        stream);
+        device,
+        make_forward_plan(problem, tensors, again, kind_on(device, compute, false, false, family), multiprocessors),
+        workspace, stream);
     if (!status.ok()) {
       return status;
     }
@@ -117,7 +143,9 @@ CudaStatus cuda_attention_backward(Device& device, const Problem& problem, const
     inputs.lse_tail = again.lse_tail;
   }
   return run_plan(
-      device, make_backward_plan(problem, tensors, inputs, gradients, kind_of(compute, true, false), multiprocessors),
+      device,
+      make_backward_plan(problem, tensors, inputs, gradients, kind_on(device, compute, true, false, family),
+                         multiprocessors),
       workspace, stream);
 }
 

@@ -7,7 +7,9 @@
 
 namespace flash_attention {
 
-/** Bytes that the kernels take beside the tensors, whose pointers may be anything; null where a call has none. */
+/**
+ * Bytes that the kernels take beside the tensors at most, whose pointers may be anything; null where a call has none.
+ */
 int64_t cuda_forward_workspace(const Problem& problem, const Tensors& tensors, cuda::ComputeType compute,
                                int multiprocessors);
 int64_t cuda_backward_workspace(const Problem& problem, const Tensors& tensors, const Gradients& gradients,
@@ -19,11 +21,12 @@ int64_t cuda_backward_workspace(const Problem& problem, const Tensors& tensors, 
  */
 CudaStatus cuda_attention_forward(Device& device, const Problem& problem, const Tensors& tensors,
                                   const ForwardOutputs& outputs, Workspace& workspace, CuStream stream,
-                                  cuda::ComputeType compute);
+                                  cuda::ComputeType compute, cuda::Family family = cuda::Family::best);
 
 /** The same bits every time. */
 CudaStatus cuda_attention_backward(Device& device, const Problem& problem, const Tensors& tensors,
                                    const BackwardInputs& inputs, const Gradients& gradients, Workspace& workspace,
-                                   CuStream stream, cuda::ComputeType compute);
+                                   CuStream stream, cuda::ComputeType compute,
+                                   cuda::Family family = cuda::Family::best);
 
 }  // namespace flash_attention

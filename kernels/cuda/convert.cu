@@ -161,13 +161,16 @@ __device__ __forceinline__ void convert_rows(const Params& p, Source source) {
 
 }  // namespace
 
-/** One block: places of all batches, and all groups cleared. */
+/** One block: places of all batches, and all groups and counters cleared. */
 extern "C" __global__ void flash_locate(const __grid_constant__ Params p) {
   for (int batch = threadIdx.x; batch < p.batch; batch += blockDim.x) {
     p.places[batch] = place_of(p, batch);
   }
   for (int group = threadIdx.x; group < p.batch * p.key_heads; group += blockDim.x) {
     p.groups[group] = GroupState{};
+  }
+  if (threadIdx.x < TILE_COUNTERS) {
+    p.tile_counters[threadIdx.x] = 0;
   }
 }
 

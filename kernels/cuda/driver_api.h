@@ -38,8 +38,8 @@ struct CuLaunchConfig {
 };
 
 /** CUtensorMap: what a bulk copy of tiles is told of its tensor. */
-struct alignas(128) CuTensorMap {
-  uint64_t opaque[16];
+struct alignas(64) CuTensorMap {
+  uint64_t words[16];
 };
 
 namespace cu {

@@ -24,6 +24,8 @@ namespace cuda {
 
 /** A batch's canonical rows are a multiple of this, and so is where they start. */
 constexpr int32_t TILE_ROWS = 128;
+/** One for each Hopper kernel that a call may launch. */
+constexpr int32_t TILE_COUNTERS = 3;
 constexpr float LOG2_E = 1.44269504088896340736f;
 
 #ifdef __CUDACC__
@@ -121,6 +123,8 @@ struct Params {
   SequencePlace* places;
   /** [B][Hkv]. */
   GroupState* groups;
+  /** [TILE_COUNTERS], 0 when the tile kernels start: of hopper/launch.h. */
+  uint32_t* tile_counters;
   Operand q16, k16, v16, d_output16;
   /** Parts of the forward pass: [parts][units][query rows][value_size], and {largest in base 2, denominator}. */
   float* part_output;

@@ -206,7 +206,16 @@ class Launches {
     if (x > 0 && y > 0 && z > 0) {
       plan_.launches.push_back({kernel, static_cast<unsigned int>(x), static_cast<unsigned int>(y),
                                 static_cast<unsigned int>(z), static_cast<unsigned int>(threads), shared_bytes, takes,
-                                which, {}});
+                                which, {}, {}});
+    }
+  }
+
+  void add_hopper(const hopper::HopperKernel& kernel, int multiprocessors) {
+    const hopper::HopperLaunch launch = hopper_launch(plan_.params, kernel);
+    if (launch.tiles() > 0) {
+      add(kernel.name, least(multiprocessors, launch.tiles()), 1, 1, kernel.threads, kernel.shared_bytes,
+          Launch::Takes::hopper);
+      plan_.launches.back().hopper = launch;
     }
   }
 
@@ -245,6 +254,7 @@ void take_operand(Offsets& offsets, const Plan& plan, bool is_query, Operand& op
 void take_common(Offsets& offsets, Plan& plan) {
   plan.params.places = offsets.take<SequencePlace>(plan.params.batch);
   plan.params.groups = offsets.take<GroupState>(static_cast<int64_t>(plan.params.batch) * plan.params.key_heads);
+  plan.params.tile_counters = offsets.take<uint32_t>(TILE_COUNTERS);
 }
 
 /** Cuts the keys so that `blocks` · parts fill the device `waves` times over. */
@@ -255,6 +265,14 @@ void set_parts(Params& p, int64_t blocks, int64_t wanted, int64_t least_keys, in
     p.part_keys = static_cast<int32_t>(keys);
     p.parts = static_cast<int32_t>(divided_up(p.key_length, keys));
   }
+}
+
+/** The Hopper kernel for a pass, or null where kernels of mma.sync serve. */
+const hopper::HopperKernel* hopper_kernel(const Plan& plan, const CallKind& call, hopper::Pass pass) {
+  if (!call.has_hopper || call.family == Family::mma_sync || plan.is_general || plan.kind == OperandKind::SplitF16) {
+    return nullptr;
+  }
+  return find_hopper_kernel(plan.params, pass, plan.kind == OperandKind::Bf16);
 }
 
 std::string rows_kernel(int64_t size, int64_t rows) {
@@ -316,8 +334,14 @@ Plan make_forward_plan(const Problem& problem, const Tensors& tensors, const For
   } else {
     const ForwardEntry& entry = find(FORWARD, plan.kind, p.dp, plan.is_general);
     const int64_t tiles = divided_up(p.unit_rows, entry.rows());
+    const hopper::HopperKernel* hopper = hopper_kernel(plan, call, hopper::Pass::forward);
+    // Those do not take keys in parts, which pays where more than half of the device would have nothing to do.
+    if (hopper && call.family == Family::best && p.key_length >= 2 * LEAST_PART_KEYS &&
+        2 * hopper_launch(p, *hopper).tiles() < multiprocessors) {
+      hopper = nullptr;
+    }
     // A block to a multiprocessor at least: below that they are cut for two.
-    if (units * tiles < multiprocessors) {
+    if (!hopper && units * tiles < multiprocessors) {
       set_parts(p, units * tiles, 2 * multiprocessors, LEAST_PART_KEYS, TILE_ROWS);
     }
     take_operand(offsets, plan, true, p.q16);
@@ -326,8 +350,12 @@ Plan make_forward_plan(const Problem& problem, const Tensors& tensors, const For
     for (int which = 0; which < 3; which++) {
       launches.convert(which);
     }
-    launches.add(std::string("flash_forward_") + entry.name, tiles * p.parts, p.units, p.batch, entry.threads(),
-                 entry.shared_bytes());
+    if (hopper) {
+      launches.add_hopper(*hopper, multiprocessors);
+    } else {
+      launches.add(std::string("flash_forward_") + entry.name, tiles * p.parts, p.units, p.batch, entry.threads(),
+                   entry.shared_bytes());
+    }
   }
   if (p.parts > 1) {
     launches.add("flash_merge", divided_up(p.unit_rows, 4), p.units, p.batch, ROW_THREADS);
@@ -387,14 +415,24 @@ Plan make_backward_plan(const Problem& problem, const Tensors& tensors, const Ba
                  entry.shared_bytes());
   };
   const int64_t key_tiles = divided_up(p.key_length, entry.rows());
-  if (entry.wide && gradients.d_v) {
-    add("d_value", key_tiles, p.key_heads);
-  }
-  if (entry.wide ? gradients.d_k != nullptr : gradients.d_k || gradients.d_v) {
-    add(entry.wide ? "d_key" : "d_key_value", key_tiles, p.key_heads);
+  if (const auto* hopper = hopper_kernel(plan, call, hopper::Pass::keys)) {
+    if (gradients.d_k || gradients.d_v) {
+      launches.add_hopper(*hopper, multiprocessors);
+    }
+  } else {
+    if (entry.wide && gradients.d_v) {
+      add("d_value", key_tiles, p.key_heads);
+    }
+    if (entry.wide ? gradients.d_k != nullptr : gradients.d_k || gradients.d_v) {
+      add(entry.wide ? "d_key" : "d_key_value", key_tiles, p.key_heads);
+    }
   }
   if (gradients.d_q) {
-    add("d_query", divided_up(p.query_length, entry.rows()), p.query_heads);
+    if (const auto* hopper = hopper_kernel(plan, call, hopper::Pass::queries)) {
+      launches.add_hopper(*hopper, multiprocessors);
+    } else {
+      add("d_query", divided_up(p.query_length, entry.rows()), p.query_heads);
+    }
   }
   const int64_t odd_blocks = 4 * multiprocessors;
   if (gradients.d_bias) {
@@ -419,6 +457,7 @@ Params bound_params(const Plan& plan, void* memory) {
   char* base = static_cast<char*>(memory);
   bind(p.places, base);
   bind(p.groups, base);
+  bind(p.tile_counters, base);
   for (Operand* operand : {&p.q16, &p.k16, &p.v16, &p.d_output16}) {
     bind(operand->high, base);
     bind(operand->low, base);
@@ -457,6 +496,9 @@ std::vector<BuiltKernel> built_kernels() {
   for (const RowsEntry& entry : ROWS) {
     const std::string name = "flash_rows_" + std::to_string(entry.elements) + "_" + std::to_string(entry.rows);
     kernels.push_back({name, ROW_THREADS, 0});
+  }
+  for (const hopper::HopperKernel& kernel : hopper::hopper_kernels()) {
+    kernels.push_back({kernel.name, kernel.threads, kernel.shared_bytes});
   }
   return kernels;
 }

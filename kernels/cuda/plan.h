@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../cpu/problem.h"
+#include "hopper/launch.h"
 #include "params.h"
 
 namespace flash_attention {
@@ -21,11 +22,18 @@ struct Launch {
   std::string kernel;
   unsigned int x, y, z, threads;
   int shared_bytes;
-  /** What it takes: the plan's Params, those with `which`, those for odd groups (keys not in parts), or `clear`. */
-  enum class Takes { params, odd_params, clear } takes;
+  /**
+   * What it takes: the plan's Params with `which`, those for odd groups (keys not in parts), `clear`, or what `hopper`
+   * makes of the plan's Params.
+   */
+  enum class Takes { params, odd_params, clear, hopper } takes;
   int which;
   ClearParams clear;
+  hopper::HopperLaunch hopper;
 };
+
+/** Whose tile kernels; not `best` is for tests, and the other serves where the one cannot. */
+enum class Family { best, mma_sync, hopper };
 
 /** What is asked for, besides the problem and the tensors. */
 struct CallKind {
@@ -33,6 +41,9 @@ struct CallKind {
   ComputeType compute = ComputeType::float32;
   /** Whether the kernel for few rows may serve: not where the LSE must be rounded as the backward pass has it. */
   bool may_be_few = true;
+  /** Whether the device is of compute capability 9.0, exactly, and its driver knows tensor maps. */
+  bool has_hopper = false;
+  Family family = Family::best;
 };
 
 struct Plan {

@@ -20,7 +20,3 @@ FLASH_BACKWARD(hopper_query_gradient_bf16_64, query_gradient, Bfloat16, QueryGra
 FLASH_BACKWARD(hopper_query_gradient_bf16_128, query_gradient, Bfloat16, QueryGradient128)
 FLASH_BACKWARD(hopper_query_gradient_f16_64, query_gradient, Float16, QueryGradient64)
 FLASH_BACKWARD(hopper_query_gradient_f16_128, query_gradient, Float16, QueryGradient128)
-FLASH_BACKWARD(hopper_adding_gradient_bf16_64, key_gradient, Bfloat16, AddingGradient64)
-FLASH_BACKWARD(hopper_adding_gradient_bf16_128, key_gradient, Bfloat16, AddingGradient128)
-FLASH_BACKWARD(hopper_adding_gradient_f16_64, key_gradient, Float16, AddingGradient64)
-FLASH_BACKWARD(hopper_adding_gradient_f16_128, key_gradient, Float16, AddingGradient128)

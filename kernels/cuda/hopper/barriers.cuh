@@ -69,15 +69,6 @@ __device__ __forceinline__ float2 load_pair(uint32_t address) {
   return pair;
 }
 
-/** Makes what this thread has stored to shared memory visible to products; a barrier must follow. */
-__device__ __forceinline__ void publish_stores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-
-/** Adds two floats in global memory, at an address that is a multiple of 8, in any order with what others add. */
-__device__ __forceinline__ void add_pair(float* to, float low, float high) {
-  asm volatile("red.global.add.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)), "f"(low), "f"(high)
-               : "memory");
-}
-
 __device__ __forceinline__ void store_word(uint32_t address, int value) {
   asm volatile("st.shared.s32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }

@@ -1,30 +1,13 @@
 // What the Hopper kernels are given, and what they read of it for one tile: where its rows lie and what they see.
 #pragma once
 
-#include "../params.h"
 #include "../scales.h"
 #include "barriers.cuh"
-#include "tensor_map.h"
-#include "tile_order.h"
+#include "launch.h"
 #include "wgmma.cuh"
 
 namespace flash_attention {
 namespace hopper {
-
-/**
- * A plain call (no mask, bias, ALiBi, softcap or dropout), a scale above 0, one query head to a unit. The maps are of
- * the canonical operands [units][rows][DP], boxes as Plan::…BOX of the kernel says; those that a kernel does not use
- * are 0.
- */
-struct HopperParams {
-  TensorMap q, k, v, d_output;
-  cuda::Params call;
-  TileOrder order;
-  /** A word that is 0 when the kernel starts: tiles that blocks have drawn after their first. */
-  uint32_t* next_tile;
-  /** Of the kernel that adds dQ: [units][query rows][DP], zeros before. Null otherwise. */
-  float* d_q_sum;
-};
 
 constexpr float LOG2_E = cuda::LOG2_E;
 constexpr float LN_2 = 0.693147180559945309f;

@@ -6,7 +6,6 @@
 #include <type_traits>
 
 #include "call.cuh"
-#include "exponential.h"
 #include "pipeline.h"
 #include "plans.h"
 #include "tile_queue.cuh"
@@ -60,7 +59,7 @@ __device__ __forceinline__ void hide_products(float (&scores)[KEYS / 2], int fir
  * Products become weights, in place, and the state moves on. Gives by what sums so far are to be multiplied, and
  * whether that is 1 for the whole warp.
  */
-template <int KEYS, int EVERY>
+template <int KEYS>
 __device__ __forceinline__ bool weigh_products(float (&scores)[KEYS / 2], SoftmaxRows& state, float scale,
                                                float (&rescale)[2]) {
   bool grows = false;
@@ -84,9 +83,7 @@ __device__ __forceinline__ bool weigh_products(float (&scores)[KEYS / 2], Softma
 #pragma unroll
   for (int i = 0; i < KEYS / 2; i++) {
     const int row = i / 2 % 2;
-    const float exponent = fmaf(scores[i], scale, -base[row]);
-    const bool by_polynomial = EVERY > 0 && i % (EVERY > 0 ? EVERY : 1) == 0;
-    scores[i] = by_polynomial ? polynomial_exponential(exponent) : exponential(exponent);
+    scores[i] = exponential(fmaf(scores[i], scale, -base[row]));
     state.sum[row] += scores[i];
   }
   return !__any_sync(0xffffffff, grows);
@@ -247,7 +244,7 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
       if (!tiles.is_whole(tiles.last - 1)) {
         hide_products<KEYS>(scores, (tiles.last - 1) * KEYS, upper, lower);
       }
-      weigh_products<KEYS, 0>(scores, state, scale, rescale);
+      weigh_products<KEYS>(scores, state, scale, rescale);
       pack_operand<T>(scores, weights);
 #pragma unroll
       for (int i = 0; i < DP / 2; i++) {
@@ -271,14 +268,10 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
           arrive(barriers.keys_empty(keys.stage()));
         }
         keys.advance();
-        bool stays;
-        if (tiles.is_whole(tile)) {
-          stays = weigh_products<KEYS, Plan::POLYNOMIALS>(scores, state, scale, rescale);
-        } else {
-          // −∞ must give 0, which the polynomial does not.
+        if (!tiles.is_whole(tile)) {
           hide_products<KEYS>(scores, tile * KEYS, upper, lower);
-          stays = weigh_products<KEYS, 0>(scores, state, scale, rescale);
         }
+        const bool stays = weigh_products<KEYS>(scores, state, scale, rescale);
         await_products<0>();
         if (speaks) {
           arrive(barriers.values_empty(values.stage()));

@@ -52,60 +52,17 @@ __device__ __forceinline__ void feed_key_gradient(const HopperParams& params, ui
         const int row = place.query_start + tile * QUERIES;
         const int statistics = head * static_cast<int>(call.query_place.rows) + row;
         const uint32_t rows = shared + Plan::ROWS_AT + ring.stage() * 2 * Plan::ROW_BYTES;
-        // A tile may reach past the last row of all; nothing is used of what is not there.
-        const int left = call.query_heads * static_cast<int>(call.query_place.rows) - statistics;
-        const uint32_t row_bytes = 4 * smaller(left, QUERIES);
         wait(barriers.empty(ring.stage()), ring.phase() ^ 1);
-        arrive_expecting(full, 2 * Plan::QUERY_BYTES + 2 * row_bytes);
+        arrive_expecting(full, 2 * Plan::QUERY_BYTES + 2 * Plan::ROW_BYTES);
         load_tile<QUERIES, DP>(shared + Plan::QUERIES_AT + ring.stage() * Plan::QUERY_BYTES, &params.q, full, row,
                                head);
-        load_bytes(rows, call.lse_high + statistics, row_bytes, full);
+        load_bytes(rows, call.lse_high + statistics, Plan::ROW_BYTES, full);
         load_tile<QUERIES, DP>(shared + Plan::D_OUTPUTS_AT + ring.stage() * Plan::QUERY_BYTES, &params.d_output, full,
                                row, head);
-        load_bytes(rows + Plan::ROW_BYTES, call.delta + statistics, row_bytes, full);
+        load_bytes(rows + Plan::ROW_BYTES, call.delta + statistics, Plan::ROW_BYTES, full);
         ring.advance();
       }
     }
-  }
-}
-
-/** Named barrier of the consumers. */
-constexpr int D_SCORES_READY = 1;
-
-/**
- * dQ += dS·K: every warpgroup leaves its dSᵀ in shared memory, then sums a share of the columns over all keys. `others`
- * are products that may run at the same time. Two buffers, so that one barrier a tile is enough: who has passed it
- * knows that all have read the buffer before.
- */
-template <typename T, typename Plan, typename Others, int COUNT, int SHARE>
-__device__ __forceinline__ void add_d_queries(float* d_q_sum, const GradientScales& scales, uint32_t shared,
-                                              int buffer, int group, const uint32_t (&slopes)[COUNT],
-                                              float (&d_queries)[SHARE], const Others& others, int64_t at) {
-  constexpr int COLUMNS = Plan::DEPTH / Plan::CONSUMERS;
-  const int thread = threadIdx.x % GROUP_THREADS;
-  const uint32_t d_scores = shared + Plan::D_SCORES_AT + buffer * Plan::D_SCORE_BYTES;
-#pragma unroll
-  for (int i = 0; i < COUNT; i++) {
-    const int key = group * GROUP_ROWS + operand_row(thread, i % 4);
-    store_word(d_scores + swizzled_byte(key, i / 4 * STEP + operand_column(thread, i % 4, 0)),
-               static_cast<int>(slopes[i]));
-  }
-  publish_stores();
-  named_wait(D_SCORES_READY, Plan::CONSUMERS * GROUP_THREADS);
-  begin_products();
-  const int first = group * COLUMNS;
-  multiply_transposed<T, COLUMNS, Plan::ROWS>(
-      d_queries, d_scores,
-      shared + first / PANEL_COLUMNS * Plan::ROWS * PANEL_ROW_BYTES + first % PANEL_COLUMNS * 2);
-  commit_products();
-  others();
-  commit_products();
-  await_products<1>();
-  float* to = d_q_sum + at + first + accumulator_row(thread, 0) * Plan::DEPTH + thread % 4 * 2;
-#pragma unroll
-  for (int i = 0; i < SHARE / 2; i++) {
-    add_pair(to + i % 2 * 8 * Plan::DEPTH + i / 2 * 8, d_queries[i * 2] * scales.d_query,
-             d_queries[i * 2 + 1] * scales.d_query);
   }
 }
 
@@ -121,7 +78,6 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
   const int heads = call.query_heads / call.key_heads;
   Ring<Plan::BUFFERS> ring;
   uint32_t keys_phase = 0;
-  int d_score_buffer = 0;
   TileQueue queue(shared + Plan::QUEUE_AT);
   for (WorkTile work = queue.take(params); work.head >= 0; work = queue.take(params)) {
     const HeadPlace place = place_keys(call, work);
@@ -137,7 +93,6 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
     if (tiles.count() > 0) {
       float scores[QUERIES / 2], d_scores[QUERIES / 2];
       uint32_t weights[QUERIES / 4], slopes[QUERIES / 4];
-      float d_queries[Plan::ADDS_D_QUERY ? DP / Plan::CONSUMERS / 2 : 1];
       int in_use = -1, tile = tiles.first, head = place.head;
       wait(barriers.keys_full(), keys_phase);
       keys_phase ^= 1;
@@ -207,21 +162,10 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
         // Operands in registers may only be written while no product is in flight (C7513).
         pack_operand<T>(scores, weights);
         pack_operand<T>(d_scores, slopes);
-        if constexpr (Plan::ADDS_D_QUERY) {
-          add_d_queries<T, Plan>(params.d_q_sum, scales, shared, d_score_buffer, group, slopes, d_queries, [&] {
-            multiply_columns<T, DP, QUERIES>(d_values, weights, d_outputs, true);
-            // dS from shared memory: its registers are dQ's.
-            multiply_shared<T, DP, QUERIES, Plan::ROWS>(
-                d_keys, shared + Plan::D_SCORES_AT + d_score_buffer * Plan::D_SCORE_BYTES +
-                    group * GROUP_ROWS * PANEL_ROW_BYTES, queries);
-          }, (static_cast<int64_t>(head) * call.query_place.rows + place.query_start + tile * QUERIES) * DP);
-          d_score_buffer ^= 1;
-        } else {
-          begin_products();
-          multiply_columns<T, DP, QUERIES>(d_values, weights, d_outputs, true);
-          multiply_columns<T, DP, QUERIES>(d_keys, slopes, queries, true);
-          commit_products();
-        }
+        begin_products();
+        multiply_columns<T, DP, QUERIES>(d_values, weights, d_outputs, true);
+        multiply_columns<T, DP, QUERIES>(d_keys, slopes, queries, true);
+        commit_products();
         ring.advance();
         tile++;
         if (tile == tiles.last) {

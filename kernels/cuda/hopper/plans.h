@@ -1,6 +1,7 @@
 // The shapes of the Hopper kernels: tiles, buffers, shared memory and registers, counted for the host and the device.
 #pragma once
 
+#include "../params.h"
 #include "layouts.h"
 
 namespace flash_attention {
@@ -13,7 +14,7 @@ constexpr int REGISTERS = 65536;
 /** Of TileQueue. */
 constexpr int QUEUE_BYTES = 48;
 
-constexpr int tile_bytes(int rows, int columns) { return rows * columns * 2; }
+FLASH_SHARED_CODE constexpr int tile_bytes(int rows, int columns) { return rows * columns * 2; }
 
 /** Registers of a thread of the producer's group, and of the 2 or 3 consumer groups that share what is left. */
 template <int GROUPS>
@@ -23,13 +24,14 @@ struct RegisterShare {
 };
 
 /**
- * Forward: GROUPS warpgroups of 64 queries each walk tiles of KEYS keys; K and V have STAGES buffers each. Of every
- * EVERY exponentials one is a polynomial where a tile is seen whole (0: none): 16 a clock is all that the special units
- * do.
+ * What walks past in tiles must end with a batch's canonical rows: what lies behind them may hold anything, and 0 times
+ * a NaN is not 0. Tiles of 96 queries made dK and dV of D=64 5% faster, but would need zeros there.
  */
-template <int DP, int GROUPS, int KEYS, int STAGES, int EVERY = 0>
+constexpr bool ends_with_rows(int tile) { return cuda::TILE_ROWS % tile == 0; }
+
+/** Forward: GROUPS warpgroups of 64 queries each walk tiles of KEYS keys; K and V have STAGES buffers each. */
+template <int DP, int GROUPS, int KEYS, int STAGES>
 struct ForwardPlan {
-  static constexpr int POLYNOMIALS = EVERY;
   static constexpr int DEPTH = DP, CONSUMERS = GROUPS, TILE = KEYS, BUFFERS = STAGES;
   static constexpr int ROWS = GROUPS * GROUP_ROWS;
   static constexpr int THREADS = (GROUPS + 1) * GROUP_THREADS;
@@ -42,36 +44,28 @@ struct ForwardPlan {
   /** Asked for, with what aligning its start can cost. */
   static constexpr int BYTES = QUEUE_AT + QUEUE_BYTES + SWIZZLE_BYTES;
   static_assert(BYTES <= SHARED_BYTES, "shared memory");
-  static_assert(KEYS % 16 == 0 && KEYS <= 256 && DP % PANEL_COLUMNS == 0, "shapes of wgmma and TMA");
+  static_assert(ends_with_rows(KEYS) && KEYS % 16 == 0 && DP % PANEL_COLUMNS == 0, "shapes of wgmma and TMA");
 };
 
-/**
- * dK and dV: GROUPS warpgroups own 64 keys each and walk tiles of QUERIES rows of q and dO. ADDS: dQ is added to memory
- * in the same kernel, in no particular order.
- */
-template <int DP, int GROUPS, int QUERIES, int STAGES, bool ADDS = false>
+/** dK and dV: GROUPS warpgroups own 64 keys each and walk tiles of QUERIES rows of q and dO. */
+template <int DP, int GROUPS, int QUERIES, int STAGES>
 struct KeyGradientPlan {
   static constexpr int DEPTH = DP, CONSUMERS = GROUPS, TILE = QUERIES, BUFFERS = STAGES;
-  static constexpr bool ADDS_D_QUERY = ADDS;
   static constexpr int ROWS = GROUPS * GROUP_ROWS;
   static constexpr int THREADS = (GROUPS + 1) * GROUP_THREADS;
   static constexpr int KEY_BYTES = tile_bytes(ROWS, DP), QUERY_BYTES = tile_bytes(QUERIES, DP);
   static constexpr int VALUES_AT = KEY_BYTES, QUERIES_AT = 2 * KEY_BYTES;
   static constexpr int D_OUTPUTS_AT = QUERIES_AT + STAGES * QUERY_BYTES;
-  /** Two buffers of dSᵀ, keys × queries. */
-  static constexpr int D_SCORES_AT = D_OUTPUTS_AT + STAGES * QUERY_BYTES;
-  static constexpr int D_SCORE_BYTES = ADDS ? tile_bytes(ROWS, QUERIES) : 0;
   /** Of each stage LSE and D: floats of the tile's rows. */
   static constexpr int ROW_BYTES = QUERIES * 4;
-  static constexpr int ROWS_AT = D_SCORES_AT + 2 * D_SCORE_BYTES;
+  static constexpr int ROWS_AT = D_OUTPUTS_AT + STAGES * QUERY_BYTES;
   /** Barriers: keys full, keys empty, then of each stage full, empty. */
   static constexpr int BARRIERS_AT = ROWS_AT + STAGES * 2 * ROW_BYTES;
   static constexpr int BARRIERS = 2 + 2 * STAGES;
   static constexpr int QUEUE_AT = BARRIERS_AT + BARRIERS * 8;
   static constexpr int BYTES = QUEUE_AT + QUEUE_BYTES + SWIZZLE_BYTES;
   static_assert(BYTES <= SHARED_BYTES, "shared memory");
-  static_assert(QUERIES % 16 == 0, "shapes of wgmma, and rows of LSE that bulk copies take");
-  static_assert(!ADDS || QUERIES == GROUP_ROWS, "a product has 64 rows of dQ, one panel of dS");
+  static_assert(ends_with_rows(QUERIES) && QUERIES % 16 == 0, "wgmma, and rows of LSE that bulk copies take");
 };
 
 /** dQ: GROUPS warpgroups own 64 queries each and walk tiles of KEYS keys. */
@@ -89,19 +83,17 @@ struct QueryGradientPlan {
   static constexpr int QUEUE_AT = BARRIERS_AT + BARRIERS * 8;
   static constexpr int BYTES = QUEUE_AT + QUEUE_BYTES + SWIZZLE_BYTES;
   static_assert(BYTES <= SHARED_BYTES, "shared memory");
+  static_assert(ends_with_rows(KEYS) && KEYS % 16 == 0, "shapes of wgmma");
 };
 
 // The plans that are built. Names of kernels end in the head size.
 using Forward64 = ForwardPlan<64, 3, 128, 2>;
 using Forward128 = ForwardPlan<128, 2, 128, 2>;
 using Forward256 = ForwardPlan<256, 2, 64, 2>;
-using KeyGradient64 = KeyGradientPlan<64, 2, 96, 3>;
+using KeyGradient64 = KeyGradientPlan<64, 2, 64, 3>;
 using KeyGradient128 = KeyGradientPlan<128, 2, 64, 2>;
-/** dK, dV and dQ in one. */
-using AddingGradient64 = KeyGradientPlan<64, 2, 64, 3, true>;
-using AddingGradient128 = KeyGradientPlan<128, 2, 64, 2, true>;
-using QueryGradient64 = QueryGradientPlan<64, 2, 128, 2>;
-using QueryGradient128 = QueryGradientPlan<128, 2, 96, 2>;
+using QueryGradient64 = QueryGradientPlan<64, 2, 128, 3>;
+using QueryGradient128 = QueryGradientPlan<128, 2, 64, 3>;
 
 }  // namespace hopper
 }  // namespace flash_attention

@@ -1,23 +1,17 @@
-// The tensor map that TMA reads a canonical operand by. Plain C++: the driver's encoder is given as a pointer, so that
-// neither the toolkit's headers nor its libraries are needed.
+// The tensor map that TMA reads a canonical operand by. Plain C++; the driver's encoder is given as a pointer, so that
+// tests can look at what it gets.
 #pragma once
 
 #include <cstdint>
 
+#include "../driver_api.h"
 #include "layouts.h"
 
 namespace flash_attention {
 namespace hopper {
 
-/** CUtensorMap. */
-struct alignas(64) TensorMap {
-  uint64_t words[16];
-};
-
-/** cuTensorMapEncodeTiled, its enumerations as the integers that they are. */
-using EncodeTensorMap = int (*)(TensorMap* map, int type, uint32_t rank, void* address, const uint64_t* sizes,
-                                const uint64_t* strides, const uint32_t* box, const uint32_t* element_strides,
-                                int interleave, int swizzle, int l2_promotion, int outside);
+using TensorMap = CuTensorMap;
+using EncodeTensorMap = decltype(DriverApi::tensor_map_tiled);
 
 /** What is handed to the encoder, so that a test can look at it. */
 struct TensorMapFields {

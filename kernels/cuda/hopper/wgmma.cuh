@@ -24,81 +24,59 @@ __device__ __forceinline__ void await_products() {
 template <typename T, int N>
 struct Wgmma;
 
-#define FLASH_D0 "%0, %1, %2, %3, %4, %5, %6, %7"
-#define FLASH_D1 FLASH_D0 ", %8, %9, %10, %11, %12, %13, %14, %15"
-#define FLASH_D2 FLASH_D1 ", %16, %17, %18, %19, %20, %21, %22, %23"
-#define FLASH_D3 FLASH_D2 ", %24, %25, %26, %27, %28, %29, %30, %31"
-#define FLASH_D4 FLASH_D3 ", %32, %33, %34, %35, %36, %37, %38, %39"
-#define FLASH_D5 FLASH_D4 ", %40, %41, %42, %43, %44, %45, %46, %47"
-#define FLASH_D6 FLASH_D5 ", %48, %49, %50, %51, %52, %53, %54, %55"
-#define FLASH_D7 FLASH_D6 ", %56, %57, %58, %59, %60, %61, %62, %63"
-#define FLASH_D8 FLASH_D7 ", %64, %65, %66, %67, %68, %69, %70, %71"
-#define FLASH_D9 FLASH_D8 ", %72, %73, %74, %75, %76, %77, %78, %79"
-#define FLASH_D10 FLASH_D9 ", %80, %81, %82, %83, %84, %85, %86, %87"
-#define FLASH_D11 FLASH_D10 ", %88, %89, %90, %91, %92, %93, %94, %95"
-#define FLASH_D12 FLASH_D11 ", %96, %97, %98, %99, %100, %101, %102, %103"
-#define FLASH_D13 FLASH_D12 ", %104, %105, %106, %107, %108, %109, %110, %111"
-#define FLASH_D14 FLASH_D13 ", %112, %113, %114, %115, %116, %117, %118, %119"
-#define FLASH_D15 FLASH_D14 ", %120, %121, %122, %123, %124, %125, %126, %127"
+#define FLASH_D64                                                                  \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "         \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define FLASH_D128                                                                   \
+  FLASH_D64 ", "                                                                     \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define FLASH_D256                                                                                 \
+  FLASH_D128 ", "                                                                                  \
+  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "               \
+  "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "               \
+  "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "   \
+  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
 #define FLASH_8(i)                                                                                           \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
       "+f"(d[i + 7])
-#define FLASH_O0 FLASH_8(0)
-#define FLASH_O1 FLASH_O0, FLASH_8(8)
-#define FLASH_O2 FLASH_O1, FLASH_8(16)
-#define FLASH_O3 FLASH_O2, FLASH_8(24)
-#define FLASH_O4 FLASH_O3, FLASH_8(32)
-#define FLASH_O5 FLASH_O4, FLASH_8(40)
-#define FLASH_O6 FLASH_O5, FLASH_8(48)
-#define FLASH_O7 FLASH_O6, FLASH_8(56)
-#define FLASH_O8 FLASH_O7, FLASH_8(64)
-#define FLASH_O9 FLASH_O8, FLASH_8(72)
-#define FLASH_O10 FLASH_O9, FLASH_8(80)
-#define FLASH_O11 FLASH_O10, FLASH_8(88)
-#define FLASH_O12 FLASH_O11, FLASH_8(96)
-#define FLASH_O13 FLASH_O12, FLASH_8(104)
-#define FLASH_O14 FLASH_O13, FLASH_8(112)
-#define FLASH_O15 FLASH_O14, FLASH_8(120)
+#define FLASH_32(i) FLASH_8(i), FLASH_8(i + 8), FLASH_8(i + 16), FLASH_8(i + 24)
+#define FLASH_O64 FLASH_32(0)
+#define FLASH_O128 FLASH_O64, FLASH_32(32)
+#define FLASH_O256 FLASH_O128, FLASH_32(64), FLASH_32(96)
 
 // Operands are numbered after the N/2 accumulators: X0, X1, … are the numbers N/2, N/2 + 1, …
-#define FLASH_WGMMA(TAG, TYPE, N, BLOCK, X0, X1, X2, X3, X4, X5, X6)                                                 \
-  template <>                                                                                                        \
-  struct Wgmma<TAG, N> {                                                                                             \
-    template <Right LEFT, Right RIGHT>                                                                               \
-    static __device__ __forceinline__ void shared(float (&d)[N / 2], uint64_t a, uint64_t b, int accumulate) {       \
-      asm volatile(                                                                                                  \
+#define FLASH_WGMMA(TAG, TYPE, N, X0, X1, X2, X3, X4, X5, X6)                                                         \
+  template <>                                                                                                         \
+  struct Wgmma<TAG, N> {                                                                                              \
+    template <Right RIGHT>                                                                                            \
+    static __device__ __forceinline__ void shared(float (&d)[N / 2], uint64_t a, uint64_t b, int accumulate) {        \
+      asm volatile(                                                                                                   \
           "{\n.reg .pred p;\nsetp.ne.b32 p, %" #X2 ", 0;\n"                                                           \
-          "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" FLASH_D##BLOCK "}, %" #X0 ", %" #X1   \
-          ", p, 1, 1, %" #X3 ", %" #X4 ";\n}\n"                                                                       \
-          : FLASH_O##BLOCK                                                                                           \
-          : "l"(a), "l"(b), "r"(accumulate), "n"(static_cast<int>(LEFT)), "n"(static_cast<int>(RIGHT)));             \
-    }                                                                                                                \
-    template <Right RIGHT>                                                                                           \
-    static __device__ __forceinline__ void registers(float (&d)[N / 2], const uint32_t* a, uint64_t b,               \
-                                                     int accumulate) {                                               \
-      asm volatile(                                                                                                  \
+          "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" FLASH_D##N "}, %" #X0 ", %" #X1        \
+          ", p, 1, 1, 0, %" #X3 ";\n}\n"                                                                              \
+          : FLASH_O##N                                                                                                \
+          : "l"(a), "l"(b), "r"(accumulate), "n"(static_cast<int>(RIGHT)));                                           \
+    }                                                                                                                 \
+    template <Right RIGHT>                                                                                            \
+    static __device__ __forceinline__ void registers(float (&d)[N / 2], const uint32_t* a, uint64_t b,                \
+                                                     int accumulate) {                                                \
+      asm volatile(                                                                                                   \
           "{\n.reg .pred p;\nsetp.ne.b32 p, %" #X5 ", 0;\n"                                                           \
-          "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" FLASH_D##BLOCK "}, {%" #X0 ", %" #X1  \
-          ", %" #X2 ", %" #X3 "}, %" #X4 ", p, 1, 1, %" #X6 ";\n}\n"                                                 \
-          : FLASH_O##BLOCK                                                                                           \
-          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(static_cast<int>(RIGHT)));      \
-    }                                                                                                                \
+          "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" FLASH_D##N "}, {%" #X0 ", %" #X1       \
+          ", %" #X2 ", %" #X3 "}, %" #X4 ", p, 1, 1, %" #X6 ";\n}\n"                                                  \
+          : FLASH_O##N                                                                                                \
+          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(static_cast<int>(RIGHT)));       \
+    }                                                                                                                 \
   };
-#define FLASH_WGMMA_BOTH(...)                  \
+#define FLASH_WGMMA_BOTH(...)                \
   FLASH_WGMMA(Bfloat16, "bf16", __VA_ARGS__) \
   FLASH_WGMMA(Float16, "f16", __VA_ARGS__)
 
-FLASH_WGMMA_BOTH(32, 1, 16, 17, 18, 19, 20, 21, 22)
-FLASH_WGMMA_BOTH(64, 3, 32, 33, 34, 35, 36, 37, 38)
-FLASH_WGMMA_BOTH(80, 4, 40, 41, 42, 43, 44, 45, 46)
-FLASH_WGMMA_BOTH(96, 5, 48, 49, 50, 51, 52, 53, 54)
-FLASH_WGMMA_BOTH(112, 6, 56, 57, 58, 59, 60, 61, 62)
-FLASH_WGMMA_BOTH(128, 7, 64, 65, 66, 67, 68, 69, 70)
-FLASH_WGMMA_BOTH(160, 9, 80, 81, 82, 83, 84, 85, 86)
-FLASH_WGMMA_BOTH(176, 10, 88, 89, 90, 91, 92, 93, 94)
-FLASH_WGMMA_BOTH(192, 11, 96, 97, 98, 99, 100, 101, 102)
-FLASH_WGMMA_BOTH(256, 15, 128, 129, 130, 131, 132, 133, 134)
+FLASH_WGMMA_BOTH(64, 32, 33, 34, 35, 36, 37, 38)
+FLASH_WGMMA_BOTH(128, 64, 65, 66, 67, 68, 69, 70)
+FLASH_WGMMA_BOTH(256, 128, 129, 130, 131, 132, 133, 134)
 
 /** Two floats as 16 bits each, the first in the low half. */
 template <typename T>
@@ -126,32 +104,8 @@ __device__ __forceinline__ void multiply_rows(float (&c)[N / 2], uint32_t a, uin
   const uint64_t left = row_descriptor(a), right = row_descriptor(b);
 #pragma unroll
   for (int step = 0; step < DEPTH / STEP; step++) {
-    Wgmma<T, N>::template shared<Right::rows, Right::rows>(c, left + row_step_bytes(step, A_ROWS) / 16,
+    Wgmma<T, N>::template shared<Right::rows>(c, left + row_step_bytes(step, A_ROWS) / 16,
                                               right + row_step_bytes(step, N) / 16, step > 0);
-  }
-}
-
-/**
- * C = Aᵀ·B: A a tile of DEPTH rows of 64 elements at `a`, B N columns at `b` of a tile of DEPTH rows.
- */
-template <typename T, int N, int DEPTH>
-__device__ __forceinline__ void multiply_transposed(float (&c)[N / 2], uint32_t a, uint32_t b) {
-  const uint64_t left = column_descriptor(a, DEPTH), right = column_descriptor(b, DEPTH);
-#pragma unroll
-  for (int step = 0; step < DEPTH / STEP; step++) {
-    Wgmma<T, N>::template shared<Right::columns, Right::columns>(c, left + column_step_bytes(step) / 16,
-                                                                 right + column_step_bytes(step) / 16, step > 0);
-  }
-}
-
-/** C += A·B: 64 rows of A from `a` on, in a tile of A_ROWS rows; B a tile of DEPTH rows of N elements. */
-template <typename T, int N, int DEPTH, int A_ROWS>
-__device__ __forceinline__ void multiply_shared(float (&c)[N / 2], uint32_t a, uint32_t b) {
-  const uint64_t left = row_descriptor(a), right = column_descriptor(b, DEPTH);
-#pragma unroll
-  for (int step = 0; step < DEPTH / STEP; step++) {
-    Wgmma<T, N>::template shared<Right::rows, Right::columns>(c, left + row_step_bytes(step, A_ROWS) / 16,
-                                                              right + column_step_bytes(step) / 16, true);
   }
 }
 

@@ -1,38 +1,37 @@
-// Forward kernels that are not shipped, to be timed against those that are: (name, plan).
+// Kernels that are not shipped, to be timed against those that are: what they do, their plan and their name. Those that
+// came nearest (benchmarks/NOTES.md has the others).
 #pragma once
 
-#include "../../../kernels/cuda/hopper/forward.cuh"
+#include "problem.h"
 
+/** Makes a plan with commas in its arguments one word for the macros below. */
+#define FLASH_PLAN(...) __VA_ARGS__
+
+// (what, pass, name, plan)
+#define FLASH_CANDIDATES(X)                                                                    \
+  X(forward, forward, f64_3x128_stages3, FLASH_PLAN(ForwardPlan<64, 3, 128, 3>))               \
+  X(forward, forward, f64_2x128, FLASH_PLAN(ForwardPlan<64, 2, 128, 3>))                       \
+  X(key_gradient, keys, k128_2x64_stages3, FLASH_PLAN(KeyGradientPlan<128, 2, 64, 3>))         \
+  X(query_gradient, queries, q64_2x128_stages2, FLASH_PLAN(QueryGradientPlan<64, 2, 128, 2>))
+
+// Their plans as types, as a kernel's attributes take no commas; then the kernels.
 namespace flash_attention {
 namespace hopper {
-using Try64Polynomial4 = ForwardPlan<64, 3, 128, 2, 4>;
-using Try64Polynomial8 = ForwardPlan<64, 3, 128, 2, 8>;
-using Try64Keys96 = ForwardPlan<64, 3, 96, 3>;
-using Try64Groups2 = ForwardPlan<64, 2, 128, 3>;
-using Try64Groups2Keys192 = ForwardPlan<64, 2, 192, 2>;
-using Try64Groups2Keys176Polynomial4 = ForwardPlan<64, 2, 176, 2, 4>;
-using Try128Keys176 = ForwardPlan<128, 2, 176, 2>;
-using Try128Keys160 = ForwardPlan<128, 2, 160, 2>;
-using Try128Polynomial8 = ForwardPlan<128, 2, 128, 2, 8>;
-using Try128Groups3 = ForwardPlan<128, 3, 80, 3>;
+#define FLASH_CANDIDATE_PLAN(WHAT, PASS, NAME, ...) using Plan_##NAME = __VA_ARGS__;
+FLASH_CANDIDATES(FLASH_CANDIDATE_PLAN)
 }  // namespace hopper
 }  // namespace flash_attention
 
-#define FLASH_CANDIDATES(X)                                          \
-  X(try_64_polynomial_4, Try64Polynomial4)                           \
-  X(try_64_polynomial_8, Try64Polynomial8)                           \
-  X(try_64_keys_96, Try64Keys96)                                     \
-  X(try_64_groups_2, Try64Groups2)                                   \
-  X(try_64_groups_2_keys_192, Try64Groups2Keys192)                   \
-  X(try_64_groups_2_keys_176_polynomial_4, Try64Groups2Keys176Polynomial4) \
-  X(try_128_keys_176, Try128Keys176)                                 \
-  X(try_128_keys_160, Try128Keys160)                                 \
-  X(try_128_polynomial_8, Try128Polynomial8)                         \
-  X(try_128_groups_3, Try128Groups3)
-
-#define FLASH_CANDIDATE(NAME, PLAN)                                                              \
-  extern "C" __global__ void __launch_bounds__(flash_attention::hopper::PLAN::THREADS, 1)        \
-      NAME(const __grid_constant__ flash_attention::hopper::HopperParams params) {               \
-    flash_attention::hopper::forward<flash_attention::hopper::Bfloat16, flash_attention::hopper::PLAN>(params); \
+#define FLASH_CANDIDATE(WHAT, PASS, NAME, ...)                                                                       \
+  extern "C" __global__ void __launch_bounds__(flash_attention::hopper::Plan_##NAME::THREADS, 1)                     \
+      NAME(const __grid_constant__ flash_attention::hopper::HopperParams params) {                                   \
+    flash_attention::hopper::WHAT<flash_attention::hopper::Bfloat16, flash_attention::hopper::Plan_##NAME>(params);  \
   }
 FLASH_CANDIDATES(FLASH_CANDIDATE)
+
+namespace {
+#define FLASH_CANDIDATE_ENTRY(WHAT, PASS, NAME, ...)                                                                 \
+  {{#NAME, Pass::PASS, true, Plan_##NAME::DEPTH, Plan_##NAME::ROWS, Plan_##NAME::TILE, Plan_##NAME::THREADS,          \
+    Plan_##NAME::BYTES}, NAME},
+const std::vector<Kernel> CANDIDATES = {FLASH_CANDIDATES(FLASH_CANDIDATE_ENTRY)};
+}  // namespace

@@ -43,7 +43,7 @@ struct EmulatedProduct {
   const uint32_t* registers;
   uint64_t left, right;
   int columns;
-  bool accumulates, is_left_transposed, is_transposed, is_bfloat16;
+  bool accumulates, is_transposed, is_bfloat16;
 };
 
 class Machine {
@@ -277,9 +277,7 @@ class Machine {
       for (int row = 0; row < 16 && !of.registers; row++) {
         const int m = warp % 4 * 16 + row;
         a[row * STEP + k] = element(
-            of.is_left_transposed ? start(of.left) + m * 2 + k % 8 * 128 + k / 8 * stride(of.left)
-                                  : start(of.left) + m % 8 * 128 + m / 8 * stride(of.left) + k / 8 * 16 + k % 8 * 2,
-            of.is_bfloat16);
+            start(of.left) + m % 8 * 128 + m / 8 * stride(of.left) + k / 8 * 16 + k % 8 * 2, of.is_bfloat16);
       }
       for (int n = 0; n < of.columns; n++) {
         b[k * of.columns + n] = element(
@@ -412,11 +410,6 @@ inline void named_wait(uint32_t barrier, uint32_t threads) {
   m.until([&m, barrier, generation] { return m.named_generation[barrier] != generation; });
 }
 
-inline void publish_stores() {}
-inline void add_pair(float* to, float low, float high) {
-  to[0] += low;
-  to[1] += high;
-}
 inline void store_word(uint32_t address, int value) {
   machine().check_range(address, 4);
   std::memcpy(&machine().shared[address], &value, 4);
@@ -516,14 +509,13 @@ inline void await_products() {
 template <typename T, int N>
 struct Wgmma {
   static constexpr bool IS_BFLOAT16 = sizeof(T) && std::is_same<T, Bfloat16>::value;
-  template <Right LEFT, Right RIGHT>
+  template <Right RIGHT>
   static void shared(float (&d)[N / 2], uint64_t a, uint64_t b, int accumulate) {
-    machine().fiber().open.push_back({d, nullptr, a, b, N, accumulate != 0, LEFT == Right::columns,
-                                      RIGHT == Right::columns, IS_BFLOAT16});
+    machine().fiber().open.push_back({d, nullptr, a, b, N, accumulate != 0, RIGHT == Right::columns, IS_BFLOAT16});
   }
   template <Right RIGHT>
   static void registers(float (&d)[N / 2], const uint32_t* a, uint64_t b, int accumulate) {
-    machine().fiber().open.push_back({d, a, 0, b, N, accumulate != 0, false, RIGHT == Right::columns, IS_BFLOAT16});
+    machine().fiber().open.push_back({d, a, 0, b, N, accumulate != 0, RIGHT == Right::columns, IS_BFLOAT16});
   }
 };
 

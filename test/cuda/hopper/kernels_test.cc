@@ -1,7 +1,7 @@
 // The Hopper kernels' own source on the emulator, against float64: forward and both backward kernels, both types, every
 // head size, causal, windows, lengths, sinks, grouped heads, more work than blocks.
 //
-//   g++ -std=c++17 -O2 -o kernels_test test/cuda/hopper/kernels_test.cc kernels/cuda/hopper/tensor_map.cc
+//   g++ -std=c++17 -O2 -o kernels_test test/cuda/hopper/kernels_test.cc kernels/cuda/hopper/*.cc
 #define FLASH_EMULATOR "../../../test/cuda/hopper/emulator.h"
 #define __launch_bounds__(threads, blocks)
 
@@ -36,7 +36,16 @@ void device_launch(const HopperParams& params, const Kernel& kernel) {
 }  // namespace
 
 int main() {
-  check_all();
+  int failures = 0;
+  for (const Kernel& kernel : SHIPPED) {
+    for (size_t i = 0; i < SHAPES.size(); i++) {
+      if (dp_of(SHAPES[i]) == kernel.dp) {
+        const Verdict verdict = check_kernel(kernel, SHAPES[i], static_cast<uint32_t>(i + 1));
+        std::printf("%s %s |%s\n", kernel.name, words_of(SHAPES[i]).c_str(), verdict.words.c_str());
+        failures += !verdict.holds();
+      }
+    }
+  }
   std::printf("kernels: %d failures\n", failures);
   return failures > 0;
 }

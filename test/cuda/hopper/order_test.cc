@@ -1,11 +1,10 @@
 // Which tiles are taken, in which order, and what they need: every tile once, no visible pair outside of the ranges and
-// no hidden pair in a tile that goes unmasked. And the polynomial, and the fields of tensor maps.
+// no hidden pair in a tile that goes unmasked. And the fields of tensor maps.
 #include <cmath>
 #include <random>
 #include <set>
 
 #include "../../../kernels/cpu/sequences.h"
-#include "../../../kernels/cuda/hopper/exponential.h"
 #include "../../../kernels/cuda/hopper/tensor_map.h"
 #include "../../../kernels/cuda/hopper/tile_order.h"
 #include "check.h"
@@ -85,16 +84,6 @@ void check_ranges(std::mt19937& random) {
   }
 }
 
-void check_polynomial() {
-  double worst = 0;
-  for (int i = -1250000; i <= 90000; i++) {
-    const float x = static_cast<float>(i) / 10000;
-    worst = std::fmax(worst, std::fabs(polynomial_exponential(x) / std::exp2(static_cast<double>(x)) - 1));
-  }
-  CHECK(worst < 3.2e-6);
-  CHECK(polynomial_exponential(-1e30f) == std::exp2(-125.f) && polynomial_exponential(0) == 1);
-}
-
 int calls = 0;
 TensorMapFields given;
 int encode_for_test(TensorMap*, int type, uint32_t rank, void*, const uint64_t* sizes, const uint64_t* strides,
@@ -140,7 +129,6 @@ int main() {
   for (int i = 0; i < 300; i++) {
     check_ranges(random);
   }
-  check_polynomial();
   check_tensor_map();
   std::puts("order: ok");
   return 0;

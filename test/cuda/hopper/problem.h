@@ -6,12 +6,12 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "../../../kernels/cuda/hopper/backward_sm90.cu"
-#include "../../../kernels/cuda/hopper/exponential.h"
 #include "../../../kernels/cuda/hopper/forward_sm90.cu"
 
 namespace cuda = flash_attention::cuda;
@@ -19,51 +19,50 @@ using namespace flash_attention::hopper;
 
 namespace {
 
-struct Kernel {
-  const char* name;
+struct Kernel : HopperKernel {
   void (*function)(HopperParams);
-  int dp, rows, tile, threads, bytes;
-  bool is_bfloat16;
 };
 
-#define FLASH_ENTRY(NAME, PLAN, IS_BF16) \
-  {#NAME, NAME, PLAN::DEPTH, PLAN::ROWS, PLAN::TILE, PLAN::THREADS, PLAN::BYTES, IS_BF16}
+/** Every kernel that is shipped, with its function; ends the program where a name has none. */
+std::vector<Kernel> find_all_shipped() {
+#define FLASH_FUNCTION(NAME) {#NAME, NAME}
+  const std::map<std::string, void (*)(HopperParams)> functions = {
+      FLASH_FUNCTION(hopper_forward_bf16_64),        FLASH_FUNCTION(hopper_forward_f16_64),
+      FLASH_FUNCTION(hopper_forward_bf16_128),       FLASH_FUNCTION(hopper_forward_f16_128),
+      FLASH_FUNCTION(hopper_forward_bf16_256),       FLASH_FUNCTION(hopper_forward_f16_256),
+      FLASH_FUNCTION(hopper_key_gradient_bf16_64),   FLASH_FUNCTION(hopper_key_gradient_f16_64),
+      FLASH_FUNCTION(hopper_key_gradient_bf16_128),  FLASH_FUNCTION(hopper_key_gradient_f16_128),
+      FLASH_FUNCTION(hopper_query_gradient_bf16_64), FLASH_FUNCTION(hopper_query_gradient_f16_64),
+      FLASH_FUNCTION(hopper_query_gradient_bf16_128), FLASH_FUNCTION(hopper_query_gradient_f16_128)};
+  std::vector<Kernel> all;
+  for (const HopperKernel& kernel : hopper_kernels()) {
+    all.push_back({kernel, functions.at(kernel.name)});
+  }
+  return all;
+}
+const std::vector<Kernel> SHIPPED = find_all_shipped();
 
-const Kernel FORWARDS[] = {
-    FLASH_ENTRY(hopper_forward_bf16_64, Forward64, true),    FLASH_ENTRY(hopper_forward_bf16_128, Forward128, true),
-    FLASH_ENTRY(hopper_forward_bf16_256, Forward256, true),  FLASH_ENTRY(hopper_forward_f16_64, Forward64, false),
-    FLASH_ENTRY(hopper_forward_f16_128, Forward128, false),  FLASH_ENTRY(hopper_forward_f16_256, Forward256, false),
-};
-const Kernel KEY_GRADIENTS[] = {
-    FLASH_ENTRY(hopper_key_gradient_bf16_64, KeyGradient64, true),
-    FLASH_ENTRY(hopper_key_gradient_bf16_128, KeyGradient128, true),
-    FLASH_ENTRY(hopper_key_gradient_f16_64, KeyGradient64, false),
-    FLASH_ENTRY(hopper_key_gradient_f16_128, KeyGradient128, false),
-};
-const Kernel ADDING_GRADIENTS[] = {
-    FLASH_ENTRY(hopper_adding_gradient_bf16_64, AddingGradient64, true),
-    FLASH_ENTRY(hopper_adding_gradient_bf16_128, AddingGradient128, true),
-    FLASH_ENTRY(hopper_adding_gradient_f16_64, AddingGradient64, false),
-    FLASH_ENTRY(hopper_adding_gradient_f16_128, AddingGradient128, false),
-};
-const Kernel QUERY_GRADIENTS[] = {
-    FLASH_ENTRY(hopper_query_gradient_bf16_64, QueryGradient64, true),
-    FLASH_ENTRY(hopper_query_gradient_bf16_128, QueryGradient128, true),
-    FLASH_ENTRY(hopper_query_gradient_f16_64, QueryGradient64, false),
-    FLASH_ENTRY(hopper_query_gradient_f16_128, QueryGradient128, false),
-};
-
-template <size_t N>
-const Kernel* find(const Kernel (&kernels)[N], int dp, bool is_bfloat16) {
-  for (const Kernel& kernel : kernels) {
-    if (kernel.dp == dp && kernel.is_bfloat16 == is_bfloat16) {
-      return &kernel;
+const Kernel& find_shipped(Pass pass, int dp, bool is_bfloat16) {
+  for (const Kernel& kernel : SHIPPED) {
+    if (kernel.pass == pass && kernel.dp == dp && kernel.is_bfloat16 == is_bfloat16) {
+      return kernel;
     }
   }
-  return nullptr;
+  std::abort();
 }
 
-// ---- 16-bit numbers on the host -------------------------------------------------------------------------------------
+// ---- Numbers on the host -------------------------------------------------------------------------------------
+
+uint32_t float_bits(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+float float_of(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
 
 uint16_t to_bfloat16(float x) {
   const uint32_t bits = float_bits(x);
@@ -129,12 +128,11 @@ std::vector<float> download(const float* from, size_t count) {
 struct Setup {
   Shape shape;
   bool is_bfloat16;
-  HopperParams params = {};
+  cuda::Params call = {};
   // [B][N][H][D], as they are after rounding; and places.
   std::vector<float> q, k, v, d_output, sinks;
   std::vector<cuda::SequencePlace> places;
   std::vector<void*> owned;
-  uint32_t* next_tile;
   size_t output_count, q_count, k_count, v_count, lse_count;
 
   ~Setup() {
@@ -149,18 +147,24 @@ struct Setup {
   }
 };
 
-/** Rows of a tensor [B][N][H][size] as canonical rows; brings the tensor to what they hold. */
+/**
+ * Rows of a tensor [B][N][H][size] as canonical rows; brings the tensor to what they hold. As of the conversion there
+ * are zeros up to the tile's end behind a sequence, and behind that nothing is written: here NaN.
+ */
 uint16_t* canonical(Setup& setup, std::vector<float>& tensor, int heads, int length, int size,
-                    const cuda::CanonicalRows& rows, std::vector<int>& exponents, int group) {
+                    const cuda::CanonicalRows& rows, std::vector<int>& exponents, int group,
+                    int32_t cuda::SequencePlace::* used) {
   const int dp = dp_of(setup.shape), batches = setup.shape.batch;
-  std::vector<uint16_t> to(static_cast<size_t>(heads) * rows.rows * dp, 0);
+  std::vector<uint16_t> to(static_cast<size_t>(heads) * rows.rows * dp, 0xffff);
   for (int b = 0; b < batches; b++) {
     for (int h = 0; h < heads; h++) {
+      const int tile_end = (setup.places[b].*used + cuda::TILE_ROWS - 1) / cuda::TILE_ROWS * cuda::TILE_ROWS;
+      std::fill_n(to.begin() + (h * rows.rows + b * rows.per_batch) * dp, tile_end * dp, 0);
       const int exponent = exponents[b * setup.shape.key_heads + h / group];
       for (int n = 0; n < length; n++) {
         float* from = &tensor[((static_cast<size_t>(b) * length + n) * heads + h) * size];
         uint16_t* row = &to[(h * rows.rows + b * rows.per_batch + n) * dp];
-        for (int d = 0; d < size; d++) {
+        for (int d = 0; d < size && n < setup.places[b].*used; d++) {
           if (setup.is_bfloat16) {
             row[d] = to_bfloat16(from[d]);
             from[d] = from_bfloat16(row[d]);
@@ -175,22 +179,11 @@ uint16_t* canonical(Setup& setup, std::vector<float>& tensor, int heads, int len
   return setup.own(upload(to));
 }
 
-void map_operand(TensorMap* map, const Setup& setup, const uint16_t* data, int heads, const cuda::CanonicalRows& rows,
-                 int box_rows) {
-  const int result = encode_tensor_map(
-      device_encoder(), map, const_cast<uint16_t*>(data),
-      tensor_map_fields(setup.is_bfloat16, heads, rows.rows, dp_of(setup.shape), static_cast<uint32_t>(box_rows)));
-  if (result != 0) {
-    std::printf("cuTensorMapEncodeTiled: %d\n", result);
-    std::exit(2);
-  }
-}
-
-void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, bool has_gradient) {
-  setup.shape = shape;
-  setup.next_tile = setup.own(static_cast<uint32_t*>(device_allocate(4)));
-  setup.is_bfloat16 = is_bfloat16;
-  cuda::Params& call = setup.params.call;
+/** Sizes, strides and places of canonical rows, of setup.shape. */
+void lay_out(Setup& setup) {
+  const Shape& shape = setup.shape;
+  cuda::Params& call = setup.call;
+  call.tile_counters = setup.own(static_cast<uint32_t*>(device_allocate(4 * cuda::TILE_COUNTERS)));
   const auto padded = [](int n) { return (n + 127) / 128 * 128; };
   call.batch = shape.batch;
   call.query_length = call.query_rows = shape.queries;
@@ -204,6 +197,7 @@ void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, boo
   call.window_right = shape.window_right;
   call.softmax_scale = 1 / std::sqrt(static_cast<float>(shape.head_size));
   call.dp = dp_of(shape);
+  call.heads_per_unit = 1;
   const auto strides = [&](int length, int heads, int size) {
     return cuda::RowStrides{0, static_cast<int64_t>(length) * heads * size, static_cast<int64_t>(heads) * size, size};
   };
@@ -220,6 +214,13 @@ void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, boo
   setup.k_count = static_cast<size_t>(shape.batch) * shape.keys * shape.key_heads * shape.head_size;
   setup.v_count = static_cast<size_t>(shape.batch) * shape.keys * shape.key_heads * shape.value_size;
   setup.lse_count = static_cast<size_t>(shape.batch) * shape.query_heads * shape.queries;
+}
+
+void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, bool has_gradient) {
+  setup.shape = shape;
+  setup.is_bfloat16 = is_bfloat16;
+  lay_out(setup);
+  cuda::Params& call = setup.call;
   std::mt19937 random(seed);
   // A pool of normal numbers, taken at random places: the large problems have 10^8 of them.
   std::vector<float> pool(1 << 16);
@@ -292,11 +293,13 @@ void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, boo
   };
   std::vector<int> powers = exponents(&cuda::GroupState::q);
   call.q16.high = canonical(setup, setup.q, shape.query_heads, shape.queries, shape.head_size, call.query_place,
-                            powers, group);
+                            powers, group, &cuda::SequencePlace::queries);
   powers = exponents(&cuda::GroupState::k);
-  call.k16.high = canonical(setup, setup.k, shape.key_heads, shape.keys, shape.head_size, call.key_place, powers, 1);
+  call.k16.high = canonical(setup, setup.k, shape.key_heads, shape.keys, shape.head_size, call.key_place, powers, 1,
+                            &cuda::SequencePlace::keys);
   powers = exponents(&cuda::GroupState::v);
-  call.v16.high = canonical(setup, setup.v, shape.key_heads, shape.keys, shape.value_size, call.key_place, powers, 1);
+  call.v16.high = canonical(setup, setup.v, shape.key_heads, shape.keys, shape.value_size, call.key_place, powers, 1,
+                            &cuda::SequencePlace::keys);
   call.output = setup.own(poisoned(setup.output_count));
   call.lse = setup.own(poisoned(setup.lse_count));
   call.lse_tail = setup.own(poisoned(setup.lse_count));
@@ -304,7 +307,7 @@ void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, boo
     call.d_output = setup.own(upload(setup.d_output));
     powers = exponents(&cuda::GroupState::d_output);
     call.d_output16.high = canonical(setup, setup.d_output, shape.query_heads, shape.queries, shape.value_size,
-                                     call.query_place, powers, group);
+                                     call.query_place, powers, group, &cuda::SequencePlace::queries);
     for (cuda::GroupState& state : groups) {
       // |D| ≤ |dO|·|V|, as O is a mean of values.
       state.delta = float_bits(std::sqrt(float_of(state.v_squares) * float_of(state.d_output_squares)));
@@ -316,34 +319,17 @@ void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, boo
     call.lse_high = setup.own(poisoned(rows));
     call.delta = setup.own(poisoned(rows));
     call.weight_exponent = is_bfloat16 ? 0 : cuda::WEIGHT_EXPONENT_F16;
-    setup.params.d_q_sum = setup.own(upload(std::vector<float>(rows * call.dp, 0.f)));
   }
   call.groups = setup.own(upload(groups));
 }
 
-enum class Pass { forward, keys, queries };
-
-HopperParams launch_params(const Setup& setup, const Kernel& kernel, Pass pass) {
-  HopperParams params = setup.params;
-  const cuda::Params& call = params.call;
-  const int q_rows = pass == Pass::keys ? kernel.tile : kernel.rows;
-  const int k_rows = pass == Pass::keys ? kernel.rows : kernel.tile;
-  map_operand(&params.q, setup, call.q16.high, call.query_heads, call.query_place, q_rows);
-  map_operand(&params.k, setup, call.k16.high, call.key_heads, call.key_place, k_rows);
-  map_operand(&params.v, setup, call.v16.high, call.key_heads, call.key_place, k_rows);
-  if (pass != Pass::forward) {
-    map_operand(&params.d_output, setup, call.d_output16.high, call.query_heads, call.query_place, q_rows);
+HopperParams launch_params(const Setup& setup, const Kernel& kernel) {
+  HopperParams params;
+  const int result = make_hopper_params(device_encoder(), setup.call, hopper_launch(setup.call, kernel), &params);
+  if (result != 0) {
+    std::printf("cuTensorMapEncodeTiled: %d\n", result);
+    std::exit(2);
   }
-  const int group = call.query_heads / call.key_heads;
-  const bool by_keys = pass == Pass::keys;
-  const int length = by_keys ? call.key_length : call.query_length;
-  const int other = by_keys ? call.query_length : call.key_length;
-  params.order.heads = call.batch * (by_keys ? call.key_heads : call.query_heads);
-  params.order.tiles = (length + kernel.rows - 1) / kernel.rows;
-  params.order.section = section_heads(params.order.heads, by_keys ? 1 : group,
-                                       static_cast<int64_t>(other) * call.dp * 4 * (by_keys ? group : 1));
-  params.order.descending = !by_keys;
-  params.next_tile = setup.next_tile;
   return params;
 }
 
@@ -369,7 +355,7 @@ struct Reference {
     for (int d = 0; d < s.head_size; d++) {
       sum += static_cast<double>(q[d]) * k[d];
     }
-    return sum * setup.params.call.softmax_scale;
+    return sum * setup.call.softmax_scale;
   }
   double product(int b, int h, int i, int j) const {
     const Shape& s = setup.shape;
@@ -423,91 +409,50 @@ struct Reference {
   }
 };
 
-/** ‖out − ref‖ / ‖ref‖ over what it is given; NaN where anything was left unwritten. */
-struct Error {
-  double difference = 0, size = 0;
-  void add(double out, double ref) {
-    difference += (out - ref) * (out - ref);
-    size += ref * ref;
-  }
-  double relative() const { return size == 0 ? std::sqrt(difference) : std::sqrt(difference / size); }
+/** What all kernels should give, [B][N][H][size]; NaN where nothing is said. LSE is [B][Hq][Nq]. */
+struct Exact {
+  std::vector<double> output, lse, d_q, d_k, d_v;
+  /** Of canonical rows: LSE as the backward kernels read it, and D. */
+  std::vector<float> lse_high, delta;
 };
 
-/** LSE in base 2 and D = rowsum(dO∘O) of canonical rows, which the project has a kernel for. Other rows keep NaN. */
-void prepare(const Setup& setup) {
-  const cuda::Params& call = setup.params.call;
+Exact find_exact(const Setup& setup, bool has_gradient) {
   const Shape& shape = setup.shape;
-  const std::vector<float> output = download(call.output, setup.output_count);
-  const std::vector<float> lse = download(call.lse, setup.lse_count);
-  const size_t rows = shape.query_heads * call.query_place.rows;
-  std::vector<float> high = download(call.lse_high, rows), delta = download(call.delta, rows);
-  for (int b = 0; b < shape.batch; b++) {
-    for (int h = 0; h < shape.query_heads; h++) {
-      for (int i = 0; i < setup.places[b].queries; i++) {
-        const size_t row = (static_cast<size_t>(b) * shape.queries + i) * shape.query_heads + h;
-        const size_t to = h * call.query_place.rows + b * call.query_place.per_batch + i;
-        const float of_row = lse[(static_cast<size_t>(b) * shape.query_heads + h) * shape.queries + i];
-        double sum = 0;
-        for (int d = 0; d < shape.value_size; d++) {
-          sum += static_cast<double>(output[row * shape.value_size + d]) * setup.d_output[row * shape.value_size + d];
-        }
-        high[to] = std::isinf(of_row) ? INFINITE : of_row * LOG2_E - call.weight_exponent;
-        delta[to] = std::isinf(of_row) ? 0 : static_cast<float>(sum);
-      }
-    }
-  }
-  device_write(call.lse_high, high.data(), rows * 4);
-  device_write(call.delta, delta.data(), rows * 4);
-}
-
-int failures = 0;
-const char* verdict(double error, double allowed) {
-  const bool holds = error <= allowed;
-  failures += !holds;
-  return holds ? "ok" : "FAILED";
-}
-
-void check_small(const Shape& shape, bool is_bfloat16, uint32_t seed) {
-  const bool has_gradient = dp_of(shape) <= 128;
-  Setup setup;
-  fill(setup, shape, is_bfloat16, seed, true);
-  const Kernel& kernel = *find(FORWARDS, dp_of(shape), is_bfloat16);
-  device_launch(launch_params(setup, kernel, Pass::forward), kernel);
-  const cuda::Params& call = setup.params.call;
-  if (has_gradient) {
-    prepare(setup);
-    const Kernel& keys = *find(KEY_GRADIENTS, dp_of(shape), is_bfloat16);
-    const Kernel& queries = *find(QUERY_GRADIENTS, dp_of(shape), is_bfloat16);
-    device_launch(launch_params(setup, keys, Pass::keys), keys);
-    device_launch(launch_params(setup, queries, Pass::queries), queries);
-    }
-  const std::vector<float> output = download(call.output, setup.output_count);
-  const std::vector<float> lse = download(call.lse, setup.lse_count);
-  const std::vector<float> tail = download(call.lse_tail, setup.lse_count);
+  const cuda::Params& call = setup.call;
   const Reference reference{setup};
-  Error output_error, q_error, k_error, v_error;
-  double lse_error = 0;
-  std::vector<double> d_q(setup.q_count, 0), d_k(setup.k_count, 0), d_v(setup.v_count, 0), weights;
   const int group = shape.query_heads / shape.key_heads;
+  Exact exact;
+  exact.output.assign(setup.output_count, 0);
+  exact.lse.assign(setup.lse_count, 0);
+  if (has_gradient) {
+    const size_t rows = shape.query_heads * call.query_place.rows;
+    // Rows that are not there hold NaN: the kernels must not let it out.
+    exact.lse_high.assign(rows, NAN);
+    exact.delta.assign(rows, NAN);
+    exact.d_q.assign(setup.q_count, 0);
+    exact.d_k.assign(setup.k_count, 0);
+    exact.d_v.assign(setup.v_count, 0);
+  }
+  std::vector<double> weights;
   for (int b = 0; b < shape.batch; b++) {
     for (int h = 0; h < shape.query_heads; h++) {
       for (int i = 0; i < shape.queries; i++) {
-        const double exact = reference.weigh(b, h, i, weights);
+        const double lse = reference.weigh(b, h, i, weights);
         const std::vector<double> sums = reference.output(b, h, weights);
         const size_t row = (static_cast<size_t>(b) * shape.queries + i) * shape.query_heads + h;
-        for (int d = 0; d < shape.value_size; d++) {
-          output_error.add(output[row * shape.value_size + d], sums[d]);
-        }
-        const size_t at = (static_cast<size_t>(b) * shape.query_heads + h) * shape.queries + i;
-        const double got = static_cast<double>(lse[at]) + tail[at];
-        lse_error = std::isinf(exact) ? (got == exact ? lse_error : NAN)
-                                      : !(std::fabs(got - exact) <= lse_error) ? std::fabs(got - exact) : lse_error;
+        std::copy(sums.begin(), sums.end(), exact.output.begin() + row * shape.value_size);
+        exact.lse[(static_cast<size_t>(b) * shape.query_heads + h) * shape.queries + i] = lse;
         if (!has_gradient) {
           continue;
         }
         double delta = 0;
         for (int d = 0; d < shape.value_size; d++) {
           delta += sums[d] * setup.d_output[row * shape.value_size + d];
+        }
+        if (i < setup.places[b].queries) {
+          const size_t to = h * call.query_place.rows + b * call.query_place.per_batch + i;
+          exact.lse_high[to] = std::isinf(lse) ? INFINITE : static_cast<float>(lse * LOG2_E - call.weight_exponent);
+          exact.delta[to] = std::isinf(lse) ? 0 : static_cast<float>(delta);
         }
         for (int j = 0; j < shape.keys; j++) {
           if (weights[j] == 0) {
@@ -516,104 +461,154 @@ void check_small(const Shape& shape, bool is_bfloat16, uint32_t seed) {
           const size_t key = (static_cast<size_t>(b) * shape.keys + j) * shape.key_heads + h / group;
           const double slope = weights[j] * (reference.product(b, h, i, j) - delta) * call.softmax_scale;
           for (int d = 0; d < shape.head_size; d++) {
-            d_q[row * shape.head_size + d] += slope * setup.k[key * shape.head_size + d];
-            d_k[key * shape.head_size + d] += slope * setup.q[row * shape.head_size + d];
+            exact.d_q[row * shape.head_size + d] += slope * setup.k[key * shape.head_size + d];
+            exact.d_k[key * shape.head_size + d] += slope * setup.q[row * shape.head_size + d];
           }
           for (int d = 0; d < shape.value_size; d++) {
-            d_v[key * shape.value_size + d] += weights[j] * setup.d_output[row * shape.value_size + d];
+            exact.d_v[key * shape.value_size + d] += weights[j] * setup.d_output[row * shape.value_size + d];
           }
         }
       }
     }
   }
-  const double allowed = is_bfloat16 ? 6e-3 : 8e-4;
-  std::printf("%s B%d Hq%d Hkv%d Nq%d Nk%d D%d Dv%d w(%d,%d)%s%s%s x%g | O %.1e %s  LSE %.1e %s",
-              is_bfloat16 ? "bf16" : "f16 ",
-              shape.batch, shape.query_heads, shape.key_heads, shape.queries, shape.keys, shape.head_size,
-              shape.value_size, shape.window_left, shape.window_right, shape.bottom_right ? " br" : "",
-              shape.has_sinks ? " sinks" : "", shape.has_lengths ? " lengths" : "", shape.magnitude,
-              output_error.relative(), verdict(output_error.relative(), allowed), lse_error,
-              verdict(lse_error, 2e-5 * (1 + shape.magnitude * shape.magnitude)));
+  // Rows of keys past a sequence are the caller's to clear.
+  for (size_t i = 0; has_gradient && i < setup.k_count / shape.head_size; i++) {
+    const size_t row = i / shape.key_heads;
+    if (static_cast<int>(row % shape.keys) >= setup.places[row / shape.keys].keys) {
+      std::fill_n(exact.d_k.begin() + i * shape.head_size, shape.head_size, NAN);
+      std::fill_n(exact.d_v.begin() + i * shape.value_size, shape.value_size, NAN);
+    }
+  }
+  return exact;
+}
+
+/** What is said of a kernel: its worst error over what is allowed, and the words for it. */
+struct Verdict {
+  double worst = 0;
+  std::string words;
+  bool holds() const { return worst <= 1; }
+};
+
+/**
+ * Compares tensors [B][N][H][size] by ‖out − ref‖ / ‖ref‖, or where `is_absolute` by the largest difference. Says of
+ * one that is wrong which elements are: how many, the first, and which eights of rows (of 64) and of columns hold any.
+ */
+void compare(Verdict& verdict, const char* name, const std::vector<float>& out, const std::vector<double>& ref,
+             int length, int heads, int size, double allowed, bool is_absolute = false) {
+  double difference = 0, norm = 0, largest = 0;
+  size_t count = 0;
+  for (size_t i = 0; i < ref.size(); i++) {
+    if (!std::isnan(ref[i])) {
+      const double error = out[i] == ref[i] ? 0 : out[i] - ref[i];
+      difference += error * error;
+      norm += std::isinf(ref[i]) ? 0 : ref[i] * ref[i];
+      largest = std::fabs(error) <= largest ? largest : std::fabs(error);
+      count++;
+    }
+  }
+  const double error = is_absolute ? largest : norm == 0 ? std::sqrt(difference) : std::sqrt(difference / norm);
+  const double worst = error / allowed;
+  verdict.worst = worst <= verdict.worst ? verdict.worst : worst;
+  char text[240];
+  std::snprintf(text, sizeof text, " %s %.1e", name, error);
+  verdict.words += text;
+  if (worst <= 1) {
+    return;
+  }
+  const double bound = allowed * (is_absolute ? 1 : 8 * std::sqrt(norm / (count ? count : 1)) + 1e-30);
+  size_t wrong = 0, unwritten = 0, first = ref.size();
+  std::string rows(8, '.'), columns((size + 7) / 8, '.');
+  for (size_t i = 0; i < ref.size(); i++) {
+    if (!std::isnan(ref[i]) && out[i] != ref[i] && !(std::fabs(out[i] - ref[i]) <= bound)) {
+      first = std::min(first, i);
+      wrong++;
+      unwritten += std::isnan(out[i]);
+      rows[i / size / heads % length % 64 / 8] = 'x';
+      columns[i % size / 8] = 'x';
+    }
+  }
+  if (first == ref.size()) {
+    std::snprintf(text, sizeof text, " FAILED (a little everywhere)");
+  } else {
+    std::snprintf(text, sizeof text,
+                  " FAILED (%zu of %zu, NaN %zu; first b%zu n%zu h%zu d%zu: %.6g for %.6g; rows %s columns %s)", wrong,
+                  count, unwritten, first / size / heads / length, first / size / heads % length, first / size % heads,
+                  first % size, out[first], ref[first], rows.c_str(), columns.c_str());
+  }
+  verdict.words += text;
+}
+
+std::string words_of(const Shape& shape) {
+  char text[200];
+  std::snprintf(text, sizeof text, "B%d Hq%d Hkv%d Nq%d Nk%d D%d Dv%d w(%d,%d)%s%s%s x%g", shape.batch,
+                shape.query_heads, shape.key_heads, shape.queries, shape.keys, shape.head_size, shape.value_size,
+                shape.window_left, shape.window_right, shape.bottom_right ? " br" : "", shape.has_sinks ? " sinks" : "",
+                shape.has_lengths ? " lengths" : "", shape.magnitude);
+  return text;
+}
+
+/** One kernel, on a small problem, whole. Backward kernels are given the exact LSE and D. */
+Verdict check_kernel(const Kernel& kernel, const Shape& shape, uint32_t seed) {
+  const bool has_gradient = kernel.pass != Pass::forward;
+  Setup setup;
+  fill(setup, shape, kernel.is_bfloat16, seed, has_gradient);
+  const Exact exact = find_exact(setup, has_gradient);
+  const cuda::Params& call = setup.call;
   if (has_gradient) {
-    const std::vector<float> q = download(call.d_q, setup.q_count), k = download(call.d_k, setup.k_count),
-                             v = download(call.d_v, setup.v_count);
-    for (size_t i = 0; i < q.size(); i++) {
-      q_error.add(q[i], d_q[i]);
-    }
-    // Rows of keys past a sequence are the caller's to clear.
-    for (size_t i = 0; i < k.size(); i++) {
-      const size_t row = i / shape.head_size / shape.key_heads;
-      if (static_cast<int>(row % shape.keys) < setup.places[row / shape.keys].keys) {
-        k_error.add(k[i], d_k[i]);
-      }
-    }
-    for (size_t i = 0; i < v.size(); i++) {
-      const size_t row = i / shape.value_size / shape.key_heads;
-      if (static_cast<int>(row % shape.keys) < setup.places[row / shape.keys].keys) {
-        v_error.add(v[i], d_v[i]);
-      }
-    }
-    // The kernel that adds dQ: dQ from its sums, dK and dV as close to the other's as their rounding.
-    const std::vector<float> nothing(std::max(setup.k_count, setup.v_count), NAN);
-    device_write(call.d_k, nothing.data(), setup.k_count * 4);
-    device_write(call.d_v, nothing.data(), setup.v_count * 4);
-    const Kernel& adding = *find(ADDING_GRADIENTS, dp_of(shape), is_bfloat16);
-    device_launch(launch_params(setup, adding, Pass::keys), adding);
-    const std::vector<float> sums = download(setup.params.d_q_sum, shape.query_heads * call.query_place.rows * call.dp);
-    const std::vector<float> k_again = download(call.d_k, setup.k_count), v_again = download(call.d_v, setup.v_count);
-    Error adding_error;
-    for (size_t i = 0; i < d_q.size(); i++) {
-      const size_t row = i / shape.head_size, h = row % shape.query_heads, n = row / shape.query_heads;
-      const size_t at = h * call.query_place.rows + n / shape.queries * call.query_place.per_batch + n % shape.queries;
-      adding_error.add(sums[at * call.dp + i % shape.head_size], d_q[i]);
-    }
-    Error again;
-    for (size_t i = 0; i < k.size(); i++) {
-      again.add(std::isnan(k[i]) ? 0 : k_again[i], std::isnan(k[i]) ? 0 : k[i]);
-    }
-    for (size_t i = 0; i < v.size(); i++) {
-      again.add(std::isnan(v[i]) ? 0 : v_again[i], std::isnan(v[i]) ? 0 : v[i]);
-    }
-    std::printf("  added dQ %.1e %s dK dV %.0e %s", adding_error.relative(),
-                verdict(adding_error.relative(), 2 * allowed), again.relative(), verdict(again.relative(), 1e-5));
-    std::printf("  dQ %.1e %s  dK %.1e %s  dV %.1e %s", q_error.relative(), verdict(q_error.relative(), 2 * allowed),
-                k_error.relative(), verdict(k_error.relative(), 2 * allowed), v_error.relative(),
-                verdict(v_error.relative(), allowed));
+    device_write(call.lse_high, exact.lse_high.data(), exact.lse_high.size() * 4);
+    device_write(call.delta, exact.delta.data(), exact.delta.size() * 4);
   }
-  std::puts("");
+  device_launch(launch_params(setup, kernel), kernel);
+  const double allowed = kernel.is_bfloat16 ? 6e-3 : 8e-4;
+  Verdict verdict;
+  if (kernel.pass == Pass::forward) {
+    std::vector<float> lse = download(call.lse, setup.lse_count);
+    const std::vector<float> tail = download(call.lse_tail, setup.lse_count);
+    compare(verdict, "O", download(call.output, setup.output_count), exact.output, shape.queries, shape.query_heads,
+            shape.value_size, allowed);
+    // The tail is what makes the difference to the exact LSE smaller than a float can say.
+    std::vector<double> rest(setup.lse_count);
+    for (size_t i = 0; i < lse.size(); i++) {
+      const bool is_same = std::isinf(exact.lse[i]) && lse[i] == exact.lse[i];
+      rest[i] = is_same ? 0 : exact.lse[i] - lse[i];
+      lse[i] = tail[i];
+    }
+    compare(verdict, "LSE", lse, rest, shape.query_heads, 1, shape.queries,
+            2e-5 * (1 + shape.magnitude * shape.magnitude), true);
+  }
+  if (kernel.pass == Pass::queries) {
+    compare(verdict, "dQ", download(call.d_q, setup.q_count), exact.d_q, shape.queries, shape.query_heads,
+            shape.head_size, 2 * allowed);
+  }
+  if (kernel.pass == Pass::keys) {
+    compare(verdict, "dK", download(call.d_k, setup.k_count), exact.d_k, shape.keys, shape.key_heads, shape.head_size,
+            2 * allowed);
+    compare(verdict, "dV", download(call.d_v, setup.v_count), exact.d_v, shape.keys, shape.key_heads, shape.value_size,
+            allowed);
+  }
+  return verdict;
 }
 
-
-/** Of both types. */
-void check_all() {
-  const Shape shapes[] = {
-      // B Hq Hkv Nq Nk D Dv window br sinks lengths magnitude
-      {1, 1, 1, 64, 64, 64, 64, -1, -1, true, false, false, 1},
-      {1, 1, 1, 128, 128, 128, 128, -1, -1, true, false, false, 1},
-      {1, 1, 1, 128, 160, 256, 256, -1, -1, true, false, false, 1},
-      {2, 3, 3, 300, 517, 64, 64, -1, -1, true, false, false, 1},
-      {2, 2, 2, 257, 511, 128, 128, -1, 0, true, false, false, 1},
-      {1, 2, 2, 200, 300, 256, 256, -1, 0, false, false, false, 1},
-      {2, 6, 2, 333, 333, 64, 64, -1, 0, true, true, false, 2},
-      {2, 4, 1, 190, 450, 128, 128, 70, 33, true, true, true, 1},
-      {3, 4, 2, 401, 290, 80, 96, -1, 0, true, false, true, 1},
-      {2, 2, 1, 150, 700, 40, 33, 100, -1, false, false, false, 1},
-      {1, 2, 2, 130, 900, 160, 200, 128, 0, true, true, false, 1},
-      {2, 2, 2, 700, 100, 64, 64, -1, 0, true, true, false, 1},
-      {1, 2, 2, 256, 1024, 128, 128, -1, -1, true, false, false, 8},
-      {1, 2, 1, 150, 260, 64, 40, 70, 33, true, true, true, 3},
-      {2, 2, 1, 300, 90, 80, 96, -1, 0, true, true, true, 1},
-      {1, 1, 1, 70, 400, 128, 128, 100, -1, false, false, false, 8},
-      {1, 1, 1, 300, 300, 64, 64, 0, 0, true, false, false, 1},
-      {1, 1, 1, 1, 1, 64, 64, -1, -1, true, false, false, 1},
-  };
-  for (bool is_bfloat16 : {true, false}) {
-    uint32_t seed = 1;
-    for (const Shape& shape : shapes) {
-      check_small(shape, is_bfloat16, seed++);
-      std::fflush(stdout);
-    }
-  }
-}
+const std::vector<Shape> SHAPES = {
+    // B Hq Hkv Nq Nk D Dv window br sinks lengths magnitude
+    {1, 1, 1, 64, 64, 64, 64, -1, -1, true, false, false, 1},
+    {1, 1, 1, 128, 128, 128, 128, -1, -1, true, false, false, 1},
+    {1, 1, 1, 128, 160, 256, 256, -1, -1, true, false, false, 1},
+    {2, 3, 3, 300, 517, 64, 64, -1, -1, true, false, false, 1},
+    {2, 2, 2, 257, 511, 128, 128, -1, 0, true, false, false, 1},
+    {1, 2, 2, 200, 300, 256, 256, -1, 0, false, false, false, 1},
+    {2, 6, 2, 333, 333, 64, 64, -1, 0, true, true, false, 2},
+    {2, 4, 1, 190, 450, 128, 128, 70, 33, true, true, true, 1},
+    {3, 4, 2, 401, 290, 80, 96, -1, 0, true, false, true, 1},
+    {2, 2, 1, 150, 700, 40, 33, 100, -1, false, false, false, 1},
+    {1, 2, 2, 130, 900, 160, 200, 128, 0, true, true, false, 1},
+    {2, 2, 2, 700, 100, 64, 64, -1, 0, true, true, false, 1},
+    {1, 2, 2, 256, 1024, 128, 128, -1, -1, true, false, false, 8},
+    {1, 2, 1, 150, 260, 64, 40, 70, 33, true, true, true, 3},
+    {2, 2, 1, 300, 90, 80, 96, -1, 0, true, true, true, 1},
+    {1, 1, 1, 70, 400, 128, 128, 100, -1, false, false, false, 8},
+    {1, 1, 1, 300, 300, 64, 64, 0, 0, true, false, false, 1},
+    {1, 1, 1, 1, 1, 64, 64, -1, -1, true, false, false, 1},
+};
 
 }  // namespace

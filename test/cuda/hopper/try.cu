@@ -1,210 +1,109 @@
-// One program that says whether the Hopper kernels are right and how fast they are, on a machine with an H100 or H200
-// and the CUDA toolkit:
+// One program that says whether the Hopper kernels are right and how fast they are, on a machine with an H100 or H200;
+// run.sh beside this builds and runs it.
 //
-//   nvcc -gencode arch=compute_90a,code=sm_90a -std=c++17 -O3 -o try
-//     test/cuda/hopper/try.cu kernels/cuda/hopper/tensor_map.cc && timeout 300 ./try
+//   try check    primitives, then every kernel on small problems, whole, against float64 on the same 16-bit operands
+//   try time     TFLOP/s of every kernel on large problems, each also checked at sampled rows and keys
 //
-// Arguments: "check" or "time" for one of the two. Small problems are compared whole with a float64 reference on the
-// same 16-bit operands, large ones at sampled rows. run.sh beside this does all of it.
-#include <cuda_runtime.h>
+// Work is done by processes of their own, so that a kernel that hangs or breaks its context costs no other one. With
+// HOPPER_RESULTS, a file's name, all that they said is kept there.
+#include <sys/wait.h>
+#include <fcntl.h>
+#include <signal.h>
 
-#include <algorithm>
-#include <chrono>
-#include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <functional>
-#include <random>
-#include <string>
-#include <vector>
+#include <map>
+#include <set>
 
+#include "device.cuh"
 #include "candidates.cuh"
-#include "problem.h"
+#include "large.cuh"
+#include "primitives.cuh"
 
 namespace {
 
-#define OK(call)                                                                                        \
-  do {                                                                                                  \
-    const cudaError_t error = (call);                                                                   \
-    if (error != cudaSuccess) {                                                                         \
-      std::printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(error));             \
-      std::exit(2);                                                                                     \
-    }                                                                                                   \
-  } while (false)
-
-#define FLASH_CANDIDATE_ENTRY(NAME, PLAN) FLASH_ENTRY(NAME, PLAN, true),
-const Kernel CANDIDATES[] = {FLASH_CANDIDATES(FLASH_CANDIDATE_ENTRY)};
-
-void* device_allocate(size_t bytes) {
-  void* memory;
-  OK(cudaMalloc(&memory, std::max<size_t>(bytes, 16)));
-  return memory;
-}
-void device_free(void* memory) { cudaFree(memory); }
-void device_write(void* to, const void* from, size_t bytes) { OK(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice)); }
-void device_read(void* to, const void* from, size_t bytes) { OK(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost)); }
-
-EncodeTensorMap device_encoder() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found;
-  OK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found));
-  return reinterpret_cast<EncodeTensorMap>(function);
+std::vector<Kernel> all_kernels() {
+  std::vector<Kernel> all = SHIPPED;
+  all.insert(all.end(), CANDIDATES.begin(), CANDIDATES.end());
+  return all;
 }
 
-int device_processors() {
-  int count;
-  OK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, 0));
-  return count;
+double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/** LSE in base 2 and D = rowsum(dO∘O) of canonical rows; what the preprocess kernel of the project does. */
-__global__ void prepare_rows(cuda::Params call) {
-  const int warp = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
-  const int per_head = static_cast<int>(call.query_place.rows);
-  if (warp >= call.query_heads * per_head) {
-    return;
-  }
-  const int head = warp / per_head, row = warp % per_head;
-  const int batch = row / static_cast<int>(call.query_place.per_batch);
-  const int query = row % static_cast<int>(call.query_place.per_batch);
-  // Rows that are not there hold NaN: the kernels must not let it out.
-  float lse = __int_as_float(0x7fffffff), delta = lse;
-  if (query < call.places[batch].queries) {
-    const int64_t at = row_index(call.output_strides, batch, query, head);
-    delta = 0;
-    for (int d = lane; d < call.value_size; d += 32) {
-      delta += call.output[at + d] * call.d_output[at + d];
-    }
-    for (int step = 16; step > 0; step /= 2) {
-      delta += __shfl_xor_sync(0xffffffff, delta, step);
-    }
-    lse = call.lse[batch * call.lse_batch + head * call.lse_head + query] * LOG2_E - call.weight_exponent;
-    if (lse == -INFINITE) {
-      lse = INFINITE;
-      delta = 0;
+// ---- What the processes do ------------------------------------------------------------------------------------------
+
+/** Lines "@ shape" before each, then "+" or "-" and what was found. */
+int check_one(const Kernel& kernel, size_t first_shape) {
+  for (size_t i = first_shape; i < SHAPES.size(); i++) {
+    if (dp_of(SHAPES[i]) == kernel.dp) {
+      std::printf("@ %zu\n", i);
+      std::fflush(stdout);
+      const Verdict verdict = check_kernel(kernel, SHAPES[i], static_cast<uint32_t>(i + 1));
+      std::printf("%c %s |%s\n", verdict.holds() ? '+' : '-', words_of(SHAPES[i]).c_str(), verdict.words.c_str());
+      std::fflush(stdout);
     }
   }
-  if (lane == 0) {
-    call.lse_high[warp] = lse;
-    call.delta[warp] = delta;
-  }
+  return 0;
 }
 
-void device_launch(const HopperParams& params, const Kernel& kernel) {
-  OK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel.function), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                          kernel.bytes));
-  const int blocks = std::min(device_processors(), params.order.heads * params.order.tiles);
-  OK(cudaMemsetAsync(params.next_tile, 0, 4));
-  if (blocks > 0) {
-    kernel.function<<<blocks, kernel.threads, kernel.bytes>>>(params);
+/** The same bits twice, of a problem with more work than blocks. */
+int check_repeats() {
+  Setup setup;
+  fill(setup, {2, 16, 8, 1000, 1000, 128, 128, -1, 0, true, false, false, 1}, true, 9, true);
+  const cuda::Params& call = setup.call;
+  const size_t rows = setup.shape.query_heads * call.query_place.rows;
+  const std::vector<float> lse(rows, 8.f), delta(rows, 0.5f);
+  device_write(call.lse_high, lse.data(), rows * 4);
+  device_write(call.delta, delta.data(), rows * 4);
+  std::vector<float> first[4], again[4];
+  for (std::vector<float>* to : {first, again}) {
+    for (Pass pass : {Pass::forward, Pass::keys, Pass::queries}) {
+      const Kernel& kernel = find_shipped(pass, 128, true);
+      device_launch(launch_params(setup, kernel), kernel);
+    }
+    to[0] = download(call.output, setup.output_count);
+    to[1] = download(call.d_q, setup.q_count);
+    to[2] = download(call.d_k, setup.k_count);
+    to[3] = download(call.d_v, setup.v_count);
   }
-  OK(cudaGetLastError());
+  const char* names[] = {"O", "dQ", "dK", "dV"};
+  for (int i = 0; i < 4; i++) {
+    const bool same = std::memcmp(first[i].data(), again[i].data(), first[i].size() * 4) == 0;
+    std::printf("%c %s %s\n", same ? '+' : '-', names[i], same ? "same" : "DIFFERENT");
+  }
+  return 0;
 }
 
-void launch_prepare(const Setup& setup) {
-  const int64_t warps = setup.params.call.query_heads * setup.params.call.query_place.rows;
-  prepare_rows<<<static_cast<unsigned>((warps * 32 + 255) / 256), 256>>>(setup.params.call);
-  OK(cudaGetLastError());
-}
-
-/** Rows of a large problem, and keys, against float64; with the device's LSE and D where a key needs those of all. */
-void check_sampled(const Setup& setup, bool has_gradient, bool has_output = true) {
-  const Shape& shape = setup.shape;
-  const cuda::Params& call = setup.params.call;
-  const Reference reference{setup};
-  const std::vector<float> output = download(call.output, setup.output_count);
-  const std::vector<float> lse = download(call.lse, setup.lse_count);
-  std::vector<float> d_q, d_k, d_v, delta;
-  if (has_gradient) {
-    d_q = download(call.d_q, setup.q_count);
-    d_k = download(call.d_k, setup.k_count);
-    d_v = download(call.d_v, setup.v_count);
-    delta = download(call.delta, shape.query_heads * call.query_place.rows);
-  }
-  std::mt19937 random(7);
-  Error output_error, q_error, k_error, v_error;
-  std::vector<double> weights;
-  for (int sample = 0; sample < 6; sample++) {
-    const int b = random() % shape.batch, h = random() % shape.query_heads;
-    const int i = sample == 0 ? 0 : sample == 1 ? shape.queries - 1 : random() % shape.queries;
-    reference.weigh(b, h, i, weights);
-    const std::vector<double> sums = reference.output(b, h, weights);
-    const size_t row = (static_cast<size_t>(b) * shape.queries + i) * shape.query_heads + h;
-    double of_row = 0;
-    for (int d = 0; d < shape.value_size; d++) {
-      output_error.add(output[row * shape.value_size + d], sums[d]);
-      of_row += has_gradient ? sums[d] * setup.d_output[row * shape.value_size + d] : 0;
-    }
-    if (!has_gradient) {
-      continue;
-    }
-    std::vector<double> exact(shape.head_size, 0), exact_k(shape.head_size, 0), exact_v(shape.value_size, 0);
-    for (int j = 0; j < shape.keys; j++) {
-      if (weights[j] != 0) {
-        const float* k = reference.at(setup.k, b, j, h, shape.keys, shape.key_heads, shape.head_size);
-        const double slope = weights[j] * (reference.product(b, h, i, j) - of_row) * call.softmax_scale;
-        for (int d = 0; d < shape.head_size; d++) {
-          exact[d] += slope * k[d];
-        }
-      }
-    }
-    const int j = std::min(i, shape.keys - 1);
-    for (int n = 0; n < shape.queries; n++) {
-      if (!reference.is_visible(b, n, j)) {
-        continue;
-      }
-      const double weight = std::exp(reference.score(b, h, n, j) -
-                                     lse[(static_cast<size_t>(b) * shape.query_heads + h) * shape.queries + n]);
-      const double slope = weight * call.softmax_scale *
-          (reference.product(b, h, n, j) - delta[h * call.query_place.rows + b * call.query_place.per_batch + n]);
-      const float* q = reference.at(setup.q, b, n, h, shape.queries, shape.query_heads, shape.head_size);
-      const float* d_output = reference.at(setup.d_output, b, n, h, shape.queries, shape.query_heads, shape.value_size);
-      for (int d = 0; d < shape.head_size; d++) {
-        exact_k[d] += slope * q[d];
-      }
-      for (int d = 0; d < shape.value_size; d++) {
-        exact_v[d] += weight * d_output[d];
-      }
-    }
-    const size_t key = (static_cast<size_t>(b) * shape.keys + j) * shape.key_heads + h;
-    for (int d = 0; d < shape.head_size; d++) {
-      q_error.add(d_q[row * shape.head_size + d], exact[d]);
-      k_error.add(d_k[key * shape.head_size + d], exact_k[d]);
-    }
-    for (int d = 0; d < shape.value_size; d++) {
-      v_error.add(d_v[key * shape.value_size + d], exact_v[d]);
-    }
-  }
-  const double allowed = setup.is_bfloat16 ? 8e-3 : 2e-3;
-  if (has_output) {
-    std::printf(" O %.0e %s", output_error.relative(), verdict(output_error.relative(), allowed));
-  }
-  if (has_gradient) {
-    std::printf(" dQ %.0e %s dK %.0e %s dV %.0e %s", q_error.relative(), verdict(q_error.relative(), 2 * allowed),
-                k_error.relative(), verdict(k_error.relative(), 2 * allowed), v_error.relative(),
-                verdict(v_error.relative(), 2 * allowed));
-  }
-}
-
-double median_ms(const std::function<void()>& run) {
+/** Milliseconds of a run: the median of batches of at least 12 ms, after `warm_ms` of the same work. */
+double measured_ms(double warm_ms, const char* name, const std::function<void()>& run) {
   cudaEvent_t before, after;
   OK(cudaEventCreate(&before));
   OK(cudaEventCreate(&after));
-  // The clock of an idle card is low: 250 ms of work first.
-  const auto start = std::chrono::steady_clock::now();
-  do {
-    run();
-    OK(cudaDeviceSynchronize());
-  } while (std::chrono::steady_clock::now() - start < std::chrono::milliseconds(250));
-  std::vector<float> times;
-  for (int i = 0; i < 21; i++) {
+  run();
+  await_device(name);
+  const auto batch_ms = [&](int count) {
     OK(cudaEventRecord(before));
-    run();
+    for (int i = 0; i < count; i++) {
+      run();
+    }
     OK(cudaEventRecord(after));
     OK(cudaEventSynchronize(after));
     float ms;
     OK(cudaEventElapsedTime(&ms, before, after));
-    times.push_back(ms);
+    return static_cast<double>(ms);
+  };
+  double spent = 0, last = 0;
+  int count = 1;
+  while (spent < warm_ms) {
+    last = batch_ms(count);
+    spent += last;
+    count = std::max(1, static_cast<int>(12 * count / std::max(last, 0.01) + 0.9));
+  }
+  std::vector<double> times;
+  for (int i = 0; i < 7; i++) {
+    times.push_back(batch_ms(count) / count);
   }
   OK(cudaEventDestroy(before));
   OK(cudaEventDestroy(after));
@@ -212,103 +111,346 @@ double median_ms(const std::function<void()>& run) {
   return times[times.size() / 2];
 }
 
-void time_large(int n, int d, bool causal, bool is_bfloat16) {
-  const int heads = 2048 / d;
-  Shape shape = {16384 / n, heads, heads, n, n, d, d, -1, causal ? 0 : -1, true, false, false, 1};
-  const bool has_gradient = d <= 128;
-  Setup setup;
-  fill(setup, shape, is_bfloat16, 3, true);
-  const double flops = 4. * shape.batch * heads * n * n * d * (causal ? 0.5 : 1);
-  const auto rate = [&](double times, double ms) { return times * flops / ms * 1e-9; };
-  std::printf("%s N%-5d D%-3d %-6s|", is_bfloat16 ? "bf16" : "f16 ", n, d, causal ? "causal" : "");
-  const Kernel& kernel = *find(FORWARDS, d, is_bfloat16);
-  const HopperParams params = launch_params(setup, kernel, Pass::forward);
-  const double forward_ms = median_ms([&] { device_launch(params, kernel); });
-  std::printf(" forward %7.3f ms %5.0f |", forward_ms, rate(1, forward_ms));
-  if (has_gradient) {
-    launch_prepare(setup);
-    const Kernel& keys = *find(KEY_GRADIENTS, d, is_bfloat16);
-    const Kernel& queries = *find(QUERY_GRADIENTS, d, is_bfloat16);
-    const HopperParams key_params = launch_params(setup, keys, Pass::keys);
-    const HopperParams query_params = launch_params(setup, queries, Pass::queries);
-    const double key_ms = median_ms([&] { device_launch(key_params, keys); });
-    const double query_ms = median_ms([&] { device_launch(query_params, queries); });
-    const Kernel& adding = *find(ADDING_GRADIENTS, d, is_bfloat16);
-    const HopperParams adding_params = launch_params(setup, adding, Pass::keys);
-    const size_t sums = heads * setup.params.call.query_place.rows * setup.params.call.dp * sizeof(float);
-    const double adding_ms = median_ms([&] {
-      OK(cudaMemsetAsync(setup.params.d_q_sum, 0, sums));
-      device_launch(adding_params, adding);
-    });
-    // Of what each does (4, 3 and 5 products, forward being 2), and of a backward pass as it is counted (2.5 forwards).
-    std::printf(" dK dV %7.3f ms %5.0f | dQ %7.3f ms %5.0f | backward %5.0f, adding %5.0f |", key_ms, rate(2, key_ms),
-                query_ms, rate(1.5, query_ms), rate(2.5, key_ms + query_ms), rate(2.5, adding_ms));
-  }
-  check_sampled(setup, has_gradient);
-  if (is_bfloat16) {
-    for (const Kernel& candidate : CANDIDATES) {
-      if (candidate.dp != d) {
-        continue;
-      }
-      const HopperParams candidate_params = launch_params(setup, candidate, Pass::forward);
-      OK(cudaMemset(setup.params.call.output, 0xff, setup.output_count * 4));
-      const double ms = median_ms([&] { device_launch(candidate_params, candidate); });
-      std::printf("\n     %-28s %7.3f ms %5.0f |", candidate.name, ms, rate(1, ms));
-      check_sampled(setup, false);
-    }
-  }
-  std::puts("");
+/** Of two products, in which a forward pass is counted. */
+double share_of(Pass pass) {
+  return pass == Pass::forward ? 1 : pass == Pass::keys ? 2 : 1.5;
 }
 
-/** The same bits twice, of a problem with more work than blocks. */
-void check_repeats() {
-  Setup setup;
-  fill(setup, {2, 16, 8, 1000, 1000, 128, 128, -1, 0, true, false, false, 1}, true, 9, true);
-  const Kernel* kernels[] = {find(FORWARDS, 128, true), find(KEY_GRADIENTS, 128, true),
-                             find(QUERY_GRADIENTS, 128, true)};
-  std::vector<float> first[4], again[4];
-  for (std::vector<float>* to : {first, again}) {
-    device_launch(launch_params(setup, *kernels[0], Pass::forward), *kernels[0]);
-    launch_prepare(setup);
-    device_launch(launch_params(setup, *kernels[1], Pass::keys), *kernels[1]);
-    device_launch(launch_params(setup, *kernels[2], Pass::queries), *kernels[2]);
-    OK(cudaDeviceSynchronize());
-    const cuda::Params& call = setup.params.call;
-    to[0] = download(call.output, setup.output_count);
-    to[1] = download(call.d_q, setup.q_count);
-    to[2] = download(call.d_k, setup.k_count);
-    to[3] = download(call.d_v, setup.v_count);
+/** Lines "@ kernel" before each, then "= kernel ms TFLOP/s error". */
+int time_one(int d, int n, bool causal, bool is_bfloat16, int first) {
+  const std::vector<Kernel> all = all_kernels();
+  const Large large(n, d, causal, is_bfloat16);
+  const Setup& setup = large.setup;
+  const cuda::Params& call = setup.call;
+  const size_t output_bytes = setup.output_count * 4;
+  bool is_first = true;
+  for (int index = 0; index < static_cast<int>(all.size()); index++) {
+    const Kernel& kernel = all[index];
+    if (kernel.dp != d || kernel.is_bfloat16 != is_bfloat16) {
+      continue;
+    }
+    const HopperParams params = launch_params(setup, kernel);
+    if (index < first) {
+      continue;
+    }
+    std::printf("@ %d\n", index);
+    std::fflush(stdout);
+    for (float* poisoned : {kernel.pass == Pass::forward ? call.output : call.d_q, call.d_k, call.d_v}) {
+      OK(cudaMemset(poisoned, 0xff, output_bytes));
+    }
+    allow_bytes(kernel);
+    const auto run = [&] { start_kernel(params, kernel); };
+    run();
+    await_device(kernel.name);
+    const double error = sampled_error(large, kernel.pass);
+    const double ms = measured_ms(is_first ? 300 : 150, kernel.name, run);
+    is_first = false;
+    std::printf("= %d %.5f %.1f %.1e\n", index, ms, large.flops * share_of(kernel.pass) / ms * 1e-9, error);
+    std::fflush(stdout);
   }
-  for (int i = 0; i < 4; i++) {
-    const bool same = std::memcmp(first[i].data(), again[i].data(), first[i].size() * 4) == 0;
-    failures += !same;
-    std::printf("%s%s", i ? " " : "repeats: ", same ? "same" : "DIFFERENT");
+  return 0;
+}
+
+// ---- The processes --------------------------------------------------------------------------------------------------
+
+struct Ended {
+  std::string said;
+  bool is_done;
+  std::string how;
+};
+
+struct Process {
+  pid_t pid;
+  std::string file;
+  double until;
+};
+
+Process start(const std::vector<std::string>& words, double limit_s) {
+  char name[] = "/tmp/hopper_try_XXXXXX";
+  const int file = mkstemp(name);
+  std::fflush(stdout);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    dup2(file, 1);
+    dup2(file, 2);
+    std::vector<char*> list = {const_cast<char*>("try")};
+    for (const std::string& word : words) {
+      list.push_back(const_cast<char*>(word.c_str()));
+    }
+    list.push_back(nullptr);
+    execv("/proc/self/exe", list.data());
+    _exit(127);
   }
-  std::puts("");
+  close(file);
+  return {pid, name, seconds() + limit_s};
+}
+
+/** Whether it has ended; one past its time is killed. */
+bool has_ended(const Process& process, Ended& ended) {
+  int status = 0;
+  const bool is_late = seconds() > process.until;
+  if (is_late) {
+    kill(process.pid, SIGKILL);
+  }
+  if (waitpid(process.pid, &status, is_late ? 0 : WNOHANG) == 0) {
+    return false;
+  }
+  ended.is_done = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  ended.how = is_late ? "killed at its time limit" : WIFSIGNALED(status) ? "signal " + std::to_string(WTERMSIG(status))
+                                                                          : "exit " + std::to_string(WEXITSTATUS(status));
+  ended.said.clear();
+  if (FILE* file = std::fopen(process.file.c_str(), "r")) {
+    char part[4096];
+    for (size_t count; (count = std::fread(part, 1, sizeof part, file)) > 0;) {
+      ended.said.append(part, count);
+    }
+    std::fclose(file);
+  }
+  unlink(process.file.c_str());
+  if (const char* results = std::getenv("HOPPER_RESULTS")) {
+    if (FILE* file = std::fopen(results, "a")) {
+      std::fputs(ended.said.c_str(), file);
+      std::fclose(file);
+    }
+  }
+  return true;
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    lines.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return lines;
+}
+
+Ended run_alone(const std::vector<std::string>& words, double limit_s) {
+  const Process process = start(words, limit_s);
+  Ended ended;
+  while (!has_ended(process, ended)) {
+    usleep(2000);
+  }
+  return ended;
+}
+
+/** The number of the last line "@ number", or -1. */
+int last_started(const std::vector<std::string>& lines) {
+  int last = -1;
+  for (const std::string& line : lines) {
+    if (line[0] == '@') {
+      last = std::atoi(line.c_str() + 1);
+    }
+  }
+  return last;
+}
+
+/** All small problems of all kernels, six processes at a time; says little of kernels that are right. */
+int check_all() {
+  const Ended products = run_alone({"one_products"}, 60);
+  std::printf("products: %s\n%s", products.is_done ? "right" : products.how.c_str(), products.said.c_str());
+  int failures = !products.is_done;
+  const std::vector<Kernel> all = all_kernels();
+  struct Task {
+    Process process;
+    int restarts = 0;
+    std::vector<std::string> wrong;
+    int right = 0;
+    bool is_over = false, has_started = false;
+  };
+  std::vector<Task> tasks(all.size());
+  const auto restart = [&](size_t index, int shape) {
+    tasks[index].process = start({"one_check", std::to_string(index), std::to_string(shape)}, 60);
+    tasks[index].has_started = true;
+  };
+  const double until = seconds() + 150;
+  for (bool goes_on = true; goes_on;) {
+    goes_on = false;
+    int running = 0;
+    for (const Task& task : tasks) {
+      running += task.has_started && !task.is_over;
+    }
+    for (size_t i = 0; i < all.size(); i++) {
+      Task& task = tasks[i];
+      if (!task.has_started && running < 6 && seconds() < until) {
+        restart(i, 0);
+        running++;
+      }
+      Ended ended;
+      if (task.has_started && !task.is_over && has_ended(task.process, ended)) {
+        const std::vector<std::string> lines = lines_of(ended.said);
+        for (const std::string& line : lines) {
+          task.right += line[0] == '+';
+          if (line[0] != '+' && line[0] != '@') {
+            task.wrong.push_back(line);
+          }
+        }
+        task.is_over = ended.is_done || task.restarts == 3;
+        if (!ended.is_done) {
+          const int shape = last_started(lines);
+          task.wrong.push_back(shape < 0 ? "! did not start: " + ended.how
+                                         : "! " + ended.how + " in " + words_of(SHAPES[shape]));
+          if (!task.is_over && shape >= 0) {
+            task.restarts++;
+            restart(i, shape + 1);
+          } else {
+            task.is_over = true;
+          }
+        }
+      }
+      goes_on = goes_on || (task.has_started ? !task.is_over : seconds() < until);
+    }
+    usleep(2000);
+  }
+  int clean = 0;
+  size_t details = 36;
+  for (size_t i = 0; i < all.size(); i++) {
+    const Task& task = tasks[i];
+    if (!task.has_started || !task.wrong.empty()) {
+      failures++;
+      std::printf("%s: %d right, %zu wrong%s\n", all[i].name, task.right, task.wrong.size(),
+                  task.has_started ? "" : ", no time left");
+      for (size_t line = 0; line < task.wrong.size() && line < (i < SHIPPED.size() ? 4 : 1) && details > 0;
+           line++, details--) {
+        std::printf("    %.330s\n", task.wrong[line].c_str());
+      }
+    } else {
+      clean++;
+    }
+  }
+  std::printf("%d of %zu kernels right in all their problems\n", clean, all.size());
+  const Ended repeats = run_alone({"one_repeats"}, 30);
+  std::printf("repeats (%s):\n%s", repeats.how.c_str(), repeats.said.c_str());
+  return failures > 0;
+}
+
+struct Timed {
+  double ms, rate, error;
+};
+
+/** Tables of TFLOP/s: * the best of a shape, ! wrong. */
+void print_times(const std::map<std::pair<int, int>, Timed>& times, int d, bool is_bfloat16) {
+  const std::vector<Kernel> all = all_kernels();
+  const char* passes[] = {"forward", "dK dV (4 products)", "dQ (3)"};
+  for (Pass pass : {Pass::forward, Pass::keys, Pass::queries}) {
+    double best[6] = {};
+    const auto is_right = [&](const Timed& timed) { return timed.error <= (is_bfloat16 ? 1.6e-2 : 4e-3); };
+    bool has_any = false;
+    for (int index = 0; index < static_cast<int>(all.size()); index++) {
+      for (int column = 0; column < 6; column++) {
+        const auto found = times.find({index, column});
+        if (all[index].pass == pass && found != times.end()) {
+          has_any = true;
+          best[column] = is_right(found->second) ? std::max(best[column], found->second.rate) : best[column];
+        }
+      }
+    }
+    if (!has_any) {
+      continue;
+    }
+    std::printf("%-28s   1k  1k-c    4k  4k-c   16k 16k-c  worst error\n",
+                (std::string(is_bfloat16 ? "bf16 D" : "f16 D") + std::to_string(d) + " " + passes[static_cast<int>(pass)])
+                    .c_str());
+    for (int index = 0; index < static_cast<int>(all.size()); index++) {
+      double worst = 0;
+      std::string row;
+      for (int column = 0; column < 6; column++) {
+        const auto found = times.find({index, column});
+        char cell[32] = "     -";
+        if (found != times.end()) {
+          const Timed& timed = found->second;
+          worst = timed.error <= worst ? worst : timed.error;
+          std::snprintf(cell, sizeof cell, "%5.0f%c", timed.rate,
+                        !is_right(timed) ? '!' : timed.rate == best[column] ? '*' : ' ');
+        }
+        row += cell;
+      }
+      if (all[index].pass == pass && all[index].dp == d && all[index].is_bfloat16 == is_bfloat16) {
+        std::printf("%-28s%s  %.0e\n", all[index].name, row.c_str(), worst);
+      }
+    }
+  }
+  // As a backward pass is counted: five products, by the best pair.
+  std::string row;
+  for (int column = 0; column < 6; column++) {
+    double keys = 1e30, queries = 1e30, flops = 0;
+    for (const auto& entry : times) {
+      if (entry.first.second == column) {
+        const Timed& timed = entry.second;
+        const Pass pass = all[entry.first.first].pass;
+        keys = pass == Pass::keys ? std::min(keys, timed.ms) : keys;
+        queries = pass == Pass::queries ? std::min(queries, timed.ms) : queries;
+        flops = timed.rate * timed.ms / share_of(pass);
+      }
+    }
+    char cell[32];
+    std::snprintf(cell, sizeof cell, "%5.0f ", 2.5 * flops / (keys + queries));
+    row += cell;
+  }
+  std::printf("%-28s%s\n", "backward, best pair, as 5", row.c_str());
+}
+
+int time_all() {
+  const std::vector<Kernel> all = all_kernels();
+  const double until = seconds() + 215;
+  for (bool is_bfloat16 : {true, false}) {
+    for (int d : {128, 64, 256}) {
+      std::map<std::pair<int, int>, Timed> times;
+      std::set<std::string> trouble;
+      for (int column : {2, 3, 4, 5, 0, 1}) {
+        const int lengths[] = {1024, 4096, 16384};
+        if (d == 256 && (column != 2 && column != 3)) {
+          continue;
+        }
+        for (int first = 0, tries = 0; first >= 0 && tries < 6 && seconds() < until; tries++) {
+          const Ended ended = run_alone({"one_time", std::to_string(d), std::to_string(lengths[column / 2]),
+                                         std::to_string(column % 2), std::to_string(is_bfloat16), std::to_string(first)},
+                                        60);
+          const std::vector<std::string> lines = lines_of(ended.said);
+          for (const std::string& line : lines) {
+            int index;
+            Timed timed;
+            if (std::sscanf(line.c_str(), "= %d %lf %lf %lf", &index, &timed.ms, &timed.rate, &timed.error) == 4) {
+              times[{index, column}] = timed;
+            } else if (line[0] != '@') {
+              trouble.insert(line);
+            }
+          }
+          first = ended.is_done ? -1 : last_started(lines) + 1;
+          if (first == 0) {
+            trouble.insert("one_time did not start: " + ended.how);
+            break;
+          }
+        }
+      }
+      print_times(times, d, is_bfloat16);
+      for (const std::string& line : trouble) {
+        std::printf("  %.200s\n", line.c_str());
+      }
+      std::fflush(stdout);
+    }
+  }
+  std::printf(seconds() < until ? "all timed\n" : "NOT ALL TIMED: no time left\n");
+  return 0;
 }
 
 }  // namespace
 
 int main(int count, char** words) {
   const std::string what = count > 1 ? words[1] : "";
-  cudaDeviceProp device;
-  OK(cudaGetDeviceProperties(&device, 0));
-  std::printf("%s, %d multiprocessors\n", device.name, device.multiProcessorCount);
-  if (what != "time") {
-    check_all();
-    check_repeats();
+  const auto number = [&](int i) { return i < count ? std::atoi(words[i]) : 0; };
+  if (what == "one_products") {
+    return check_products() > 0;
   }
-  if (what != "check") {
-    for (int d : {64, 128}) {
-      for (int n : {1024, 4096, 16384}) {
-        for (bool causal : {false, true}) {
-          time_large(n, d, causal, true);
-        }
-      }
-      time_large(4096, d, false, false);
-    }
-    time_large(4096, 256, false, true);
+  if (what == "one_check") {
+    return check_one(all_kernels()[number(2)], number(3));
   }
-  std::printf("%d failures\n", failures);
-  return failures > 0;
+  if (what == "one_repeats") {
+    return check_repeats();
+  }
+  if (what == "one_time") {
+    return time_one(number(2), number(3), number(4), number(5), number(6));
+  }
+  return what == "check" ? check_all() : what == "time" ? time_all() : (std::puts("try check | try time"), 2);
 }
