@@ -12,7 +12,7 @@ template <class Tile>
 __device__ __forceinline__ void d_bias_tile(const Params& p) {
   using Kind = typename Tile::Kind;
   constexpr int DP = Tile::DP, CHUNKS = Tile::MOVING / Tile::COLUMNS;
-  extern __shared__ __align__(128) unsigned char shared[];
+  extern __shared__ __align__(SHARED_ALIGNMENT) unsigned char shared[];
   __shared__ float of_warps[Tile::WARPS][Tile::MOVING];
   const GradientMemory<Tile> memory(shared);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;

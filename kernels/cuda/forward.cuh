@@ -182,7 +182,7 @@ template <class Tile, bool GENERAL>
 __device__ __forceinline__ void forward_tile(const Params& p) {
   using Kind = typename Tile::Kind;
   constexpr int M = Tile::M, N = Tile::KEYS / 8, DP = Tile::DP;
-  extern __shared__ __align__(128) unsigned char shared[];
+  extern __shared__ __align__(SHARED_ALIGNMENT) unsigned char shared[];
   const uint32_t queries = shared_address(shared), keys = queries + Tile::QUERY_BYTES, values = keys + Tile::KEY_BYTES;
   const int tiles = gridDim.x / p.parts, batch = blockIdx.z, unit = blockIdx.y;
   const int part = blockIdx.x % p.parts, first_row = (tiles - 1 - static_cast<int>(blockIdx.x) / p.parts) * Tile::ROWS;

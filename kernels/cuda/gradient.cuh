@@ -81,7 +81,7 @@ template <class Tile, bool GENERAL>
 __device__ __forceinline__ void d_query_tile(const Params& p) {
   using Kind = typename Tile::Kind;
   constexpr int DP = Tile::DP;
-  extern __shared__ __align__(128) unsigned char shared[];
+  extern __shared__ __align__(SHARED_ALIGNMENT) unsigned char shared[];
   const GradientMemory<Tile> memory(shared);
   const int batch = blockIdx.z, head = blockIdx.y, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int first_row = (gridDim.x - 1 - blockIdx.x) * Tile::ROWS;
@@ -179,7 +179,7 @@ __device__ __forceinline__ void d_key_tile(const Params& p) {
   using Kind = typename Tile::Kind;
   constexpr int DP = Tile::DP;
   constexpr bool D_KEY = ROLE != Role::d_value, D_VALUE = ROLE != Role::d_key;
-  extern __shared__ __align__(128) unsigned char shared[];
+  extern __shared__ __align__(SHARED_ALIGNMENT) unsigned char shared[];
   const GradientMemory<Tile> memory(shared);
   const int batch = blockIdx.z, key_head = blockIdx.y, warp = threadIdx.x >> 5;
   const int first_key = blockIdx.x * Tile::ROWS, group = p.query_heads / p.key_heads;

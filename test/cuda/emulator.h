@@ -40,6 +40,12 @@ struct Exchange {
   uint64_t of[32];
 };
 const Exchange& exchange(uint64_t mine);
+/** Words that a lane gives to, and gets from, what all lanes do together; `whole` is done once, when all have given. */
+struct WarpWords {
+  uint32_t of[32][12];
+};
+using WholeWarp = void (*)(const WarpWords& given, WarpWords& results);
+const WarpWords& exchange(const uint32_t* mine, int words, WholeWarp whole);
 /** Waits for all threads of the block. */
 void barrier();
 /** The same, and whether any gave true. */
