@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
+from library import FAMILIES  # noqa: E402
 from results import ResultsFile, attention_line, decode_line, goal_lines, said  # noqa: E402
 from shapes import COMPUTE_TYPES, DECODE_KEYS, LENGTHS, LONG, PEERS, SIZES, TOKENS, WIDTH, all_tasks  # noqa: E402
 
@@ -38,6 +39,8 @@ def parse(arguments):
     parser.add_argument('--long', type=int, default=LONG)
     parser.add_argument('--decode-keys', type=int, default=DECODE_KEYS)
     parser.add_argument('--layout', choices=('bhnd', 'bnhd'), default='bhnd', help='of q, k and v')
+    parser.add_argument('--family', choices=FAMILIES, default='best', help='of our kernels; others than the best go into '
+                        'files that the figures pass over')
     parser.add_argument('--profile', action='store_true', help='milliseconds of each kernel of ours')
     parser.add_argument('--warm-up-ms', type=float, default=250)
     parser.add_argument('--batch-ms', type=float, default=40)
@@ -169,12 +172,14 @@ class Comparison:
         self.worker = WorkerProcess({
             'device': args.device, 'library': args.library, 'warm_up_ms': args.warm_up_ms, 'batch_ms': args.batch_ms,
             'batches': args.batches, 'profile': args.profile, 'layout': args.layout,
+            'family': args.family,
         }, os.path.join(args.out, 'cuda-worker.log'))
         self.files, self.right, self.copies = {}, [], []
         self.notes = []
 
     def file_of(self, task):
         suite = 'cuda-attention' if task.suite == 'attention' else 'cuda-decode'
+        suite = suite if self.args.family == 'best' else f'{self.args.family.replace("_", "-")}-{suite}'
         if suite not in self.files:
             self.files[suite] = ResultsFile(self.args.out, suite, environment_of(self.worker))
         return self.files[suite]

@@ -24,7 +24,7 @@ struct FlashCall {
   int64_t batch, query_length, key_length, query_heads, key_heads, head_size, value_size;
   int64_t q_strides[3], k_strides[3], v_strides[3], output_strides[3];
   double softmax_scale;
-  int32_t causal, compute;
+  int32_t causal, compute, family, unused;
   const float *q, *k, *v;
   float *output, *lse, *lse_tail;
   const float* d_output;
@@ -62,6 +62,12 @@ bool is_conversion(const std::string& kernel) {
   return false;
 }
 
+/** What flash_locate does and the tile kernels undo: they draw their tiles from these counters. */
+CuResult clear_counters(const cuda::Params& params, CuStream stream) {
+  return cuda_driver().api.fill_bytes(reinterpret_cast<uintptr_t>(params.tile_counters), 0,
+                                      cuda::TILE_COUNTERS * sizeof(*params.tile_counters), stream);
+}
+
 decltype(DriverApi::module_function) real_module_function;
 decltype(DriverApi::launch) real_launch;
 decltype(DriverApi::launch_with) real_launch_with;
@@ -75,10 +81,10 @@ CuResult named_module_function(CuFunction* function, CuModule module, const char
 }
 
 template <typename Launch>
-CuResult tapped(CuFunction function, CuStream stream, const Launch& launch) {
+CuResult tapped(CuFunction function, CuStream stream, void** parameters, const Launch& launch) {
   const std::string& kernel = names[function];
   if (leaves_out_conversions && is_conversion(kernel)) {
-    return cu::SUCCESS;
+    return kernel == "flash_locate" ? clear_counters(*static_cast<cuda::Params*>(parameters[0]), stream) : cu::SUCCESS;
   }
   launched.push_back(kernel);
   if (!is_profiled) {
@@ -98,14 +104,15 @@ CuResult tapped(CuFunction function, CuStream stream, const Launch& launch) {
 CuResult tapped_launch(CuFunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
                        unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared_bytes,
                        CuStream stream, void** parameters, void** extra) {
-  return tapped(function, stream, [&] {
+  return tapped(function, stream, parameters, [&] {
     return real_launch(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, parameters,
                        extra);
   });
 }
 
 CuResult tapped_launch_with(const CuLaunchConfig* config, CuFunction function, void** parameters, void** extra) {
-  return tapped(function, config->stream, [&] { return real_launch_with(config, function, parameters, extra); });
+  return tapped(function, config->stream, parameters,
+                [&] { return real_launch_with(config, function, parameters, extra); });
 }
 
 /** Hands out the caller's memory from its start. */
@@ -212,6 +219,7 @@ FLASH_EXPORT const char* flash_cuda_run(const FlashCall* call, int is_backward, 
   leaves_out_conversions = kernels_alone != 0;
   launched.clear();
   const auto compute = static_cast<ComputeType>(call->compute);
+  const auto family = static_cast<cuda::Family>(call->family);
   const auto on = static_cast<CuStream>(stream);
   CudaStatus status;
   if (is_backward) {
@@ -221,13 +229,14 @@ FLASH_EXPORT const char* flash_cuda_run(const FlashCall* call, int is_backward, 
     inputs.lse_tail = call->lse_tail;
     inputs.d_output = call->d_output;
     status = cuda_attention_backward(*device, problem_of(*call), tensors_of(*call), inputs, gradients_of(*call),
-                                     workspace, on, compute);
+                                     workspace, on, compute, family);
   } else {
     ForwardOutputs outputs;
     outputs.output = call->output;
     outputs.lse = call->lse;
     outputs.lse_tail = call->lse_tail;
-    status = cuda_attention_forward(*device, problem_of(*call), tensors_of(*call), outputs, workspace, on, compute);
+    status = cuda_attention_forward(*device, problem_of(*call), tensors_of(*call), outputs, workspace, on, compute,
+                                    family);
   }
   leaves_out_conversions = false;
   return answer(status.text);

@@ -3,6 +3,7 @@ import contextlib
 import ctypes
 
 COMPUTE_TYPES = ('float32', 'tensorfloat32', 'float16', 'bfloat16')  # ComputeType of kernels/cuda/plan.h
+FAMILIES = ('best', 'mma_sync', 'hopper')  # Family of the same
 POINTERS = ('q', 'k', 'v', 'output', 'lse', 'lse_tail', 'd_output', 'd_q', 'd_k', 'd_v')
 
 
@@ -11,7 +12,8 @@ class FlashCall(ctypes.Structure):
         [(name, ctypes.c_int64) for name in ('batch', 'query_length', 'key_length', 'query_heads', 'key_heads',
                                              'head_size', 'value_size')] +
         [(name, ctypes.c_int64 * 3) for name in ('q_strides', 'k_strides', 'v_strides', 'output_strides')] +
-        [('softmax_scale', ctypes.c_double), ('causal', ctypes.c_int32), ('compute', ctypes.c_int32)] +
+        [('softmax_scale', ctypes.c_double), ('causal', ctypes.c_int32), ('compute', ctypes.c_int32),
+         ('family', ctypes.c_int32), ('unused', ctypes.c_int32)] +
         [(name, ctypes.c_void_p) for name in POINTERS])
 
 
@@ -58,7 +60,7 @@ class Library:
 class OwnCall:
     """A call on float32 tensors [B,H,N,D] of any strides: its outputs, gradients and workspaces are tensors too."""
 
-    def __init__(self, torch, library, q, k, v, d_output, causal, compute):
+    def __init__(self, torch, library, q, k, v, d_output, causal, compute, family='best'):
         self.torch, self.library = torch, library
         # NaN wherever nothing is written.
         new = lambda *shape: torch.full(shape, float('nan'), dtype=torch.float32, device=q.device)
@@ -72,7 +74,7 @@ class OwnCall:
         call = self.call = FlashCall(
             batch=batch, query_length=length, key_length=k.shape[2], query_heads=heads, key_heads=k.shape[1],
             head_size=size, value_size=v.shape[3], softmax_scale=size ** -0.5, causal=int(causal),
-            compute=COMPUTE_TYPES.index(compute))
+            compute=COMPUTE_TYPES.index(compute), family=FAMILIES.index(family))
         for name in ('q', 'k', 'v', 'output'):
             x = getattr(self, name)
             assert x.stride(3) == 1 and x.dtype == torch.float32

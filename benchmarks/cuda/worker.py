@@ -31,6 +31,7 @@ class Options:
     batches: int
     profile: bool
     layout: str
+    family: str
 
 
 class Worker:
@@ -92,7 +93,8 @@ class Worker:
         q, k, v, d_o = inputs
         d_o = d_o if has_gradient else None
         if task.kind == 'flash':
-            return OwnCall(self.torch, self.own_library(), q, k, v, d_o, task.causal, task.compute)
+            return OwnCall(self.torch, self.own_library(), q, k, v, d_o, task.causal, task.compute,
+                           self.options.family)
         return PeerCall(self.torch, task.kind, q, k, v, d_o, task.causal, task.compute)
 
     def allocated(self, is_peak=False):

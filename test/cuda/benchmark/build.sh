@@ -20,6 +20,7 @@ for file in "$out"/cuda/in/*.cu; do
   fi
 done
 g++ $flags -c "$tests/emulator.cc" -o "$out/emulator.o"
-g++ $flags -I"$kernels" -DcuLaunchKernel=cuLaunchKernelOfProbes -c "$tests/fake_libcuda.cc" -o "$out/fake_libcuda.o"
+g++ $flags -I"$kernels" -DcuLaunchKernel=cuLaunchKernelQueued -DcuMemsetD8Async=cuMemsetD8AsyncQueued \
+  -c "$tests/fake_libcuda.cc" -o "$out/fake_libcuda.o"
 g++ $flags -I"$kernels" -c "$here/emulated_launch.cc" -o "$out/emulated_launch.o"
 g++ -shared "$out"/*.o -o "$out/libcuda.so" -ldl -lpthread

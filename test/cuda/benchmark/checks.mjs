@@ -22,7 +22,7 @@ function compare(python, args, env = {}) {
         python, ['benchmarks/cuda/compare.py', ...SMALL, `--out=${folder}`, ...args],
         {cwd: root, encoding: 'utf8', timeout: 300_000,
           env: {...process.env, FAKE_CUDA: 'major=8', FLASH_ATTENTION_LIBCUDA: join(root, DRIVER), ...env}});
-    const files = Object.fromEntries(readdirSync(folder).map(
+    const files = Object.fromEntries(readdirSync(folder).filter(name => name.endsWith('.json')).map(
         name => [name, JSON.parse(readFileSync(join(folder, name), 'utf8'))]));
     return {status, text: stdout + stderr, files};
   } finally {

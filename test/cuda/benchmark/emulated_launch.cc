@@ -1,11 +1,12 @@
-// cuLaunchKernel for a fake libcuda whose kernels are those of kernels/cuda, on the CPU (emulator.h), right when they
-// are launched. Device memory may then be any memory of the process.
+// cuLaunchKernel and cuMemsetD8Async for a fake libcuda whose kernels are those of kernels/cuda, on the CPU
+// (emulator.h), right when they are launched, on no stream. Device memory may then be any memory of the process.
 //   FAKE_CUDA_SPOIL=kernel  that kernel is left out: whoever judges results must see it
 //   FAKE_CUDA_CRASH=kernel  the process ends there, as if the device were lost
 #include <dlfcn.h>
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include "../emulator.h"
@@ -13,6 +14,12 @@
 #include "cuda/params.h"
 
 using namespace flash_attention;
+
+extern "C" __attribute__((visibility("default"))) CuResult cuMemsetD8Async(CuDevicePtr to, unsigned char value,
+                                                                           size_t count, CuStream) {
+  std::memset(reinterpret_cast<void*>(to), value, count);
+  return cu::SUCCESS;
+}
 
 extern "C" __attribute__((visibility("default"))) CuResult cuLaunchKernel(
     CuFunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x,
