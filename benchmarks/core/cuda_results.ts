@@ -30,6 +30,8 @@ export interface CudaAttentionRow extends Timing {
   tflops: number;
   /** Largest error against float64 as a share of the allowed: twice that of plain attention in the same precision. */
   share: number;
+  /** The same times that of plain attention. */
+  timesPlain?: number;
   /** GPU memory beyond the inputs, forward and backward. */
   peakBytes?: number;
 }

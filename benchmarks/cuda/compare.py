@@ -39,8 +39,8 @@ def parse(arguments):
     parser.add_argument('--long', type=int, default=LONG)
     parser.add_argument('--decode-keys', type=int, default=DECODE_KEYS)
     parser.add_argument('--layout', choices=('bhnd', 'bnhd'), default='bhnd', help='of q, k and v')
-    parser.add_argument('--family', choices=FAMILIES, default='best', help='of our kernels; others than the best go into '
-                        'files that the figures pass over')
+    parser.add_argument('--family', choices=FAMILIES, default='best',
+                        help='of our kernels; others than the best go into files that the figures pass over')
     parser.add_argument('--profile', action='store_true', help='milliseconds of each kernel of ours')
     parser.add_argument('--warm-up-ms', type=float, default=250)
     parser.add_argument('--batch-ms', type=float, default=40)
@@ -114,7 +114,7 @@ class WorkerProcess:
             if message['type'] == 'failed':
                 if message['ends']:
                     self.stop()
-                return f'{message["why"]} ({message["where"]})' + (', and the GPU is lost' if message['ends'] else '')
+                return message['why'] + (', and the GPU is lost' if message['ends'] else '')
             on_message(message)
 
     def stop(self):

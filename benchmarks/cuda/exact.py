@@ -100,7 +100,7 @@ class Expected:
         self.rows = sampled(torch, q.shape[0], count, q.device)
         self.statistics = statistics or row_statistics(torch, q, k, v, d_o, causal)
         self.values = self._attend(torch.float64)
-        self._allowed = {}
+        self._plain, self._allowed = {}, {}
 
     def _attend(self, dtype):
         torch, (q, k, v, d_o) = self.torch, self.inputs
@@ -118,14 +118,19 @@ class Expected:
             terms = dict.fromkeys(plain, 0)
             if compute == 'float32':
                 terms = magnitudes(self.torch, *self.inputs, *self.statistics, self.rows, self.causal)
+            self._plain[compute] = plain
             self._allowed[compute] = {name: 2 * error + FLOOR * terms[name] for name, error in plain.items()}
         return self._allowed[compute]
 
     def judge(self, compute, results):
-        """The error of each whole result [N,…] of the head, as a share of the allowed; NaN counts as infinite."""
+        """
+        The error of each whole result [N,…] of the head, as a share of the allowed and as so many times that of plain
+        attention; NaN counts as infinite.
+        """
         allowed = self.allowed(compute)
         errors = self._errors({name: x[self.rows] for name, x in results.items()})
-        return {name: error / max(allowed[name], 1e-30) for name, error in errors.items()}
+        return [{name: error / max(of[name], 1e-30) for name, error in errors.items()}
+                for of in (allowed, self._plain[compute])]
 
 
 def largest_error(actual, expected):

@@ -73,7 +73,8 @@ def attention_line(task, rows, kinds):
                                 for name in ('forward', 'backward')]
     ours = [row for row in rows if row['kind'] == 'flash' and not row['conversions']]
     if ours:
-        parts.append('err/allowed ' + ' '.join(f'{row["share"]:.2g}' for row in ours))
+        parts.append('err/allowed ' + ' '.join(f'{row["share"]:.2g}' for row in ours) + ', /plain ' +
+                     ' '.join(f'{row["timesPlain"]:.2g}' for row in ours))
     if task.series == 'long':
         peaks = [row for row in rows if 'peakBytes' in row and not row.get('conversions')]
         parts.append('ms ' + ' + '.join(f'{row["medianMs"]:.0f}' for row in ours))

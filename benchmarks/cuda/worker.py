@@ -8,7 +8,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 
-from exact import Expected, plain_everywhere
+from exact import FLOOR, Expected, largest_error, plain_everywhere
 from library import Library, OwnCall
 from peers import PeerCall
 from shapes import Task
@@ -128,12 +128,14 @@ class Worker:
         return self.keep((self.shape_of(task), 'expected'), make)
 
     def check(self, task, inputs, call, names):
-        """The largest error as a share of the allowed, and what is wrong, or ''."""
+        """The largest error as a share of the allowed and times that of plain attention, and what is wrong, or ''."""
         heads, everywhere = self.expected(task, inputs, call)
-        shares, wrong = {}, []
+        shares, times_plain, wrong = {}, 0, []
         for place, expected in heads:
             found = {name: getattr(call, name)[place] for name in names if getattr(call, name, None) is not None}
-            for name, share in expected.judge(task.compute, found).items():
+            of_allowed, of_plain = expected.judge(task.compute, found)
+            times_plain = max(times_plain, *of_plain.values())
+            for name, share in of_allowed.items():
                 shares[name] = max(shares.get(name, 0), share)
         for name, share in shares.items():
             if not share <= (1 if task.kind == 'flash' else PEER_SHARE):
@@ -146,7 +148,7 @@ class Worker:
                     at = error.argmax().item()
                     wrong.append(f'{name} of batch {at // task.heads}, head {at % task.heads} differs by '
                                  f'{error.max().item():.3g} from plain float32, {allowed:.3g} allowed')
-        return max(shares.values()), '; '.join(wrong)
+        return {'share': max(shares.values()), 'timesPlain': times_plain}, '; '.join(wrong)
 
     def time(self, call):
         options = self.options
@@ -174,6 +176,8 @@ class Worker:
         torch = self.torch
         sets = self.keep((self.shape_of(task), 'inputs'), lambda: self.inputs(task))
         is_own = task.kind == 'flash'
+        if task.series != 'long':
+            self.expected(task, sets[0], None)  # so that it is no part of what the call takes
         before = self.allocated()
         calls = [self.make_call(task, inputs) for inputs in sets]
         before = before if is_own else self.allocated()
@@ -190,7 +194,7 @@ class Worker:
                 getattr(calls[0], name)(False)
                 self.watch.wait()
                 peak = max(peak, self.allocated(True) - before)
-                share, wrong = self.check(task, sets[0], calls[0], results)
+                errors, wrong = self.check(task, sets[0], calls[0], results)
                 if is_own:
                     wrong = wrong or self.same_bits_without_conversions(calls[0], name, results)
                 for call in calls[1:]:
@@ -200,7 +204,7 @@ class Worker:
                     timing = self.time_pass(calls, name, not conversions)
                     own = {'conversions': conversions, 'kernels': calls[0].library.launched()} if is_own else {}
                     self.tell({'type': 'row', 'row': {
-                        **row, 'pass': name, **own, **timing, 'share': share,
+                        **row, 'pass': name, **own, **timing, **errors,
                         'tflops': flops * task.forward_flops() / timing['medianMs'] / 1e9,
                         **({'wrong': wrong} if wrong else {}),
                         **({'peakBytes': peak} if name == 'backward' and len(sets) == 1 else {})}})
@@ -237,11 +241,12 @@ class Worker:
             dtype = torch.bfloat16 if task.compute == 'bfloat16' else torch.float32
             exact, plain = self.attend_plainly(task, sets[0], torch.float64), self.attend_plainly(task, sets[0], dtype)
             output = calls[0].output.reshape(exact.shape).double()
-            errors = [(x.double() - exact).abs().max().item() for x in (plain, output)]
-            share = errors[1] / (2 * errors[0])
+            plain_error, error = [largest_error(x, exact) for x in (plain, output)]
+            floor = 0 if dtype == torch.bfloat16 else FLOOR * sets[0][2].abs().max().item()
+            share = error / (2 * plain_error + floor)
             timing = self.time_pass(calls, 'forward', False)
         self.tell({'type': 'row', 'row': {
-            **row, **timing, 'share': share,
+            **row, **timing, 'share': share, 'timesPlain': error / plain_error,
             **({} if share <= 1 else {'wrong': f'errs by {share:.3g} times the allowed'}),
             'gigabytesPerSecond': task.keys_bytes(2 if dtype == torch.bfloat16 else 4) / timing['medianMs'] / 1e6}})
 
@@ -289,12 +294,14 @@ def main():
         try:
             worker.perform(task)
             tell({'type': 'done'})
-        except Exception as error:
+        except Exception as error:  # of the kernels or of PyTorch: whatever it is, the next task may go well
             lines = str(error).strip().splitlines() or ['']
             is_usable = worker.is_usable()
             where = traceback.extract_tb(error.__traceback__)[-1]
-            tell({'type': 'failed', 'why': f'{type(error).__name__}: {lines[0][:200]}', 'ends': not is_usable,
-                  'where': f'{os.path.basename(where.filename)}:{where.lineno}'})
+            why = f'{type(error).__name__}: {lines[0][:200]} ({os.path.basename(where.filename)}:{where.lineno})'
+            if isinstance(error, torch.OutOfMemoryError):
+                why = 'out of memory'
+            tell({'type': 'failed', 'why': why, 'ends': not is_usable})
             if not is_usable:
                 answers.flush()
                 os._exit(3)  # a context that is lost has nothing to be tidied up
