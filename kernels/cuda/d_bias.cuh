@@ -61,7 +61,7 @@ __device__ __forceinline__ void d_bias_tile(const Params& p) {
 #pragma unroll
           for (int chunk = 0; chunk < CHUNKS; chunk++) {
             const int here = key + chunk * Tile::COLUMNS;
-            const bool is_full = band.is_full(row, last_row, here, here + Tile::COLUMNS);
+            const bool is_full = band.is_full(row, row + Tile::ROWS - 1, here, here + Tile::COLUMNS);
             float weights[1][Tile::N][4], d_scores[1][Tile::N][4];
             pair_gradients<Tile, false, true, true, true>(
                 p, band, {batch, head, row + warp * 16, here}, is_full, scales, memory.fixed_1, memory.fixed_2,

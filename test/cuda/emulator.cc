@@ -37,6 +37,7 @@ extern "C" void emulator_switch(void** from, void* to);
 namespace emulator {
 
 Dim3 thread_index, block_index, grid_size, block_size;
+uint64_t blocks_begun = 0;
 
 namespace {
 
@@ -156,6 +157,7 @@ void launch(Dim3 grid, unsigned int threads, const std::function<void()>& kernel
     for (unsigned int y = 0; y < grid.y; y++) {
       for (unsigned int x = 0; x < grid.x; x++) {
         block_index = {x, y, z};
+        blocks_begun++;
         warps.resize((threads + 31) / 32);
         for (Meeting& warp : warps) {
           warp.arrived = 0;

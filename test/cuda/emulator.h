@@ -34,6 +34,7 @@ inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return
 namespace emulator {
 
 extern Dim3 thread_index, block_index, grid_size, block_size;
+extern uint64_t blocks_begun;
 
 /** What all lanes of the running thread's warp gave; waits until all have. */
 struct Exchange {

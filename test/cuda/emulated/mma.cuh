@@ -38,10 +38,17 @@ struct PendingCopies {
   };
   std::deque<std::vector<Copy>> groups;
   std::vector<Copy> open;
+  /** What another block has left behind is gone. */
+  uint64_t block = 0;
 };
 inline PendingCopies& pending_copies() {
   static PendingCopies all[1024];
-  return all[emulator::thread_index.x];
+  PendingCopies& own = all[emulator::thread_index.x];
+  if (own.block != emulator::blocks_begun) {
+    own = {};
+    own.block = emulator::blocks_begun;
+  }
+  return own;
 }
 inline void copy_16_async(uint32_t to, const void* from) { pending_copies().open.push_back({to, from, 16}); }
 inline void copy_4_async(uint32_t to, const void* from) { pending_copies().open.push_back({to, from, 4}); }
@@ -87,7 +94,8 @@ inline double power_of(int exponent) {
 }
 
 /** Bits after the point, of the largest term's exponent, that a tensor core keeps of each term of a sum. */
-constexpr int KEPT_BITS = 25;
+inline int kept_bits() { static int b = getenv("KEPT") ? atoi(getenv("KEPT")) : 25; return b; }
+inline bool round_up() { static bool b = getenv("RN"); return b; }
 
 /**
  * A sum as tensor cores of compute capability 9.0 make it: terms are brought to the exponent of the largest and cut off,
@@ -117,11 +125,12 @@ inline float sum_of_terms(const float* left, const float* right, int stride, flo
     }
     return static_cast<float>(sum);
   }
-  const double scale = power_of(KEPT_BITS - most);
+  const double scale = power_of(kept_bits() - most);
   int64_t sum = 0;
   for (double term : terms) {
     sum += static_cast<int64_t>(term * scale);
   }
+  if (round_up()) return static_cast<float>(static_cast<double>(sum) / scale);
   int64_t size = sum < 0 ? -sum : sum;
   const int excess = size >> 24 ? 40 - __builtin_clzll(size) : 0;
   size = size >> excess << excess;
