@@ -19,8 +19,10 @@ for file in "$out"/cuda/in/*.cu; do
     g++ $flags -fpermissive -include "$tests/emulator.h" -D__CUDACC__ -x c++ -c "$file" -o "$object"
   fi
 done
+# These are those of emulated_launch.cc.
+queued=
+for name in cuLaunchKernel cuMemsetD8Async cuEventRecord cuEventSynchronize; do queued="$queued -D$name=${name}Queued"; done
 g++ $flags -c "$tests/emulator.cc" -o "$out/emulator.o"
-g++ $flags -I"$kernels" -DcuLaunchKernel=cuLaunchKernelQueued -DcuMemsetD8Async=cuMemsetD8AsyncQueued \
-  -c "$tests/fake_libcuda.cc" -o "$out/fake_libcuda.o"
+g++ $flags -I"$kernels" $queued -c "$tests/fake_libcuda.cc" -o "$out/fake_libcuda.o"
 g++ $flags -I"$kernels" -c "$here/emulated_launch.cc" -o "$out/emulated_launch.o"
 g++ -shared "$out"/*.o -o "$out/libcuda.so" -ldl -lpthread

@@ -55,9 +55,10 @@ export async function checkBenchmark() {
     await buildBenchmarkLibrary(['test/cuda/benchmark/emulated_images.cc'], LIBRARY, () => {});
   });
   await check(`${NAME}: kernels are judged, and timed alone and with conversions`, () => {
-    const made = compare(python, ['--parts=attention', '--compute=bfloat16']);
+    const made = compare(python, ['--parts=attention', '--compute=bfloat16', '--profile']);
     const file = made.files['cuda-attention-cpu.json'];
     expect(made.status === 0 && file?.skipped.length === 0 && file.results.length === 8, '8 rows', made);
+    expect(/forward ms: .*flash_forward_bf16_64_plain 1\.000/.test(made.text), 'times by kernels', made);
     expect(file.results.every(({share}) => share > 0.01 && share <= 1), 'errors that are allowed', made);
     const [alone, whole] = file.results.map(({kernels}) => kernels);
     expect(whole.some(name => name.startsWith('flash_convert')) && whole.length > alone.length, 'fewer kernels', made);

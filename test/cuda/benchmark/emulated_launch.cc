@@ -1,5 +1,5 @@
-// cuLaunchKernel and cuMemsetD8Async for a fake libcuda whose kernels are those of kernels/cuda, on the CPU
-// (emulator.h), right when they are launched, on no stream. Device memory may then be any memory of the process.
+// What a stream is told, for a fake libcuda whose kernels are those of kernels/cuda, on the CPU (emulator.h): all is done
+// at once, on no stream. Device memory may then be any memory of the process.
 //   FAKE_CUDA_SPOIL=kernel  that kernel is left out: whoever judges results must see it
 //   FAKE_CUDA_CRASH=kernel  the process ends there, as if the device were lost
 #include <dlfcn.h>
@@ -15,15 +15,18 @@
 
 using namespace flash_attention;
 
-extern "C" __attribute__((visibility("default"))) CuResult cuMemsetD8Async(CuDevicePtr to, unsigned char value,
-                                                                           size_t count, CuStream) {
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+EXPORT CuResult cuMemsetD8Async(CuDevicePtr to, unsigned char value, size_t count, CuStream) {
   std::memset(reinterpret_cast<void*>(to), value, count);
   return cu::SUCCESS;
 }
+EXPORT CuResult cuEventRecord(CuEvent, CuStream) { return cu::SUCCESS; }
+EXPORT CuResult cuEventSynchronize(CuEvent) { return cu::SUCCESS; }
 
-extern "C" __attribute__((visibility("default"))) CuResult cuLaunchKernel(
-    CuFunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x,
-    unsigned int, unsigned int, unsigned int, CuStream, void** parameters, void**) {
+EXPORT CuResult cuLaunchKernel(CuFunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
+                               unsigned int block_x, unsigned int, unsigned int, unsigned int, CuStream,
+                               void** parameters, void**) {
   const std::string& name = *reinterpret_cast<std::string*>(function);
   const char* spoilt = std::getenv("FAKE_CUDA_SPOIL");
   if (spoilt && name == spoilt) {
