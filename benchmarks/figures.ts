@@ -6,10 +6,12 @@ import {existsSync, readdirSync, readFileSync, writeFileSync} from 'node:fs';
 import {basename, join} from 'node:path';
 import {parseArgs} from 'node:util';
 
+import type {CudaAttentionRow, CudaDecodeRow, CudaResultsFile} from './core/cuda_results.js';
 import {decodePlot, memoryPlot, speedPlot} from './core/plots.js';
 import type {AttentionRow, DecodeRow, Environment, HostRow, ResultsFile, TrainingRow} from './core/results.js';
 import {attentionTable, decodeTable, hostTable, trainingTable} from './core/tables.js';
 import {cpuAttentionSection, cpuDecodeSection, cpuHostSection, cpuTrainingSection} from './cpu_figures.js';
+import {cudaAttentionSection, cudaDecodeSection} from './cuda_figures.js';
 import {markdown, plots, RESULTS} from './figures_markdown.js';
 import type {Svgs} from './figures_markdown.js';
 
@@ -75,6 +77,9 @@ const SECTIONS: Array<[RegExp, (name: string, contents: unknown) => string|Promi
   [/^decode-.*\.json$/, (name, contents) => decodeSection(name, contents as ResultsFile<DecodeRow>)],
   [/^training-.*\.json$/, (_, contents) => trainingSection(contents as ResultsFile<TrainingRow>)],
   [/^host-.*\.json$/, (_, contents) => hostSection(contents as ResultsFile<HostRow>)],
+  [/^cuda-attention-.*\.json$/, (name, contents) =>
+    cudaAttentionSection(name, contents as CudaResultsFile<CudaAttentionRow>, svgs)],
+  [/^cuda-decode-.*\.json$/, (_, contents) => cudaDecodeSection(contents as CudaResultsFile<CudaDecodeRow>)],
   [/^cpu-attention-.*\.json$/, (name, contents) =>
     cpuAttentionSection(name, contents as ResultsFile<AttentionRow>, svgs)],
   [/^cpu-decode-.*\.json$/, (name, contents) => cpuDecodeSection(name, contents as ResultsFile<DecodeRow>)],

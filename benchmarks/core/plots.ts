@@ -8,6 +8,7 @@ import type {AttentionCase, FigurePass} from './figures_data.js';
 import type {AttentionRow, DecodeRow} from './results.js';
 
 const [WIDTH, HEIGHT] = [300, 200];
+export const PLOT_SIZE = {width: WIDTH, height: HEIGHT};
 const COLOURS: Record<string, string> = {
   'flashAttention float32': '#1f77b4', 'flashAttention float16': '#17becf', 'matMul, softmax, matMul': '#d62728',
   'flashAttention on tensorflow': '#1f77b4', 'flashAttention on cpu': '#17becf', 'PyTorch': '#ff7f0e',
@@ -27,9 +28,9 @@ function colourScale(names: readonly string[]) {
 
 /** Names would be cut off otherwise. */
 const LEGEND = {labelLimit: 400};
-const LEGEND_ABOVE = {...LEGEND, orient: 'top', columns: 3};
+export const LEGEND_ABOVE = {...LEGEND, orient: 'top', columns: 3};
 
-const lengthAxis = (title: string, lengths: readonly number[]) => ({
+export const lengthAxis = (title: string, lengths: readonly number[]) => ({
   type: 'quantitative', title, scale: {type: 'log', base: 2},
   axis: {values: [...new Set(lengths)].sort((a, b) => a - b), labelOverlap: true, format: 'd'},
 } as const);

@@ -8,6 +8,7 @@ import {buildImages} from '../../scripts/build_cuda/build.mjs';
 import {findNvcc} from '../../scripts/build_cuda/nvcc.mjs';
 import {problemsOf, readReports, tableOf} from '../../scripts/build_cuda/ptxas_report.mjs';
 import {check, root, run, skip, writeCounts} from '../support/checks.mjs';
+import {checkBenchmark} from './benchmark/checks.mjs';
 import {buildFake, buildHostProgram} from './build_programs.mjs';
 
 const CALLS = 'build/sanitizers/calls.bin';
@@ -152,4 +153,5 @@ await check('the runner for devices judges: it passes the kernels for CPUs, and 
     throw new Error('a lost copy was not seen');
   }
 });
+await checkBenchmark();
 writeCounts('cuda');
