@@ -11,7 +11,7 @@
 
 #include "cuda/memory.h"
 #include "cuda/streams.h"
-#include "described_call.h"
+#include "addon/described_call.h"
 #include "door.h"
 #include "sanitizers/call_runs.h"
 
