@@ -98,14 +98,10 @@ export async function build(variant, {kind, sources, output, includes = [], defi
   return {isNew: compiled > 0 || linked, bytes: statSync(output).size};
 }
 
-/** What the addon is made of. @param {(line: string) => void} log */
-function addonSources(log) {
-  const images = imagesForAddon();
-  if (!images.kernels) {
-    log('build:native: without CUDA kernels; npm run build:cuda makes them (it needs nvcc)');
-  }
+/** What the addon is made of. @param {string} images the source with its CUDA kernels */
+export function addonSources(images) {
   const sources = [...sourcesIn('kernels/cpu'), ...sourcesIn('kernels/addon'), ...sourcesIn('kernels/cuda'),
-    ...sourcesIn('kernels/cuda/hopper'), images.source];
+    ...sourcesIn('kernels/cuda/hopper'), images];
   for (const file of ['kernels/cpu/isa_portable.cc', 'kernels/addon/addon.cc']) {
     if (!sources.includes(file)) {
       throw new SetupError(`${file} is not there`, 'The sources are in the repository only, not in the npm package.');
@@ -114,18 +110,27 @@ function addonSources(log) {
   return sources;
 }
 
+/** @param {(line: string) => void} log */
+function images(log) {
+  const {source, kernels} = imagesForAddon();
+  if (!kernels) {
+    log('build:native: without CUDA kernels; npm run build:cuda makes them (it needs nvcc)');
+  }
+  return source;
+}
+
 /** For this machine. @param {Sanitizer[]} sanitizers @param {(line: string) => void} [log] */
 export async function buildAddon(sanitizers = [], log = print) {
   const variant = await machineVariant(sanitizers);
   const output = sanitizers.length > 0 ? `build/native/${variant.name}/flash_attention.node` : ADDON;
-  const result = await build(variant, {kind: 'addon', sources: addonSources(log), output}, {log});
+  const result = await build(variant, {kind: 'addon', sources: addonSources(images(log)), output}, {log});
   return {...result, output, compiler: variant.compiler.join(' ')};
 }
 
 /** For the npm package. @param {(line: string) => void} [log] */
 export async function buildPrebuilt(log = print) {
   const {command, env} = await findZig(log);
-  const target = /** @type {Target} */ ({kind: 'addon', sources: addonSources(log), output: PREBUILT});
+  const target = /** @type {Target} */ ({kind: 'addon', sources: addonSources(images(log)), output: PREBUILT});
   const result = await build(prebuiltVariant(command), target, {env, log});
   return {...result, output: PREBUILT, compiler: `zig ${ZIG_VERSION} for ${PREBUILT_TARGET}`};
 }

@@ -515,6 +515,15 @@ EXPORT void fake_cuda_queue(CuStream stream, void (*step)(void*), void* data) {
   std::lock_guard<std::recursive_mutex> lock(fake().mutex);
   fake().queue(of(stream), [=] { step(data); });
 }
+/** Lets all streams get ahead of one. */
+EXPORT void fake_cuda_run_but(CuStream stream) {
+  std::lock_guard<std::recursive_mutex> lock(fake().mutex);
+  for (Stream* other : fake().streams) {
+    if (other != of(stream)) {
+      fake().run_until(other, other->queued);
+    }
+  }
+}
 /** Sets it up anew, as FAKE_CUDA does; what is allocated stays. */
 EXPORT void fake_cuda_configure(const char* settings) {
   std::lock_guard<std::recursive_mutex> lock(fake().mutex);
