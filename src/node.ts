@@ -1,5 +1,6 @@
 /**
- * Node: `enableWebGPU` through Dawn, the native addon's report, threads and device, and all that the main entry exports.
+ * Node: `enableWebGPU` through Dawn, the native addon's report, threads and device, and all that the main entry
+ * exports.
  */
 export type {CudaDevice, CudaReport, NativeCalls} from './backends/native/binding.js';
 export {nativeReport, setNativeDevice, setNativeThreads} from './backends/native/report.js';

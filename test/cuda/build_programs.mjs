@@ -37,7 +37,7 @@ export async function buildFakeAddon(log) {
   const output = 'build/cuda_host/flash_attention.node';
   const sources = addonSources(FAKE_IMAGES)
       .map(source => source === 'kernels/addon/device_kernels.cc' ? CPU_DEVICE_KERNELS : source);
-  await build(await machineVariant(), {kind: 'addon', sources, output, includes: INCLUDES}, {log});
+  await build(await machineVariant(), {kind: 'addon', sources, output}, {log});
   return output;
 }
 

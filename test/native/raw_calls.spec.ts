@@ -78,7 +78,8 @@ describe('the addon\'s door', () => {
         ['maskKey', 2, /elements or more for mask/], ['biasHead', 34, /strides of bias/], ['biasShape', 2, /bias/],
         ['alibiBatch', 4, /expected 8 elements for alibiSlopes/], ['alibiBatch', 3, /alibiBatch/],
         ['outputRank', 5, /rank of the output/], ['outputShape', 1, /shape of the output/],
-        ['lseRank', 1, /rank of the LSE/], ['lseShape', 1, /the LSE/], ['computeType', 4, /from 0 to 3 for computeType/],
+        ['lseRank', 1, /rank of the LSE/], ['lseShape', 1, /the LSE/],
+        ['computeType', 4, /from 0 to 3 for computeType/],
       ];
       const call = rawCall(kind);
       call.results.forEach(result => result.fill(7));

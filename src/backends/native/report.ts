@@ -68,10 +68,10 @@ export interface NativeDeviceOptions {
 
 /**
  * Where the native addon computes calls on the backends `cpu`, `wasm` and `tensorflow` (as far as its tensors are in
- * the host's memory) from now on, in the whole process (workers too). 'cpu' is the default. With 'cuda' a call's tensors
- * are copied to the device and its results back, in pieces where the device has not the memory for all at once; so it
- * is worth it for long sequences. `computeType` then says how precisely it computes. Calls on TensorFlow's own GPU do not
- * follow this: they compute where their tensors are.
+ * the host's memory) from now on, in the whole process (workers too). 'cpu' is the default. With 'cuda' a call's
+ * tensors are copied to the device and its results back, in pieces where the device has not the memory for all at
+ * once; so it is worth it for long sequences. `computeType` then says how precisely it computes. Calls on TensorFlow's
+ * own GPU do not follow this: they compute where their tensors are.
  *
  * ```js
  * import {nativeReport, setNativeDevice} from 'tfjs-flash-attention/node';

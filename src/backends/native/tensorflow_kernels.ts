@@ -20,7 +20,8 @@ interface NodeBackend extends KernelBackend {
 const OP = `TfjsFlashAttention${DESCRIPTION_FORMAT}`;
 
 /** Whether TensorFlow computes on a GPU, where it has one. */
-export const isOnGpu = (backend: unknown): boolean => (backend as {isUsingGpuDevice?: boolean}).isUsingGpuDevice === true;
+export const isOnGpu = (backend: unknown): boolean =>
+    (backend as {isUsingGpuDevice?: boolean}).isUsingGpuDevice === true;
 
 type ElementKind = 'integers'|'booleans'|'floats';
 
