@@ -124,7 +124,8 @@ const Op OPS[] = {
     {APPEND, {}, compute_append, compute_append_on_gpu},
 };
 
-std::string register_all(bool with_gpu) {
+/** @param has_gpu set to what TensorFlow says of kernels for its GPUs, ours or those of a copy */
+std::string register_all(bool with_gpu, bool* has_gpu) {
   const std::string missing = find_tensorflow(&api);
   if (!missing.empty()) {
     return missing;
@@ -151,6 +152,7 @@ std::string register_all(bool with_gpu) {
       error = error_of(status);
     }
   }
+  *has_gpu = error.empty() && is_registered(APPEND, "GPU", status);
   api.DeleteStatus(status);
   return error;
 }
@@ -159,18 +161,16 @@ std::string register_all(bool with_gpu) {
 
 std::string register_tensorflow_ops(bool with_gpu, bool* has_gpu) {
   static std::mutex mutex;
-  static bool is_done = false, is_gpu_tried = false, is_gpu_done = false;
+  static bool is_done = false, is_gpu_tried = false, is_on_gpu = false;
   const std::lock_guard<std::mutex> hold(mutex);
   std::string error;
   const bool tries_gpu = with_gpu && !is_gpu_tried;
   if (!is_done || tries_gpu) {
-    const bool adds_gpu = tries_gpu && cuda_facts().problem.empty();
-    error = register_all(adds_gpu);
+    error = register_all(tries_gpu && cuda_facts().problem.empty(), &is_on_gpu);
     is_done = error.empty();
     is_gpu_tried = is_gpu_tried || (is_done && tries_gpu);
-    is_gpu_done = is_gpu_done || (is_done && adds_gpu);
   }
-  *has_gpu = is_gpu_done;
+  *has_gpu = is_on_gpu;
   return error;
 }
 

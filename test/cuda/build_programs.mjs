@@ -7,6 +7,8 @@ import {addonSources, build, machineVariant, sourcesIn} from '../../scripts/buil
 const WITHOUT_DOORS = ['check_strides', 'description', 'run_call'].map(name => `kernels/addon/${name}.cc`);
 
 const FAKE_IMAGES = 'test/cuda/fake_images.cc';
+/** Of buildFake('fake_libcuda', []). */
+export const FAKE_LIBCUDA = 'build/cuda_host/fake_libcuda.so';
 const CPU_DEVICE_KERNELS = 'test/cuda/cpu_device_kernels.cc';
 const INCLUDES = ['test', 'test/cuda'];
 

@@ -1,6 +1,6 @@
 // tensorflow_gpu_program FILE: runs the calls of dump_cases.ts as TensorFlow's ops on a GPU
-// (kernels/addon/tensorflow_gpu_call.cc), on fake_tensorflow.h and the fake libcuda. Then failures. Writes its counts as
-// one line of JSON.
+// (kernels/addon/tensorflow_gpu_call.cc), on fake_tensorflow.h and the fake libcuda. Then failures. Writes its counts
+// as one line of JSON.
 #include <cstdio>
 
 #include "addon/run_call.h"
@@ -77,8 +77,9 @@ class OpRun {
       int n = 0;
       for (int name = 0; name < TENSOR_NAMES; name++) {
         if (d.kind == CallKind::append ? name == K || name == V : results.data[name] != nullptr) {
-          const FakeTensor& output = d.kind == CallKind::append ? context_.inputs[places_[name]] : context_.outputs[n++];
-          queue(d.kind == CallKind::append ? memory.data[name] : results.data[name], output.data, output.bytes);
+          const bool is_append = d.kind == CallKind::append;
+          const FakeTensor& output = is_append ? context_.inputs[places_[name]] : context_.outputs[n++];
+          queue(is_append ? memory.data[name] : results.data[name], output.data, output.bytes);
         }
       }
     }

@@ -45,7 +45,8 @@ function onDevice(
       process.execPath, ['--import', 'tsx', '--input-type=module', '-e', PROGRAM], {
         cwd: ROOT, encoding: 'utf8',
         env: {
-          ...process.env, DEVICE: JSON.stringify([device, fallback]), SHAPE: '[1, 2, 1, 4]', FAKE_CUDA: settings, ...env,
+          ...process.env, DEVICE: JSON.stringify([device, fallback]), FAKE_CUDA: settings, SHAPE: '[1, 2, 1, 4]',
+          ...env,
         },
       });
   expect(status).withContext(stderr).toBe(0);
