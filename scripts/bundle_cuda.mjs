@@ -2,8 +2,9 @@
 // npm run bundle:cuda: what a GPU machine without a network needs to judge the CUDA kernels, in
 // build/tfjs-flash-attention-cuda.tar.xz: test/cuda/runner.cc with all kernels in it, and Node with the program that
 // makes the calls of the case table and what they should give (seconds there, hundreds of megabytes here). There:
-// tar xf …, then ./run [--compute=…] [--seeds=0,1,2] [options of the runner]. --folder leaves it in build/cuda_bundle,
-// unpacked.
+// tar xf …, then ./run [--compute=…] [--seeds=0,1,2] [options of the runner].
+//   --architectures=90a,80   kernels for these alone: for trying things out
+//   --folder                 leaves it in build/cuda_bundle, unpacked
 import {execFileSync} from 'node:child_process';
 import {chmodSync, cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync} from 'node:fs';
 import {join} from 'node:path';
@@ -13,11 +14,19 @@ import {build as bundle} from 'esbuild';
 
 import {buildImages} from './build_cuda/build.mjs';
 import {findNvcc, REMEDY} from './build_cuda/nvcc.mjs';
+import {ARCHITECTURES} from './build_cuda/plan.mjs';
 import {build, machineVariant, sourcesIn} from './build_native/build.mjs';
 import {embedWgsl} from './embed_wgsl.mjs';
 import {gitCommit} from './git_commit.mjs';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
+const targets = process.argv.find(arg => arg.startsWith('--architectures='))?.split('=')[1].split(',');
+const unknown = process.argv.slice(2).filter(arg => arg !== '--folder' && !arg.startsWith('--architectures='));
+if (unknown.length > 0 || targets?.some(target => target !== 'ptx' && !ARCHITECTURES.includes(target))) {
+  console.error('npm run bundle:cuda: expected --folder or --architectures= and some of ' +
+      `${ARCHITECTURES.join(',')},ptx, received ${process.argv.slice(2).join(' ')}`);
+  process.exit(2);
+}
 
 const FOLDER = 'build/cuda_bundle';
 const ARCHIVE = 'build/tfjs-flash-attention-cuda.tar.xz';
@@ -36,7 +45,7 @@ embedWgsl();
 rmSync(FOLDER, {recursive: true, force: true});
 mkdirSync(FOLDER, {recursive: true});
 const {output: images} = await buildImages(nvcc,
-    {lists: ['kernels/cuda/instances.txt', 'test/cuda/instances.txt'], folder: 'build/cuda_test'});
+    {lists: ['kernels/cuda/instances.txt', 'test/cuda/instances.txt'], folder: 'build/cuda_test', targets});
 const sources = [...sourcesIn('kernels/cpu'), ...sourcesIn('kernels/cuda'), ...sourcesIn('kernels/cuda/hopper'),
   ...['check_strides', 'description', 'run_call'].map(name => `kernels/addon/${name}.cc`), images,
   'test/cuda/runner.cc'];

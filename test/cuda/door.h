@@ -49,6 +49,30 @@ inline bool find_kernels(const Device& for_device, const std::string& name, Host
   };
   return true;
 }
+
+/** The kernels that do a call's work, without those that prepare and repair it, and the parts of its keys. */
+inline std::string kernels_of(const Device& device, const std::string& name, const HostCall& call) {
+  cuda::CallKind kind;
+  find_compute_type(name, &kind.compute);
+  kind.is_backward = call.is_backward;
+  kind.may_be_few = !call.is_backward;
+  const int multiprocessors = device.info().multiprocessors;
+  const cuda::Plan plan =
+      call.is_backward
+          ? make_backward_plan(call.problem, call.tensors, call.inputs, call.gradients, kind, multiprocessors)
+          : make_forward_plan(call.problem, call.tensors, call.outputs, kind, multiprocessors);
+  std::string text;
+  for (const cuda::Launch& launch : plan.launches) {
+    const bool is_helper = launch.takes != cuda::Launch::Takes::params;
+    const std::string of = launch.kernel.substr(launch.kernel.find('_') + 1);
+    const auto begins = [&](const char* with) { return of.compare(0, std::string(with).size(), with) == 0; };
+    if (!is_helper && !begins("locate") && !begins("measure") && !begins("convert") && !begins("row_statistics") &&
+        !begins("exact") && !begins("merge")) {
+      text += (text.empty() ? "" : " ") + of;
+    }
+  }
+  return text + (plan.params.parts > 1 ? " parts" : "") + (plan.params.heads_per_unit > 1 ? " together" : "");
+}
 #elif defined(FLASH_ATTENTION_CPU_DOOR)
 /** For a test of the runner itself. */
 constexpr bool HAS_DOOR = true;
@@ -57,10 +81,14 @@ inline bool find_kernels(const Device&, const std::string& name, HostKernels* ke
   *kernels = cpu_kernels();
   return name == "float32";
 }
+
+inline std::string kernels_of(const Device&, const std::string&, const HostCall&) { return "cpu"; }
 #else
 constexpr bool HAS_DOOR = false;
 
 inline bool find_kernels(const Device&, const std::string&, HostKernels*) { return false; }
+
+inline std::string kernels_of(const Device&, const std::string&, const HostCall&) { return ""; }
 #endif
 
 }  // namespace flash_attention

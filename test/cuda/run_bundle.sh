@@ -1,42 +1,59 @@
 #!/bin/sh
-# ./run [--compute=float32,…] [--seeds=0,1,2] [--grid=N] [options of runner]: makes the calls, then runs them as tensors
-# on the device, and from the host's memory whole and in pieces. Leaves ${OUT:-out}/cuda.json, a line for each run.
-# Fails where any of them does.
+# ./run [--compute=float32,…] [--seeds=0,1,2] [--ways=device,host,pieces] [--grid=N] [options of runner]: makes the calls,
+# then runs them as tensors on the device, and from the host's memory whole and in pieces. Leaves in ${OUT:-out}
+# cuda.json, a line for each run, and every failure in *.log; shows some of them. Fails where any of them does.
 here=$(cd "$(dirname "$0")" && pwd)
 out=${OUT:-$here/out}
 types=float32,tensorfloat32,float16,bfloat16
 seeds=0
+ways=device,host,pieces
 grid=0
+show=
 for argument; do
   shift
   case $argument in
     --compute=*) types=${argument#*=} ;;
     --seeds=*) seeds=${argument#*=} ;;
+    --ways=*) ways=${argument#*=} ;;
     --grid=*) grid=${argument#*=} ;;
+    --show=*) show=${argument#*=} ;;
     *) set -- "$@" "$argument" ;;
   esac
 done
 mkdir -p "$out" "$here/calls"
 list() { echo "$1" | tr ',' ' '; }
+count() { list "$1" | wc -w; }
+# What is shown of all together should fit a page or two.
+sets=$(($(count "$types") * $(count "$seeds")))
+of_device=${show:-$((25 / sets > 4 ? 25 / sets : 4))}
+of_host=${show:-$((8 / sets > 2 ? 8 / sets : 2))}
 
 # The float64 references take a core for half a minute each: all at once.
+start=$(date +%s)
 for type in $(list "$types"); do
   for seed in $(list "$seeds"); do
-    file=$here/calls/$type.$seed.bin
+    file=$here/calls/$type.$seed.$grid.bin
     [ -e "$file" ] || ("$here/node" "$here/dump_cases.mjs" "$file.partial" "$grid" "$type" "$seed" > "$file.log" 2>&1 &&
       mv "$file.partial" "$file" || echo "FAILED  $file: $(tail -n 3 "$file.log")") &
   done
 done
 wait
+echo "calls made in $(($(date +%s) - start)) s"
 
 failed=0
-"$here/runner" || failed=1
-for type in $(list "$types"); do
-  for seed in $(list "$seeds"); do
-    for way in --way=device --way=host "--way=host --pieces=4"; do
+for way in $(list "$ways"); do
+  case $way in
+    device) options="--way=device --show=$of_device" ;;
+    host) options="--way=host --show=$of_host" ;;
+    pieces) options="--way=host --pieces=4 --show=$of_host" ;;
+    *) echo "there is no way $way"; exit 2 ;;
+  esac
+  for type in $(list "$types"); do
+    for seed in $(list "$seeds"); do
       echo "== $type, seed $seed, $way"
-      # shellcheck disable=SC2086 # two options
-      "$here/runner" --compute="$type" $way --json="$out/cuda.json" "$@" "$here/calls/$type.$seed.bin" || failed=1
+      # shellcheck disable=SC2086 # several options
+      "$here/runner" --compute="$type" $options --json="$out/cuda.json" --log="$out/$type.$seed.$way.log" "$@" \
+        "$here/calls/$type.$seed.$grid.bin" || failed=1
     done
   done
 done
