@@ -22,9 +22,9 @@ export async function buildHostProgram(name, sanitizers, log, {defines = [], mor
   return output;
 }
 
-/** The ops' kernels for TensorFlow's GPU on a fake TensorFlow. @returns its path */
-export const buildTensorFlowProgram = (sanitizers, log) => buildHostProgram('tensorflow_gpu_program', sanitizers, log,
-    {more: ['kernels/addon/tensorflow_gpu_call.cc', CPU_DEVICE_KERNELS]});
+/** Those that also run the ops' kernels for TensorFlow's GPU. @returns the program's path */
+export const buildTensorFlowProgram = (name, sanitizers, log, defines) => buildHostProgram(name, sanitizers, log,
+    {defines, more: ['kernels/addon/tensorflow_gpu_call.cc', CPU_DEVICE_KERNELS]});
 
 /** A fake libcuda. @returns its path */
 export async function buildFake(name, defines) {

@@ -3,7 +3,7 @@
 // so whatever is not ordered as it should be goes wrong every time. FAKE_CUDA sets it up, as in
 // "devices=2,major=9,minor=0,version=13000,memory=1000000,pools=0,fail=cuMemHostAlloc:2@3": that fails the third call
 // (without @: each) with error 2. "lose=3": the third copy to the device is not made. "pageable=1": copies may be from
-// memory that is not pinned, which is read before the call returns. With FAKE_OLD it is a driver from before events of
+// and to memory that is not pinned, which is read and written before the call returns. With FAKE_OLD it is a driver from before events of
 // contexts.
 #include <cstdint>
 #include <cstdio>
@@ -433,6 +433,12 @@ EXPORT CuResult cuMemcpyHtoDAsync_v2(CuDevicePtr to, const void* from, size_t by
 }
 EXPORT CuResult cuMemcpyDtoHAsync_v2(void* to, CuDevicePtr from, size_t bytes, CuStream stream) {
   CURRENT(cuMemcpyDtoHAsync)
+  if (fake().number("pageable", 0) != 0 && !fake().is_pinned(to)) {
+    fake().run_until(of(stream), of(stream)->queued);
+    fake().check_range(reinterpret_cast<void*>(from), bytes, false, "a copy to the host reads");
+    std::memcpy(to, reinterpret_cast<void*>(from), bytes);
+    return fake().sticky;
+  }
   fake().queue(of(stream), [=] {
     fake().check_range(to, bytes, true, "a copy to the host writes");
     fake().check_range(reinterpret_cast<void*>(from), bytes, false, "a copy to the host reads");

@@ -1,16 +1,15 @@
-// As much of TensorFlow's C API as kernels of the device "GPU" use, on the fake libcuda: tensors in its device memory,
-// filled by work that is queued on a stream of TensorFlow's own when the op runs, and temporary memory that is reused
-// (spoilt) by work queued there as soon as it is given back. So whatever is not ordered with that stream shows.
+// As much of TensorFlow's C API as kernels of the device "GPU" use, on the driver (the fake one, or a real one): tensors
+// in device memory, filled by work that is queued on a stream of TensorFlow's own when the op runs, and temporary memory
+// that is reused (spoilt) by work queued there as soon as it is given back. So what is not ordered with that stream shows.
 #pragma once
 
-#include <cstring>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "addon/tensorflow_api.h"
 #include "cuda/streams.h"
-#include "fake_cuda.h"
 
 namespace flash_attention {
 
@@ -19,8 +18,8 @@ struct FakeTensor {
   int type = TF_FLOAT_TYPE;
   std::vector<int64_t> dims;
   void* data = nullptr;
-  bool is_temporary = false;
   size_t bytes = 0;
+  bool is_temporary = false;
 
   int64_t elements() const {
     int64_t product = 1;
@@ -39,7 +38,6 @@ struct FakeStatus {
 
 /** Behind TF_OpKernelContext: one run of an op. */
 struct FakeContext {
-  const FakeCuda* cuda = nullptr;
   Device* device = nullptr;
   CuStream stream = nullptr;
   std::vector<FakeTensor> inputs, outputs;
@@ -52,7 +50,9 @@ struct FakeContext {
   void* allocate(size_t bytes) {
     const ContextScope scope(*device);
     CuDevicePtr block = 0;
-    device->api().memory_allocate(&block, bytes == 0 ? 1 : bytes);
+    if (device->api().memory_allocate(&block, bytes == 0 ? 1 : bytes) != cu::SUCCESS) {
+      return nullptr;
+    }
     blocks.push_back(block);
     return reinterpret_cast<void*>(static_cast<uintptr_t>(block));
   }
@@ -90,19 +90,15 @@ inline TF_Tensor* handed_out(FakeTensor tensor) {
   return reinterpret_cast<TF_Tensor*>(new FakeTensor(std::move(tensor)));
 }
 
-inline void spoil(void* data) {
-  const std::unique_ptr<FakeTensor> tensor(static_cast<FakeTensor*>(data));
-  std::memset(tensor->data, 0xff, tensor->bytes);
-}
-
 inline void delete_tensor(TF_Tensor* tensor) {
   live_tensors()--;
-  FakeTensor* given_back = of(tensor);
-  if (given_back->is_temporary) {
+  const std::unique_ptr<FakeTensor> given_back(of(tensor));
+  if (given_back->is_temporary && given_back->data) {
     // Others are handed this memory at once, and what they do with it is queued.
-    current()->cuda->queue(current()->stream, spoil, given_back);
-  } else {
-    delete given_back;
+    const FakeContext& context = *current();
+    const ContextScope scope(*context.device);
+    context.device->api().fill_bytes(reinterpret_cast<uintptr_t>(given_back->data), 0xff, given_back->bytes,
+                                     context.stream);
   }
 }
 

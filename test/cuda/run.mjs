@@ -133,7 +133,7 @@ await check('calls on host memory, whole and in pieces, give what they should; f
   }
 });
 await check('TensorFlow\'s ops on its GPU give what they should, in the order of its own stream', async () => {
-  const program = await buildTensorFlowProgram(['address', 'undefined'], quiet);
+  const program = await buildTensorFlowProgram('tensorflow_gpu_program', ['address', 'undefined'], quiet);
   for (const [library, settings] of [[fakes.new, ''], [fakes.old, 'version=12030']]) {
     const text = run(join(root, program), [CALLS], {
       cwd: root, maxBuffer: 1e8,
@@ -149,13 +149,15 @@ await check('TensorFlow\'s ops on its GPU give what they should, in the order of
   }
 });
 await check('the runner for devices judges: it passes the kernels for CPUs, and sees what goes wrong', async () => {
-  const runner = await buildHostProgram('runner', [], quiet, {defines: ['FLASH_ATTENTION_CPU_DOOR']});
+  const runner = await buildTensorFlowProgram('runner', [], quiet, ['FLASH_ATTENTION_CPU_DOOR']);
   const judge = (settings, ...args) => {
-    const {status, stdout} = spawnSync(join(root, runner), [...args, CALLS], {cwd: root, encoding: 'utf8',
-      maxBuffer: 1e9, env: {...process.env, FAKE_CUDA: settings, FLASH_ATTENTION_LIBCUDA: join(root, fakes.new)}});
+    const {status, stdout} = spawnSync(join(root, runner), [...args, CALLS], {
+      cwd: root, encoding: 'utf8', maxBuffer: 1e9,
+      env: {...process.env, FAKE_CUDA: `pageable=1,${settings}`, FLASH_ATTENTION_LIBCUDA: join(root, fakes.new)},
+    });
     return {status, text: stdout, last: JSON.parse(stdout.trimEnd().split('\n').at(-1))};
   };
-  for (const way of [['--way=device', '--repeat=2'], ['--way=host', '--pieces=3']]) {
+  for (const way of [['--way=device', '--repeat=2'], ['--way=host', '--pieces=3'], ['--way=tensorflow']]) {
     const {status, text, last} = judge('', ...way);
     if (status !== 0 || last.failures !== 0 || !(last.calls >= 380)) {
       throw new Error(`${way}: ${text.slice(-2000)}`);

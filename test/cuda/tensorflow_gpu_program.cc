@@ -4,8 +4,8 @@
 #include <cstdio>
 
 #include "addon/run_call.h"
-#include "addon/tensorflow_gpu_call.h"
-#include "fake_tensorflow.h"
+#include "fake_cuda.h"
+#include "op_runs.h"
 #include "sanitizers/call_runs.h"
 
 namespace flash_attention {
@@ -30,124 +30,21 @@ void expect(bool ok, const std::string& what) {
   }
 }
 
-/** A copy that TensorFlow has queued. */
-struct Copy {
-  void* to;
-  const void* from;
-  size_t bytes;
-};
-
-void copy(void* data) {
-  const std::unique_ptr<Copy> made(static_cast<Copy*>(data));
-  std::memcpy(made->to, made->from, made->bytes);
-}
-
-size_t size_of(ElementType type) { return type == ElementType::boolean ? 1 : 4; }
-
-int type_of(ElementType type) {
-  return type == ElementType::int32 ? TF_INT32_TYPE : type == ElementType::boolean ? TF_BOOL_TYPE : TF_FLOAT_TYPE;
-}
-
-/** One op on one call. */
-class OpRun {
- public:
-  OpRun(Device& device, CuStream stream, const std::vector<double>& values, const Call& call)
-      : values_(values), call_(call) {
-    context_.cuda = &fake();
-    context_.device = &device;
-    context_.stream = stream;
-    fake_tensorflow::current() = &context_;
-  }
-
-  FakeContext& context() { return context_; }
-  bool is_ahead = false;
-
-  std::string run(const Description& d, const Memory& memory, const Memory& results) {
-    add_inputs(d, memory);
-    context_.outputs.resize(d.kind == CallKind::forward ? 3 : d.kind == CallKind::append ? 0 : d.gradients());
-    const TensorFlowApi api = fake_tensorflow::api();
-    auto* context = reinterpret_cast<TF_OpKernelContext*>(&context_);
-    d.kind == CallKind::append ? append_on_gpu(api, context) : attention_on_gpu(api, context);
-    // The kernels may be ahead of what TensorFlow has queued before, or far behind.
-    if (is_ahead) {
-      fake().run_but(context_.stream);
-    }
-    // What TensorFlow's next kernels find, in the order of its stream alone.
-    if (context_.failure.code == TF_OK_CODE) {
-      int n = 0;
-      for (int name = 0; name < TENSOR_NAMES; name++) {
-        if (d.kind == CallKind::append ? name == K || name == V : results.data[name] != nullptr) {
-          const bool is_append = d.kind == CallKind::append;
-          const FakeTensor& output = is_append ? context_.inputs[places_[name]] : context_.outputs[n++];
-          queue(is_append ? memory.data[name] : results.data[name], output.data, output.bytes);
-        }
-      }
-    }
-    const ContextScope scope(*context_.device);
-    context_.device->api().stream_synchronize(context_.stream);
-    return context_.failure.text;
-  }
-
- private:
-  void queue(void* to, const void* from, size_t bytes) {
-    fake().queue(context_.stream, copy, new Copy{to, from, bytes});
-  }
-
-  void add_inputs(const Description& d, const Memory& memory) {
-    words_.assign(values_.begin(), values_.end());
-    FakeTensor words;
-    words.type = TF_INT32_TYPE;
-    words.dims = {static_cast<int64_t>(2 * words_.size())};
-    words.data = words_.data();
-    context_.inputs.push_back(words);
-    for (ElementType type : {ElementType::int32, ElementType::boolean, ElementType::float32}) {
-      for (const CallTensor& tensor : call_.tensors) {
-        const int name = static_cast<int>(tensor.name);
-        if (d.has(name) && element_type(name) == type) {
-          places_[name] = context_.inputs.size();
-          context_.inputs.push_back(input(type, tensor.elements, memory.data[name]));
-        }
-      }
-    }
-  }
-
-  /** Integers stay in the host's memory; what else there is arrives in the device's, some time. */
-  FakeTensor input(ElementType type, int64_t elements, void* data) {
-    FakeTensor made;
-    made.type = type_of(type);
-    made.dims = {elements};
-    made.bytes = static_cast<size_t>(elements) * size_of(type);
-    made.data = data;
-    if (type != ElementType::int32) {
-      made.data = context_.allocate(made.bytes);
-      queue(made.data, data, made.bytes);
-    }
-    return made;
-  }
-
-  const std::vector<double>& values_;
-  const Call& call_;
-  FakeContext context_;
-  std::vector<double> words_;
-  size_t places_[TENSOR_NAMES] = {};
-};
-
 std::string run_op(Device& device, CuStream stream, const Call& call, const Description& d, const Memory& memory,
                    const Memory& results, bool is_ahead, size_t temporary_bytes = size_t{1} << 40) {
-  std::string error;
-  {
-    OpRun op(device, stream, call.description, call);
-    op.context().temporary_bytes = temporary_bytes;
-    op.is_ahead = is_ahead;
-    error = op.run(d, memory, results);
+  OpOptions options;
+  options.temporary_bytes = temporary_bytes;
+  if (is_ahead) {
+    options.queued = [stream] { fake().run_but(stream); };
   }
+  const std::string error = run_as_op(device, stream, call, d, memory, results, options);
   const std::string violations = fake().violations();
-  return !error.empty()                         ? error :
-         !violations.empty()                    ? violations :
-         fake_tensorflow::live_tensors() != 0   ? "tensors are left behind" :
-         fake().used() != 0                     ? "device memory is left behind" :
-         fake().contexts() != 0                 ? "a context is left current" :
-                                                  "";
+  return !error.empty()                       ? error :
+         !violations.empty()                  ? violations :
+         fake_tensorflow::live_tensors() != 0 ? "tensors are left behind" :
+         fake().used() != 0                   ? "device memory is left behind" :
+         fake().contexts() != 0               ? "a context is left current" :
+                                                "";
 }
 
 void run_calls(Device& device, CuStream stream, const char* path, bool is_ahead) {
