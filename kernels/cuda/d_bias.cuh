@@ -12,7 +12,7 @@ template <class Tile>
 __device__ __forceinline__ void d_bias_tile(const Params& p) {
   using Kind = typename Tile::Kind;
   constexpr int DP = Tile::DP, CHUNKS = Tile::MOVING / Tile::COLUMNS;
-  extern __shared__ __align__(128) unsigned char shared[];
+  extern __shared__ __align__(SHARED_ALIGNMENT) unsigned char shared[];
   __shared__ float of_warps[Tile::WARPS][Tile::MOVING];
   const GradientMemory<Tile> memory(shared);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -61,7 +61,7 @@ __device__ __forceinline__ void d_bias_tile(const Params& p) {
 #pragma unroll
           for (int chunk = 0; chunk < CHUNKS; chunk++) {
             const int here = key + chunk * Tile::COLUMNS;
-            const bool is_full = band.is_full(row, last_row, here, here + Tile::COLUMNS);
+            const bool is_full = band.is_full(row, row + Tile::ROWS - 1, here, here + Tile::COLUMNS);
             float weights[1][Tile::N][4], d_scores[1][Tile::N][4];
             pair_gradients<Tile, false, true, true, true>(
                 p, band, {batch, head, row + warp * 16, here}, is_full, scales, memory.fixed_1, memory.fixed_2,

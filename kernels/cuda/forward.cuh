@@ -141,8 +141,7 @@ __device__ __forceinline__ void store_rows(const Params& p, int batch, int unit,
       }
       if (place.query >= sequence.queries) {
         is_empty = true;
-        begin_softmax<Tile::Kind::WEIGHT_EXPONENT>(largest, denominator, part == 0 ? p.sinks : nullptr, place.head,
-                                                   true);
+        begin_softmax<typename Tile::Kind>(largest, denominator, part == 0 ? p.sinks : nullptr, place.head, true);
       }
       float* to;
       float scale;
@@ -182,7 +181,7 @@ template <class Tile, bool GENERAL>
 __device__ __forceinline__ void forward_tile(const Params& p) {
   using Kind = typename Tile::Kind;
   constexpr int M = Tile::M, N = Tile::KEYS / 8, DP = Tile::DP;
-  extern __shared__ __align__(128) unsigned char shared[];
+  extern __shared__ __align__(SHARED_ALIGNMENT) unsigned char shared[];
   const uint32_t queries = shared_address(shared), keys = queries + Tile::QUERY_BYTES, values = keys + Tile::KEY_BYTES;
   const int tiles = gridDim.x / p.parts, batch = blockIdx.z, unit = blockIdx.y;
   const int part = blockIdx.x % p.parts, first_row = (tiles - 1 - static_cast<int>(blockIdx.x) / p.parts) * Tile::ROWS;
@@ -200,9 +199,8 @@ __device__ __forceinline__ void forward_tile(const Params& p) {
   for (int m = 0; m < M; m++) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      begin_softmax<Kind::WEIGHT_EXPONENT>(state.largest[m][half], state.denominator[m][half],
-                                           part == 0 ? p.sinks : nullptr,
-                                           lane_place<Tile>(p, unit, first_row, m, half).head, (lane & 3) == 0);
+      begin_softmax<Kind>(state.largest[m][half], state.denominator[m][half], part == 0 ? p.sinks : nullptr,
+                          lane_place<Tile>(p, unit, first_row, m, half).head, (lane & 3) == 0);
     }
   }
   const float natural_scale =
@@ -240,7 +238,7 @@ __device__ __forceinline__ void forward_tile(const Params& p) {
       const float scale = complete_scores<Tile, GENERAL>(p, batch, unit, first_row, scores, key, is_full,
                                                             natural_scale);
       float rescale[M][2];
-      weigh_scores<Kind::WEIGHT_EXPONENT>(scores, scale, state, rescale);
+      weigh_scores<Kind>(scores, scale, state, rescale);
       scale_rows(output, rescale);
       if (GENERAL && p.dropout) {
         drop_weights<Tile>(p, batch, unit, first_row, scores, key);

@@ -81,7 +81,7 @@ template <class Tile, bool GENERAL>
 __device__ __forceinline__ void d_query_tile(const Params& p) {
   using Kind = typename Tile::Kind;
   constexpr int DP = Tile::DP;
-  extern __shared__ __align__(128) unsigned char shared[];
+  extern __shared__ __align__(SHARED_ALIGNMENT) unsigned char shared[];
   const GradientMemory<Tile> memory(shared);
   const int batch = blockIdx.z, head = blockIdx.y, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int first_row = (gridDim.x - 1 - blockIdx.x) * Tile::ROWS;
@@ -129,7 +129,9 @@ __device__ __forceinline__ void d_query_tile(const Params& p) {
 #pragma unroll 1
           for (int first = 0; first < Tile::MOVING; first += Tile::COLUMNS) {
             const int key = begin + step * Tile::MOVING + first;
-            const bool is_full = band.is_full(first_row, last_row, key, key + Tile::COLUMNS);
+            // What is full is not asked pair by pair: general kernels read masks and biases there.
+            const int last_full = GENERAL ? first_row + Tile::ROWS - 1 : last_row;
+            const bool is_full = band.is_full(first_row, last_full, key, key + Tile::COLUMNS);
             float weights[1][Tile::N][4], d_scores[1][Tile::N][4];
             pair_gradients<Tile, false, GENERAL, true, false>(
                 p, band, {batch, head, first_row + warp * 16, key}, is_full, scales, memory.fixed_1, memory.fixed_2,
@@ -179,7 +181,7 @@ __device__ __forceinline__ void d_key_tile(const Params& p) {
   using Kind = typename Tile::Kind;
   constexpr int DP = Tile::DP;
   constexpr bool D_KEY = ROLE != Role::d_value, D_VALUE = ROLE != Role::d_key;
-  extern __shared__ __align__(128) unsigned char shared[];
+  extern __shared__ __align__(SHARED_ALIGNMENT) unsigned char shared[];
   const GradientMemory<Tile> memory(shared);
   const int batch = blockIdx.z, key_head = blockIdx.y, warp = threadIdx.x >> 5;
   const int first_key = blockIdx.x * Tile::ROWS, group = p.query_heads / p.key_heads;
@@ -219,8 +221,10 @@ __device__ __forceinline__ void d_key_tile(const Params& p) {
 #pragma unroll 1
         for (int first = 0; first < Tile::MOVING; first += Tile::COLUMNS) {
           const int query = begin + step % steps * Tile::MOVING + first;
+          // Rows past the last query weigh 0 (params.h), but have no mask and no bias.
+          const int query_end = GENERAL ? query + Tile::COLUMNS : min(query + Tile::COLUMNS, band.queries);
           const bool is_full = last_key - first_key == Tile::ROWS - 1 &&
-              band.is_full(query, min(query + Tile::COLUMNS, band.queries) - 1, first_key, last_key + 1);
+              band.is_full(query, query_end - 1, first_key, last_key + 1);
           float weights[1][Tile::N][4], d_scores[1][Tile::N][4];
           const RowStatistics none[2] = {};
           pair_gradients<Tile, true, GENERAL, D_KEY, false>(

@@ -13,6 +13,12 @@ constexpr int CHUNK_BYTES = 16;
 constexpr int CHUNK = 8;
 
 /**
+ * Where shared memory begins: at a multiple of the longest row, since chunks of a row change places by XOR of their
+ * addresses. What a kernel declares beside it lies before it, so its declaration has to say this.
+ */
+constexpr int SHARED_ALIGNMENT = 512;
+
+/**
  * Byte offset of a chunk of a tile of rows of DP elements: the chunks of a row change places by the row, so that the
  * same chunk of 8 neighbouring rows, and 8 chunks of one row, lie in all 32 banks.
  */

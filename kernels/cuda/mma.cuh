@@ -55,10 +55,14 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return y;
 }
 
-/** What elements are. `pack` puts two into a register, the first in the low half. */
+/**
+ * What elements are. `pack` puts two into a register, the first in the low half. Weights as operands carry
+ * 2^WEIGHT_EXPONENT; where FOLDED_EXPONENT is as much it comes with the argument of the power, for nothing, which costs
+ * the argument bits that float32 needs.
+ */
 struct Bf16 {
   static constexpr int PIECES = 1;
-  static constexpr int WEIGHT_EXPONENT = 0;
+  static constexpr int WEIGHT_EXPONENT = 0, FOLDED_EXPONENT = 0;
   static __device__ __forceinline__ uint32_t pack(float low, float high) {
     uint32_t result;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
@@ -73,7 +77,7 @@ struct Bf16 {
 
 struct F16 {
   static constexpr int PIECES = 1;
-  static constexpr int WEIGHT_EXPONENT = 14;
+  static constexpr int WEIGHT_EXPONENT = 14, FOLDED_EXPONENT = 14;
   static __device__ __forceinline__ uint32_t pack(float low, float high) {
     uint32_t result;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
@@ -88,7 +92,7 @@ struct F16 {
 
 /** Two f16 to a float32: 22 bits. A product is high·low + low·high + high·high. */
 struct SplitF16 : F16 {
-  static constexpr int PIECES = 2;
+  static constexpr int PIECES = 2, FOLDED_EXPONENT = 0;
 };
 
 /** The floats of a packed pair of f16. */

@@ -21,6 +21,7 @@ struct GradientTile {
   static constexpr int STAGE_BYTES = 2 * MOVING_BYTES + STATISTICS_BYTES;
   static constexpr int SHARED_BYTES = 2 * FIXED_BYTES + STAGES * STAGE_BYTES;
   static_assert(TILE_ROWS % ROWS == 0 && TILE_ROWS % MOVING == 0 && MOVING % COLUMNS == 0, "whole tiles");
+  static_assert(STAGES == 1 || STAGE_BYTES % (DP * 2) == 0, "rows of all stages are aligned");
 };
 
 /** Factors between accumulators and what they stand for; the same for all query heads of a key head. */
@@ -115,9 +116,9 @@ __device__ __forceinline__ void pair_gradients(const Params& p, const Band& band
                                                    weight * scales.natural, &slope)
                                     : -INFINITE;
         visible = score != -INFINITE;
-        weight = exp2_fast((score - of.high) - of.low);
+        weight = weight_of<Kind>((score - of.high) - of.low);
       } else {
-        weight = exp2_fast(fmaf(weight, scale, -of.high) - of.low);
+        weight = weight_of<Kind>(fmaf(weight, scale, -of.high) - of.low);
       }
       weight = visible ? weight : 0.f;
       d_weight *= scales.d_weight;

@@ -126,8 +126,8 @@ struct Params {
   float* part_output;
   float* part_state;
   /**
-   * Rows of the backward pass, [units][query rows]: LSE in base 2 less weight_exponent (the exponent that weights carry
-   * as operands: 14 with f16, 0 with bf16) as high and low part, and D. +∞, 0, 0 of rows that see nothing.
+   * Rows of the backward pass, [units][query rows]: LSE in base 2 less weight_exponent (FOLDED_EXPONENT of mma.cuh: 14
+   * with f16, else 0) as high and low part, and D. +∞, 0, 0 of rows that see nothing.
    */
   int32_t weight_exponent;
   float *lse_high, *lse_low, *delta;

@@ -182,7 +182,7 @@ Plan begin_plan(const Problem& problem, const Tensors& tensors, const CallKind& 
   p.unit_rows = p.query_length * p.heads_per_unit;
   p.parts = 1;
   p.part_keys = static_cast<int32_t>(most(1, problem.key_length));
-  p.weight_exponent = plan.kind == OperandKind::Bf16 ? 0 : 14;
+  p.weight_exponent = plan.kind == OperandKind::F16 ? 14 : 0;
   // Sequences end to end lie end to end here too, unless rows of several heads do.
   p.query_place = canonical_rows(problem.batch, p.unit_rows, problem.packed_sequences && !together, problem.query_rows);
   p.key_place = canonical_rows(problem.batch, problem.key_length, problem.packed_sequences, problem.key_rows);

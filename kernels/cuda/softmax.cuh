@@ -1,7 +1,7 @@
 // The online softmax (Milakov and Gimelshein, 2018; Dao, FlashAttention-2, 2023) in base 2. A row of an accumulator
 // lies in a quad of lanes; `largest` is of the whole row, `denominator` of the lane's own columns until the end.
-// `largest` is rounded up to an integer: rescaling is then exact, mostly by 1, and no rounding tells weights of early
-// tiles from late.
+// `largest` is that of the first tile and grows by whole numbers: rescaling is then exact, mostly by 1, no rounding tells
+// weights of early tiles from late, and the weight of a row that sees one key is a power of two.
 #pragma once
 
 #include "mask.cuh"
@@ -25,20 +25,26 @@ __device__ __forceinline__ float sum_of_quad(float x) {
   return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
+/** 2^x · 2^WEIGHT_EXPONENT, of x that has FOLDED_EXPONENT in it. */
+template <class Kind>
+__device__ __forceinline__ float weight_of(float x) {
+  constexpr int LEFT = Kind::WEIGHT_EXPONENT - Kind::FOLDED_EXPONENT;
+  return LEFT > 0 ? exp2_fast(x) * static_cast<float>(1 << LEFT) : exp2_fast(x);
+}
+
 /** A sink is a logit that a row has before any key; `first`: of the quad's lanes one counts it. */
-template <int WEIGHT_EXPONENT>
+template <class Kind>
 __device__ __forceinline__ void begin_softmax(float& largest, float& denominator, const float* sinks, int head,
                                               bool first) {
-  const float sink = sinks ? sinks[head] * LOG2_E : -INFINITE;
-  largest = ceilf(sink);
-  denominator = first && sink != -INFINITE ? exp2_fast(sink - largest + WEIGHT_EXPONENT) : 0.f;
+  largest = sinks ? sinks[head] * LOG2_E : -INFINITE;
+  denominator = first && largest != -INFINITE ? static_cast<float>(1 << Kind::WEIGHT_EXPONENT) : 0.f;
 }
 
 /**
  * Scores/scale → weights 2^(score·scale − largest + WEIGHT_EXPONENT), in place; `scale` > 0. Gives by what each row's
  * earlier sums shrink. Hidden pairs are −∞ and weigh 0; NaN and +∞ make their rows NaN.
  */
-template <int WEIGHT_EXPONENT, int M, int N>
+template <class Kind, int M, int N>
 __device__ __forceinline__ void weigh_scores(float (&scores)[M][N][4], float scale, RunningSoftmax<M>& state,
                                              float (&rescale)[M][2]) {
 #pragma unroll
@@ -50,17 +56,17 @@ __device__ __forceinline__ void weigh_scores(float (&scores)[M][N][4], float sca
       for (int n = 0; n < N; n++) {
         here = fmaxf(here, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
       }
-      const float before = state.largest[m][half];
-      const float now = fmaxf(before, ceilf(largest_of_quad(here) * scale));
+      const float before = state.largest[m][half], most = largest_of_quad(here) * scale;
+      const float now = before == -INFINITE ? most : most > before ? before + ceilf(most - before) : before;
       const float base = now == -INFINITE ? 0.f : now;
       rescale[m][half] = now == before ? 1.f : exp2_fast(before - base);
-      const float minus = static_cast<float>(WEIGHT_EXPONENT) - base;
+      const float minus = static_cast<float>(Kind::FOLDED_EXPONENT) - base;
       float sum = 0;
 #pragma unroll
       for (int n = 0; n < N; n++) {
 #pragma unroll
         for (int i = 2 * half; i < 2 * half + 2; i++) {
-          scores[m][n][i] = exp2_fast(fmaf(scores[m][n][i], scale, minus));
+          scores[m][n][i] = weight_of<Kind>(fmaf(scores[m][n][i], scale, minus));
           sum += scores[m][n][i];
         }
       }

@@ -41,15 +41,19 @@ __device__ __forceinline__ void hold_loads() {
   }
 }
 
-/** One step of 16 of k: two n-tiles against one m-tile, the small products first. */
+/**
+ * One step of 16 of k: two n-tiles against one m-tile. The small products of split operands have sums of their own:
+ * tensor cores cut sums off instead of rounding them, and here that takes 2^-11 of what it would.
+ */
 template <class Kind>
-__device__ __forceinline__ void multiply_pieces(float (&c0)[4], float (&c1)[4], const uint32_t (&a)[Kind::PIECES][4],
+__device__ __forceinline__ void multiply_pieces(float (&c0)[4], float (&c1)[4], float (&small0)[4], float (&small1)[4],
+                                                const uint32_t (&a)[Kind::PIECES][4],
                                                 const uint32_t (&b)[Kind::PIECES][4]) {
   if constexpr (Kind::PIECES == 2) {
-    Kind::multiply(c0, a[0], b[1][0], b[1][1]);
-    Kind::multiply(c1, a[0], b[1][2], b[1][3]);
-    Kind::multiply(c0, a[1], b[0][0], b[0][1]);
-    Kind::multiply(c1, a[1], b[0][2], b[0][3]);
+    Kind::multiply(small0, a[0], b[1][0], b[1][1]);
+    Kind::multiply(small1, a[0], b[1][2], b[1][3]);
+    Kind::multiply(small0, a[1], b[0][0], b[0][1]);
+    Kind::multiply(small1, a[1], b[0][2], b[0][3]);
   }
   Kind::multiply(c0, a[0], b[0][0], b[0][1]);
   Kind::multiply(c1, a[0], b[0][2], b[0][3]);
@@ -66,6 +70,7 @@ __device__ __forceinline__ void multiply_rows(float (&c)[M][N][4], uint32_t left
   const ChunkPlace a_place = left_place(lane), b_place = right_place(lane);
   const uint32_t a_base = left + chunk_offset<DP>(left_row + a_place.row, a_place.chunk);
   const uint32_t b_base = right + chunk_offset<DP>(right_row + b_place.row, b_place.chunk);
+  float small[M][N][4] = {};
 #pragma unroll(TIGHT ? (Kind::PIECES == 2 ? 1 : 2) : DP / 16)
   for (int k = 0; k < DP / 16; k++) {
     hold_loads<TIGHT>();
@@ -87,7 +92,19 @@ __device__ __forceinline__ void multiply_rows(float (&c)[M][N][4], uint32_t left
       }
 #pragma unroll
       for (int m = 0; m < M; m++) {
-        multiply_pieces<Kind>(c[m][n], c[m][n + 1], a[m], b);
+        multiply_pieces<Kind>(c[m][n], c[m][n + 1], small[m][n], small[m][n + 1], a[m], b);
+      }
+    }
+  }
+  if constexpr (Kind::PIECES == 2) {
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+#pragma unroll
+      for (int n = 0; n < N; n++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          c[m][n][i] += small[m][n][i];
+        }
       }
     }
   }
@@ -151,7 +168,7 @@ __device__ __forceinline__ void multiply_columns(float (&c)[M][DP / 8][4], const
   for (int n = 0; n < DP / 8; n += 2) {
     hold_loads<TIGHT>();
     const uint32_t at = move_chunks(base, n);
-    float sums[M][2][4];
+    float sums[M][2][4], small[M][2][4] = {};
 #pragma unroll
     for (int m = 0; m < M; m++) {
 #pragma unroll
@@ -170,7 +187,7 @@ __device__ __forceinline__ void multiply_columns(float (&c)[M][DP / 8][4], const
       }
 #pragma unroll
       for (int m = 0; m < M; m++) {
-        multiply_pieces<Kind>(sums[m][0], sums[m][1], left[m].of[k], b);
+        multiply_pieces<Kind>(sums[m][0], sums[m][1], small[m][0], small[m][1], left[m].of[k], b);
       }
     }
 #pragma unroll
@@ -178,7 +195,7 @@ __device__ __forceinline__ void multiply_columns(float (&c)[M][DP / 8][4], const
 #pragma unroll
       for (int i = 0; i < 8; i++) {
         float& here = c[m][n + i / 4][i % 4];
-        here = Kind::PIECES == 2 ? here + sums[m][i / 4][i % 4] : sums[m][i / 4][i % 4];
+        here = Kind::PIECES == 2 ? here + (sums[m][i / 4][i % 4] + small[m][i / 4][i % 4]) : sums[m][i / 4][i % 4];
       }
     }
   }

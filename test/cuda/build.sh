@@ -30,6 +30,18 @@ for file in "$kernels"/cpu/*.cc; do
 done
 g++ -std=c++20 -O1 -I"$kernels/cuda" -c "$here/emulate_test.cc" -o "$out/emulate_test.o"
 g++ -rdynamic "$out"/*.o -o "$out/emulate_test" -ldl -lpthread
+# The runner for devices on emulated kernels: FAKE_CUDA=major=8 FLASH_ATTENTION_LIBCUDA=<folder>/fake_libcuda.so
+includes="-I$kernels -I$here/.. -I$here"
+g++ -std=c++17 -O1 -w -shared -fPIC $includes "$here/fake_libcuda.cc" -o "$out/fake_libcuda.so" -ldl
+mkdir -p "$out/runner"
+addon=$kernels/addon
+for file in "$kernels"/cuda/*.cc "$addon/check_strides.cc" "$addon/description.cc" "$addon/device_kernels.cc" \
+    "$addon/run_call.cc" "$addon/tensorflow_gpu_call.cc" "$here/runner.cc" "$here/emulated_device.cc"; do
+  g++ -std=c++20 -O1 -w $includes -c "$file" -o "$out/runner/$(basename "$file" .cc).o"
+done
+# shellcheck disable=SC2046 # several files
+g++ -rdynamic "$out"/runner/*.o $(ls "$out"/*.o | grep -v -e /plan.o -e /emulate_test.o) -o "$out/emulated_runner" \
+  -ldl -lpthread
 for test in layout plan; do
   g++ -std=c++17 -Wall -Wextra -O1 -I"$kernels/cuda" "$here/${test}_test.cc" "$out/plan.o" -o "$out/${test}_test"
 done

@@ -34,12 +34,19 @@ inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return
 namespace emulator {
 
 extern Dim3 thread_index, block_index, grid_size, block_size;
+extern uint64_t blocks_begun;
 
 /** What all lanes of the running thread's warp gave; waits until all have. */
 struct Exchange {
   uint64_t of[32];
 };
 const Exchange& exchange(uint64_t mine);
+/** Words that a lane gives to, and gets from, what all lanes do together; `whole` is done once, when all have given. */
+struct WarpWords {
+  uint32_t of[32][12];
+};
+using WholeWarp = void (*)(const WarpWords& given, WarpWords& results);
+const WarpWords& exchange(const uint32_t* mine, int words, WholeWarp whole);
 /** Waits for all threads of the block. */
 void barrier();
 /** The same, and whether any gave true. */

@@ -3,8 +3,10 @@
 // so whatever is not ordered as it should be goes wrong every time. FAKE_CUDA sets it up, as in
 // "devices=2,major=9,minor=0,version=13000,memory=1000000,pools=0,fail=cuMemHostAlloc:2@3": that fails the third call
 // (without @: each) with error 2. "lose=3": the third copy to the device is not made. "pageable=1": copies may be from
-// and to memory that is not pinned, which is read and written before the call returns. With FAKE_OLD it is a driver from before events of
-// contexts.
+// and to memory that is not pinned, which is read and written before the call returns. With FAKE_OLD it is a driver from
+// before events of contexts.
+#include <dlfcn.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -298,9 +300,10 @@ EXPORT CuResult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CuFunct
   *blocks = 1;
   return 0;
 }
-/** Knows the kernels of probe.cu; others do nothing. */
-EXPORT CuResult cuLaunchKernel(CuFunction function, unsigned int, unsigned int, unsigned int, unsigned int,
-                               unsigned int, unsigned int, unsigned int, CuStream stream, void** parameters, void**) {
+/** Knows the kernels of probe.cu; others are emulated where the program does that, and else do nothing. */
+EXPORT CuResult cuLaunchKernel(CuFunction function, unsigned int x, unsigned int y, unsigned int z,
+                               unsigned int threads, unsigned int, unsigned int, unsigned int, CuStream stream,
+                               void** parameters, void**) {
   CURRENT(cuLaunchKernel)
   struct Probe {
     float* values;
@@ -318,6 +321,12 @@ EXPORT CuResult cuLaunchKernel(CuFunction function, unsigned int, unsigned int, 
         probe.values[i] = static_cast<float>(i) * probe.factor;
       }
     });
+  } else {
+    using Emulate = bool (*)(CuStream, const char*, const unsigned int (&)[4], const void*);
+    static const auto emulate = reinterpret_cast<Emulate>(dlsym(RTLD_DEFAULT, "emulate_kernel"));
+    if (emulate && !emulate(stream, name.c_str(), {x, y, z, threads}, parameters[0])) {
+      return 500;
+    }
   }
   return 0;
 }

@@ -10,6 +10,7 @@
 //   --show=N        of the calls that fail, how many are printed; --log=FILE gets all of them
 //   --deadline=S    seconds after which a call is said to hang, and --limit=S after which all of them are left
 //   --json=FILE     gets the line of JSON, too
+//   --groups        a line for each set of kernels, those where nothing failed too
 // The calls run in a process of their own: one that crashes, hangs or loses the device is named, and another process
 // goes on behind it (supervise.h). Ends with a table, a line for each set of kernels where something failed and for
 // each kind of call, and one line of JSON.
@@ -27,6 +28,7 @@ struct Options {
   std::string compute = "float32", way = "device", match, json, log;
   int pieces = 0, repeat = 1, show = 25;
   int64_t from = 0;
+  bool groups = false;
   double deadline = 10, limit = 150;
   std::vector<std::string> files;
 };
@@ -190,6 +192,8 @@ bool read_options(int count, char** arguments, Options* options) {
       options->json = value;
     } else if (name == "--log") {
       options->log = value;
+    } else if (name == "--groups") {
+      options->groups = true;
     } else if (name == "--show") {
       options->show = number;
     } else if (name == "--from") {
@@ -221,7 +225,7 @@ bool summarise(const Options& options, const Progress& progress, bool is_complet
     if (group.calls == 0) {
       continue;
     }
-    if (group.failures > 0) {
+    if (group.failures > 0 || options.groups) {
       std::printf("%4d of %4d failed: %s by %s, worst %.3g\n", group.failures, group.calls, group.kind, group.kernels,
                   group.worst);
     }
@@ -266,8 +270,8 @@ int main_of(int count, char** arguments) {
   Progress* progress = shared_progress();
   if (!progress || !read_options(count, arguments, &options)) {
     std::fprintf(stderr, "runner [--compute=float32|tensorfloat32|float16|bfloat16] [--way=device|host|tensorflow] "
-                         "[--pieces=N] [--repeat=N] [--match=TEXT] [--from=N] [--show=N] [--log=FILE] [--deadline=S] [--limit=S] "
-                         "[--json=FILE] FILE...\n");
+                         "[--pieces=N] [--repeat=N] [--match=TEXT] [--from=N] [--show=N] [--log=FILE] "
+                         "[--deadline=S] [--limit=S] [--json=FILE] [--groups] FILE...\n");
     return 2;
   }
   const double start = seconds_now();
