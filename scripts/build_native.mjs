@@ -1,5 +1,6 @@
 // @ts-check
-// npm run build:native: the native addon, for this machine, into build/native; only what has changed is compiled.
+// npm run build:native: the native addon, for this machine, into build/native; only what has changed is compiled. With
+// the CUDA kernels of the last npm run build:cuda; without such, with those for this machine's GPU where nvcc is there.
 //   --sanitize=address[,undefined] | undefined | thread   with a sanitizer, into build/native/<name>
 //   --prebuilt      the one that the npm package carries (Linux on x64), into prebuilds; made with zig, from pip
 //   --if-possible   what `npm ci` does: where something is missing, says so and ends well
@@ -27,7 +28,8 @@ endOnSignals();
 try {
   const start = performance.now();
   const {isNew, bytes, output, compiler} =
-      await (has('--prebuilt') ? buildPrebuilt() : buildAddon(/** @type {any[]} */ (sanitizers)));
+      await (has('--prebuilt') ? buildPrebuilt() :
+        buildAddon(/** @type {any[]} */ (sanitizers), undefined, {makesImages: !has('--if-possible')}));
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
   const what = `${output} (${Math.round(bytes / 1000)} kB)`;
   console.log(`build:native: ${isNew ? `${what}, by ${compiler}, in ${seconds} s` : `${what} is up to date`}`);

@@ -1,6 +1,7 @@
 // npm run bundle: everything that the benchmarks, the case table and the main job need on a Linux x64 machine without a
 // network, in build/tfjs-flash-attention-bundle.tar.xz: Node itself, Dawn, the Vulkan loader if it is found here, the
 // text, and the programs as single files. There: tar xf …, then ./run, which says what it runs.
+// With the native addon, and its CUDA kernels, where npm run build:native (and npm run build:cuda) have made them here.
 // With --peers also build/onnxruntime-bundle.tar.xz, to be unpacked in the same folder, which ./run bench and
 // ./run peers compare with.
 import {execFileSync} from 'node:child_process';
@@ -10,6 +11,7 @@ import {fileURLToPath} from 'node:url';
 
 import {build} from 'esbuild';
 
+import {ADDON} from './build_native/build.mjs';
 import {embedWgsl} from './embed_wgsl.mjs';
 import {fetchOnnxruntime} from './fetch_onnxruntime.mjs';
 import {gitCommit} from './git_commit.mjs';
@@ -70,6 +72,12 @@ for (const name of ['tfjs-backend-wasm.wasm', 'tfjs-backend-wasm-simd.wasm', 'tf
 }
 copy('examples/data', 'data');
 copy('LICENSE', 'LICENSE');
+const hasAddon = existsSync(ADDON);
+if (hasAddon) {
+  copy(ADDON, 'flash_attention.node');
+} else {
+  console.log('no native addon here (npm run build:native): the TypeScript kernel will serve');
+}
 for (const binary of ['node', 'node_modules/webgpu/dist/linux-x64/dawn.node']) {
   chmodSync(join(FOLDER, binary), 0o755);
   execFileSync('strip', [join(FOLDER, binary)]);
@@ -96,6 +104,7 @@ case $program in
     ;;
 esac
 export BUNDLE_COMMIT=${commit} BUNDLE_WEBGPU=${version}
+${hasAddon ? 'export FLASH_ATTENTION_ADDON="$here/flash_attention.node"' : ''}
 # The machine's own Vulkan loader, where it has one, knows its drivers best.
 if ! ldconfig -p 2>/dev/null | grep -q libvulkan.so.1; then
   export LD_LIBRARY_PATH="$here/lib\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"

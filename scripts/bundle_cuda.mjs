@@ -47,7 +47,8 @@ mkdirSync(FOLDER, {recursive: true});
 const {output: images} = await buildImages(nvcc,
     {lists: ['kernels/cuda/instances.txt', 'test/cuda/instances.txt'], folder: 'build/cuda_test', targets});
 const sources = [...sourcesIn('kernels/cpu'), ...sourcesIn('kernels/cuda'), ...sourcesIn('kernels/cuda/hopper'),
-  ...['check_strides', 'description', 'run_call'].map(name => `kernels/addon/${name}.cc`), images,
+  ...['check_strides', 'description', 'device_kernels', 'run_call', 'tensorflow_gpu_call']
+      .map(name => `kernels/addon/${name}.cc`), images,
   'test/cuda/runner.cc'];
 await build({...await machineVariant(), name: 'cuda_runner'},
     {kind: 'program', sources, output: `${FOLDER}/runner`, includes: ['test', 'test/cuda']});

@@ -1,6 +1,7 @@
 // Runs one group of specs in Node: node --import tsx scripts/run_jasmine.mjs <group> [--filter=<text>] [--seed=<n>]
 // Fails where no spec is found, where some are focused (fit, fdescribe), and on errors that nobody caught.
 import {mkdirSync, writeFileSync} from 'node:fs';
+import {resolve} from 'node:path';
 import {setTimeout} from 'node:timers/promises';
 import {fileURLToPath} from 'node:url';
 
@@ -14,13 +15,18 @@ const GROUPS = {
     spec_files: ['test/webgpu/**/*.spec.ts', 'test/node_webgpu/**/*.spec.ts'],
   },
   native: {spec_files: ['test/native/**/*.spec.ts']},
+  native_cuda: {spec_files: ['test/native_cuda/**/*.spec.ts']},
   matrix: {helpers: ['test/support/node_webgpu.ts'], spec_files: ['test/matrix/**/*.spec.ts']},
 };
 
 const [group, ...options] = process.argv.slice(2);
 const option = name => options.find(text => text.startsWith(`--${name}=`))?.slice(name.length + 3);
 
-if (group !== 'native') {
+if (group === 'native_cuda') {
+  // What test/cuda/build_programs.mjs makes.
+  process.env.FLASH_ATTENTION_ADDON = resolve('build/cuda_host/flash_attention.node');
+  process.env.FLASH_ATTENTION_LIBCUDA = resolve('build/cuda_host/fake_libcuda.so');
+} else if (group !== 'native') {
   process.env.FLASH_ATTENTION_NATIVE = 'off'; // specs of the TypeScript kernel would judge the addon
 }
 

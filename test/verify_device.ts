@@ -1,12 +1,15 @@
 /**
  * Runs the case table on a real device and says how it went: for machines that the test runner does not reach.
  *   npx tsx test/verify_device.ts [--backend webgpu|cpu|wasm] [--seeds 0,1,2] [--plans simt,subgroup,matrix,decode]
- *       [--matrix 16x8x8] [--grid 100] [--seconds 0] [--workers 1] [--out FOLDER]
+ *       [--matrix 16x8x8] [--device cuda] [--compute float32,bfloat16] [--grid 100] [--seconds 0] [--workers 1]
+ *       [--out FOLDER]
  * Each seed draws other numbers for the same shapes. --plans has WebGPU's kernels run by each of these kinds in turn,
  * where they have it and it can run the case (default: as chosen); --matrix takes that product of subgroup matrices;
- * --grid takes that many cases of the generator besides; --seconds starts no new case after that long (0 is no limit);
- * --workers shares the cases among that many processes, since compiling takes most of the time. With --out it leaves
- * verify-<device>.json there, which belongs in benchmarks/results. Exit code 1 when a case fails.
+ * --device is where the native addon computes (setNativeDevice), with the backends cpu and wasm; --compute has every
+ * case computed in each of these compute types; --grid takes that many cases of the generator besides; --seconds starts
+ * no new case after that long (0 is no limit); --workers shares the cases among that many processes, since compiling
+ * takes most of the time. With --out it leaves verify-<device>.json there, which belongs in benchmarks/results. Exit
+ * code 1 when a case fails.
  */
 import {spawn} from 'node:child_process';
 import {mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
@@ -19,12 +22,14 @@ import {describeEnvironment, useBackend} from '../benchmarks/environment.js';
 import {noteAdapter} from '../src/backends/webgpu/capabilities.js';
 import {forcePlan} from '../src/backends/webgpu/choose.js';
 import type {PlanKind} from '../src/backends/webgpu/choose.js';
-import '../src/index.js';
+import {nativeReport, setNativeDevice} from '../src/node.js';
+import type {NativeDevice} from '../src/node.js';
 
 import {gridSample} from './support/case_grid.js';
 import {caseTable} from './support/cases.js';
 import type {Case} from './support/cases.js';
 import {judgeCase} from './support/run_case.js';
+import type {JudgedType} from './support/run_case.js';
 import {deviceErrors, deviceOf} from './support/webgpu_device.js';
 
 const {values: args} = parseArgs({options: {
@@ -32,6 +37,8 @@ const {values: args} = parseArgs({options: {
   seeds: {type: 'string', default: '0'},
   plans: {type: 'string', default: ''},
   matrix: {type: 'string', default: ''},
+  device: {type: 'string', default: ''},
+  compute: {type: 'string', default: 'float32'},
   grid: {type: 'string', default: '0'},
   seconds: {type: 'string', default: '0'},
   workers: {type: 'string', default: '1'},
@@ -65,9 +72,11 @@ interface Report {
 
 const started = performance.now();
 const [part, parts] = args.part.split('/').map(Number);
+const computeTypes = args.compute.split(',') as JudgedType[];
 const kinds = (args.plans ? args.plans.split(',') : [undefined]) as Array<PlanKind|undefined>;
 
-async function verify(name: string, cases: readonly Case[], kind: PlanKind|undefined): Promise<Verdict> {
+async function verify(
+    name: string, cases: readonly Case[], kind: PlanKind|undefined, computeType: JudgedType): Promise<Verdict> {
   const verdict: Verdict =
       {cases: name, passed: 0, failed: 0, notStarted: 0, notForPlan: 0, worst: 0, failures: []};
   for (const c of cases.filter((_, place) => place % parts === part)) {
@@ -77,7 +86,7 @@ async function verify(name: string, cases: readonly Case[], kind: PlanKind|undef
     }
     forcePlan(kind);
     try {
-      const judged = await judgeCase(c, kind === 'matrix' ? 'float16' : 'float32');
+      const judged = await judgeCase(c, kind === 'matrix' ? 'float16' : computeType);
       const failures = judged.filter(({ok}) => !ok).map(({message}) => message);
       if (failures.length > 0) {
         verdict.failed++;
@@ -102,9 +111,22 @@ async function verify(name: string, cases: readonly Case[], kind: PlanKind|undef
   return verdict;
 }
 
+/** The device that computed, where that was to be one of CUDA. @throws where it was not */
+function cudaEnvironment() {
+  const {calls, cuda, device} = nativeReport();
+  if (!calls || !cuda || calls.cuda === 0 || calls.inPlaceOfCuda > 0) {
+    throw new Error(`nothing was computed on ${args.device}: ${JSON.stringify(calls)}`);
+  }
+  const {name} = cuda.devices.find(each => each.device === device) ?? cuda.devices[0];
+  return {device: name, native: device, driver: cuda.driver, kernels: cuda.kernels};
+}
+
 /** The cases of this process. */
 async function verifyAll(): Promise<Report> {
   const backend = await useBackend(args.backend);
+  if (args.device) {
+    setNativeDevice(args.device as NativeDevice);
+  }
   if (args.matrix) {
     const [M, N, K] = args.matrix.split('x').map(Number);
     const config = {M, N, K, componentType: 'f16', resultComponentType: 'f32'};
@@ -114,19 +136,21 @@ async function verifyAll(): Promise<Report> {
   }
   const verdicts: Verdict[] = [];
   const run = async () => {
-    for (const kind of kinds) {
-      const by = `${kind ? `, plan ${kind}` : ''}${args.matrix && ` ${args.matrix}`}`;
+    for (const [kind, type] of kinds.flatMap(kind => computeTypes.map(type => [kind, type] as const))) {
+      const inType = computeTypes.length > 1 || type !== 'float32' ? `, ${type}` : '';
+      const by = `${kind ? `, plan ${kind}` : ''}${args.matrix && ` ${args.matrix}`}${inType}`;
       for (const seed of args.seeds.split(',').map(Number)) {
-        verdicts.push(await verify(`case table, seed ${seed}${by}`, caseTable(seed), kind));
+        verdicts.push(await verify(`case table, seed ${seed}${by}`, caseTable(seed), kind, type));
       }
       if (Number(args.grid) > 0) {
         const sampled = gridSample(Number(args.grid), GRID_WORK * Number(args.grid));
-        verdicts.push(await verify(`generator${by}`, sampled, kind));
+        verdicts.push(await verify(`generator${by}`, sampled, kind, type));
       }
     }
   };
   const errors = args.backend === 'webgpu' ? await deviceErrors(run) : (await run(), []);
-  return {environment: {...describeEnvironment(backend)}, verdicts, deviceErrors: errors};
+  const environment = {...describeEnvironment(backend), ...args.device && cudaEnvironment()};
+  return {environment, verdicts, deviceErrors: errors};
 }
 
 /** The same cases shared among processes. */

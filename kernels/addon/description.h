@@ -7,12 +7,13 @@
 #include <string>
 
 #include "../cpu/problem.h"
+#include "../cuda/plan.h"
 
 namespace flash_attention {
 
 /** Changes with every change of the array, so that an addon of another version is told apart. */
-constexpr int DESCRIPTION_FORMAT = 1;
-constexpr size_t DESCRIPTION_SIZE = 65;
+constexpr int DESCRIPTION_FORMAT = 2;
+constexpr size_t DESCRIPTION_SIZE = 66;
 
 /** The tensors of a call, in the order in which they are handed over. Also the numbers of the bits that name them. */
 enum TensorName : int {
@@ -31,6 +32,8 @@ enum class CallKind { forward, backward, append };
 struct Description {
   CallKind kind = CallKind::forward;
   Problem problem;
+  /** The least precision that the call allows inside; the kernels for CPUs do better: float32. */
+  cuda::ComputeType compute_type = cuda::ComputeType::float32;
   /** Bits of the tensors that are there, and of those whose gradient is wanted. */
   uint32_t present = 0;
   uint32_t wanted = 0;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "description.h"
+#include "device_call.h"
 #include "heap_workspace.h"
 #include "run_call.h"
 
@@ -168,7 +169,7 @@ Napi::Value run_on_arrays(const Napi::CallbackInfo& info) {
       return error;
     }
     HeapWorkspace workspace;
-    return run_attention(call.description, call.memory, call.results, workspace);
+    return run_on_chosen_device(call.description, call.memory, call.results, workspace);
   });
 }
 

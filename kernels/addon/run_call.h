@@ -15,6 +15,8 @@ struct CallCounts {
   std::atomic<int64_t> forward{0}, backward{0}, append{0};
   /** Those of them that TensorFlow made. */
   std::atomic<int64_t> tensorflow{0};
+  /** Those that a CUDA device computed, and those that a CPU did in the place of one. */
+  std::atomic<int64_t> cuda{0}, in_place_of_cuda{0};
 };
 
 CallCounts& call_counts();

@@ -5,19 +5,21 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <initializer_list>
 #include <mutex>
+#include <vector>
 
+#include "device_call.h"
 #include "tensorflow_api.h"
 #include "tensorflow_call.h"
+#include "tensorflow_gpu_call.h"
 
 namespace flash_attention {
 namespace {
 
 // The number is the description's format: copies of the addon of different versions do not take each other's calls.
-constexpr char FORWARD[] = "TfjsFlashAttention1";
-constexpr char BACKWARD[] = "TfjsFlashAttention1Grad";
-constexpr char APPEND[] = "TfjsFlashAttention1CacheAppend";
+constexpr char FORWARD[] = "TfjsFlashAttention2";
+constexpr char BACKWARD[] = "TfjsFlashAttention2Grad";
+constexpr char APPEND[] = "TfjsFlashAttention2CacheAppend";
 
 /** Filled in once, then only read: kernels have no other way to it. */
 TensorFlowApi api;
@@ -46,10 +48,16 @@ std::string error_of(TF_Status* status) {
   return api.GetCode(status) == TF_OK_CODE ? "" : api.Message(status);
 }
 
-/** Whether a copy of this addon was here before: TensorFlow ends the process when an op is registered twice. */
-bool is_registered(const char* op, TF_Status* status) {
+/**
+ * Whether a copy of this addon was here before: TensorFlow ends the process when an op is registered twice.
+ * @param device looked for among the devices of its kernels
+ */
+bool is_registered(const char* op, const char* device, TF_Status* status) {
   TF_Buffer* kernels = api.GetRegisteredKernelsForOp(op, status);
-  const bool found = kernels != nullptr && kernels->length > 0;
+  // A message of kernels, whose devices' names stand there as they are.
+  const std::string text =
+      kernels != nullptr ? std::string(static_cast<const char*>(kernels->data), kernels->length) : "";
+  const bool found = text.find(device) != std::string::npos;
   if (kernels != nullptr) {
     api.DeleteBuffer(kernels);
   }
@@ -65,10 +73,15 @@ void compute_attention(void*, TF_OpKernelContext* context) { attention_on_cpu(ap
 
 void compute_append(void*, TF_OpKernelContext* context) { append_on_cpu(api, context); }
 
+void compute_attention_on_gpu(void*, TF_OpKernelContext* context) { attention_on_gpu(api, context); }
+
+void compute_append_on_gpu(void*, TF_OpKernelContext* context) { append_on_gpu(api, context); }
+
 struct Op {
   const char* name;
-  std::initializer_list<const char*> outputs;
+  std::vector<const char*> outputs;
   void (*on_cpu)(void*, TF_OpKernelContext*);
+  void (*on_gpu)(void*, TF_OpKernelContext*);
 };
 
 /**
@@ -98,11 +111,21 @@ void define(const Op& op, TF_Status* status) {
 
 void add_kernel(const char* op, const char* device, void (*compute)(void*, TF_OpKernelContext*), TF_Status* status) {
   TF_KernelBuilder* builder = api.NewKernelBuilder(op, device, nullptr, compute, nullptr);
-  api.KernelBuilder_HostMemory(builder, "description");
+  // On a GPU what the host reads must lie in its memory, and there TensorFlow has integers anyway.
+  for (const char* input : {"description", "integers"}) {
+    api.KernelBuilder_HostMemory(builder, input);
+  }
   api.RegisterKernelBuilder(op, builder, status);
 }
 
-std::string register_all() {
+const Op OPS[] = {
+    {FORWARD, {"output: float", "lse: float", "lse_tail: float"}, compute_attention, compute_attention_on_gpu},
+    {BACKWARD, {"gradients: G * float"}, compute_attention, compute_attention_on_gpu},
+    {APPEND, {}, compute_append, compute_append_on_gpu},
+};
+
+/** @param has_gpu set to what TensorFlow says of kernels for its GPUs, ours or those of a copy */
+std::string register_all(bool with_gpu, bool* has_gpu) {
   const std::string missing = find_tensorflow(&api);
   if (!missing.empty()) {
     return missing;
@@ -116,33 +139,38 @@ std::string register_all() {
   const LockAmongCopies lock(api.library);
   TF_Status* status = api.NewStatus();
   std::string error;
-  for (const Op& op : {Op{FORWARD, {"output: float", "lse: float", "lse_tail: float"}, compute_attention},
-                       Op{BACKWARD, {"gradients: G * float"}, compute_attention},
-                       Op{APPEND, {}, compute_append}}) {
-    if (!error.empty() || is_registered(op.name, status)) {
-      continue;
+  for (const Op& op : OPS) {
+    if (error.empty() && !is_registered(op.name, "CPU", status)) {
+      define(op, status);
+      if ((error = error_of(status)).empty()) {
+        add_kernel(op.name, "CPU", op.on_cpu, status);
+        error = error_of(status);
+      }
     }
-    define(op, status);
-    if ((error = error_of(status)).empty()) {
-      add_kernel(op.name, "CPU", op.on_cpu, status);
+    if (error.empty() && with_gpu && !is_registered(op.name, "GPU", status)) {
+      add_kernel(op.name, "GPU", op.on_gpu, status);
       error = error_of(status);
     }
   }
+  *has_gpu = error.empty() && is_registered(APPEND, "GPU", status);
   api.DeleteStatus(status);
   return error;
 }
 
 }  // namespace
 
-std::string register_tensorflow_ops() {
+std::string register_tensorflow_ops(bool with_gpu, bool* has_gpu) {
   static std::mutex mutex;
-  static bool done = false;
+  static bool is_done = false, is_gpu_tried = false, is_on_gpu = false;
   const std::lock_guard<std::mutex> hold(mutex);
-  if (done) {
-    return "";
+  std::string error;
+  const bool tries_gpu = with_gpu && !is_gpu_tried;
+  if (!is_done || tries_gpu) {
+    error = register_all(tries_gpu && cuda_facts().problem.empty(), &is_on_gpu);
+    is_done = error.empty();
+    is_gpu_tried = is_gpu_tried || (is_done && tries_gpu);
   }
-  const std::string error = register_all();
-  done = error.empty();
+  *has_gpu = is_on_gpu;
   return error;
 }
 

@@ -57,7 +57,7 @@ constexpr int FUNC_MAX_THREADS_PER_BLOCK = 0, FUNC_SHARED_SIZE_BYTES = 1, FUNC_L
               FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
 constexpr int MEMPOOL_RELEASE_THRESHOLD = 4, MEMPOOL_RESERVED_CURRENT = 5, MEMPOOL_USED_CURRENT = 7;
 constexpr unsigned int STREAM_NON_BLOCKING = 1, EVENT_DISABLE_TIMING = 2, HOST_ALLOC_PORTABLE = 1;
-constexpr int ALLOCATION_PINNED = 1, LOCATION_DEVICE = 1;
+constexpr int ALLOCATION_PINNED = 1, LOCATION_DEVICE = 1, POINTER_DEVICE_ORDINAL = 9;
 
 }  // namespace cu
 
@@ -99,6 +99,7 @@ constexpr int ALLOCATION_PINNED = 1, LOCATION_DEVICE = 1;
   X(cuEventSynchronize, event_synchronize, (CuEvent event))                                                           \
   X(cuEventElapsedTime, event_elapsed, (float* milliseconds, CuEvent start, CuEvent end))                             \
   X(cuMemAlloc_v2, memory_allocate, (CuDevicePtr* memory, size_t bytes))                                              \
+  X(cuPointerGetAttribute, pointer_attribute, (void* value, int attribute, CuDevicePtr pointer))                      \
   X(cuMemFree_v2, memory_free, (CuDevicePtr memory))                                                                  \
   X(cuMemHostAlloc, host_allocate, (void** memory, size_t bytes, unsigned int flags))                                 \
   X(cuMemFreeHost, host_free, (void* memory))                                                                         \

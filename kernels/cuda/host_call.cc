@@ -354,13 +354,13 @@ CudaStatus run_host_call(Device& device, const HostCall& call, const HostKernels
   return status;
 }
 
-std::string run_host_call_or_cpu(const HostCall& call, const HostKernels& kernels, const HostCallOptions& options,
+std::string run_host_call_or_cpu(const HostCall& call, const KernelsOfDevice& kernels, const HostCallOptions& options,
                                  OnCudaFailure on_failure, Workspace& host_workspace, int threads,
                                  std::string* used_cpu) {
   Device* device = nullptr;
   CudaStatus status = selected_device(&device);
   if (status.ok()) {
-    status = run_host_call(*device, call, kernels, options);
+    status = run_host_call(*device, call, kernels(*device), options);
   }
   if (status.ok() || on_failure == OnCudaFailure::error || status.failure == CudaFailure::failed) {
     return status.text;

@@ -20,6 +20,9 @@ struct HostKernels {
   WorkspaceBytes workspace_bytes;
 };
 
+/** The kernels for a device. */
+using KernelsOfDevice = std::function<HostKernels(const Device&)>;
+
 struct HostCallOptions {
   /** Most bytes of device memory; 0: what is free, less a reserve for others. */
   int64_t limit = 0;
@@ -46,7 +49,7 @@ enum class OnCudaFailure { error, cpu };
  * @param used_cpu set to why, where the CPU computed
  * @return empty, or what is wrong
  */
-std::string run_host_call_or_cpu(const HostCall& call, const HostKernels& kernels, const HostCallOptions& options,
+std::string run_host_call_or_cpu(const HostCall& call, const KernelsOfDevice& kernels, const HostCallOptions& options,
                                  OnCudaFailure on_failure, Workspace& host_workspace, int threads,
                                  std::string* used_cpu = nullptr);
 

@@ -89,6 +89,7 @@ __device__ __forceinline__ void pair_gradients(const Params& p, const Band& band
   }
   multiply_rows<Kind, Tile::DP, Tile::ROWS, Tile::MOVING, Tile::TIGHT>(weights, fixed_1, warp * 16, moving_1, first);
   if constexpr (NEEDS_D_SCORES) {
+    hold_loads<Kind::PIECES == 2>();
     multiply_rows<Kind, Tile::DP, Tile::ROWS, Tile::MOVING, Tile::TIGHT>(d_scores, fixed_2, warp * 16, moving_2, first);
   }
   const float scale = scales.natural * LOG2_E;

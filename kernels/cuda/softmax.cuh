@@ -1,7 +1,7 @@
 // The online softmax (Milakov and Gimelshein, 2018; Dao, FlashAttention-2, 2023) in base 2. A row of an accumulator
 // lies in a quad of lanes; `largest` is of the whole row, `denominator` of the lane's own columns until the end.
-// `largest` is that of the first tile and grows by whole numbers: rescaling is then exact, mostly by 1, no rounding tells
-// weights of early tiles from late, and the weight of a row that sees one key is a power of two.
+// `largest` grows by whole numbers: rescaling is then exact, mostly by 1, and no rounding tells weights of early tiles
+// from late. With split operands it begins as it is: the weight of a row that sees one key is then a power of two.
 #pragma once
 
 #include "mask.cuh"
@@ -32,12 +32,22 @@ __device__ __forceinline__ float weight_of(float x) {
   return LEFT > 0 ? exp2_fast(x) * static_cast<float>(1 << LEFT) : exp2_fast(x);
 }
 
+/** `largest` where it was `before` and a score of `most` comes. */
+template <class Kind>
+__device__ __forceinline__ float next_largest(float before, float most) {
+  if constexpr (Kind::PIECES == 2) {
+    return before == -INFINITE ? most : most > before ? before + ceilf(most - before) : before;
+  }
+  return fmaxf(before, ceilf(most));
+}
+
 /** A sink is a logit that a row has before any key; `first`: of the quad's lanes one counts it. */
 template <class Kind>
 __device__ __forceinline__ void begin_softmax(float& largest, float& denominator, const float* sinks, int head,
                                               bool first) {
-  largest = sinks ? sinks[head] * LOG2_E : -INFINITE;
-  denominator = first && largest != -INFINITE ? static_cast<float>(1 << Kind::WEIGHT_EXPONENT) : 0.f;
+  const float sink = sinks ? sinks[head] * LOG2_E : -INFINITE;
+  largest = next_largest<Kind>(-INFINITE, sink);
+  denominator = first && sink != -INFINITE ? weight_of<Kind>(sink - largest + Kind::FOLDED_EXPONENT) : 0.f;
 }
 
 /**
@@ -56,8 +66,8 @@ __device__ __forceinline__ void weigh_scores(float (&scores)[M][N][4], float sca
       for (int n = 0; n < N; n++) {
         here = fmaxf(here, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
       }
-      const float before = state.largest[m][half], most = largest_of_quad(here) * scale;
-      const float now = before == -INFINITE ? most : most > before ? before + ceilf(most - before) : before;
+      const float before = state.largest[m][half];
+      const float now = next_largest<Kind>(before, largest_of_quad(here) * scale);
       const float base = now == -INFINITE ? 0.f : now;
       rescale[m][half] = now == before ? 1.f : exp2_fast(before - base);
       const float minus = static_cast<float>(Kind::FOLDED_EXPONENT) - base;

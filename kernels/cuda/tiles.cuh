@@ -71,7 +71,7 @@ __device__ __forceinline__ void multiply_rows(float (&c)[M][N][4], uint32_t left
   const uint32_t a_base = left + chunk_offset<DP>(left_row + a_place.row, a_place.chunk);
   const uint32_t b_base = right + chunk_offset<DP>(right_row + b_place.row, b_place.chunk);
   float small[M][N][4] = {};
-#pragma unroll(TIGHT ? (Kind::PIECES == 2 ? 1 : 2) : DP / 16)
+#pragma unroll(TIGHT ? (Kind::PIECES == 2 ? 1 : 2) : Kind::PIECES == 2 ? 2 : DP / 16)
   for (int k = 0; k < DP / 16; k++) {
     hold_loads<TIGHT>();
     const uint32_t a_at = move_chunks(a_base, 2 * k), b_at = move_chunks(b_base, 2 * k);
@@ -166,7 +166,7 @@ __device__ __forceinline__ void multiply_columns(float (&c)[M][DP / 8][4], const
   const uint32_t base = right + chunk_offset<DP>(right_row + place.row, place.chunk);
 #pragma unroll
   for (int n = 0; n < DP / 8; n += 2) {
-    hold_loads<TIGHT>();
+    hold_loads<(TIGHT || Kind::PIECES == 2)>();
     const uint32_t at = move_chunks(base, n);
     float sums[M][2][4], small[M][2][4] = {};
 #pragma unroll

@@ -118,16 +118,32 @@ export async function buildImages(nvcc, {lists = [INSTANCES], folder = FOLDER, t
 }
 
 /**
+ * Whether the images of a table are those of the sources as they are: the host's part would hand others what they do
+ * not expect. @param {string} table
+ */
+export function areFresh(table) {
+  const images = [...readFileSync(table, 'utf8').matchAll(/\.incbin \\"([^"\\]+)\\"/g)].map(([, path]) => path);
+  return images.length > 0 && images.every(image => {
+    try {
+      return isUpToDate(image, JSON.parse(readFileSync(`${image}.json`, 'utf8')).command);
+    } catch {
+      return false;
+    }
+  });
+}
+
+/**
  * The table for an addon: that of the last build, or an empty one. @param {string} platform
- * @returns {{source: string, kernels: boolean}}
+ * @returns {{source: string, kernels: boolean, isStale: boolean}} isStale: there are images of older sources, left out
  */
 export function imagesForAddon(platform = process.platform) {
   process.chdir(ROOT);
-  if (platform === 'linux' && existsSync(IMAGES) && /\.incbin/.test(readFileSync(IMAGES, 'utf8'))) {
-    return {source: IMAGES, kernels: true};
+  const isThere = platform === 'linux' && existsSync(IMAGES);
+  if (isThere && areFresh(IMAGES)) {
+    return {source: IMAGES, kernels: true, isStale: false};
   }
   const source = `${FOLDER}/no_images.cc`;
   writeIfOther(source, imagesSource({toolkit: 0, units: [], images: [], kernels: [], hash: 'none'}));
-  return {source, kernels: false};
+  return {source, kernels: false, isStale: isThere};
 }
 

@@ -5,7 +5,9 @@ import {createRequire} from 'node:module';
 import {basename, dirname, join, relative} from 'node:path';
 import {fileURLToPath} from 'node:url';
 
-import {imagesForAddon} from '../build_cuda/build.mjs';
+import {buildImages, imagesForAddon} from '../build_cuda/build.mjs';
+import {machineArchitectures} from '../build_cuda/gpus.mjs';
+import {findNvcc} from '../build_cuda/nvcc.mjs';
 import {findCompiler, findNodeHeaders} from '../setup_tfjs_node/compile.mjs';
 import {SetupError} from '../setup_tfjs_node/errors.mjs';
 import {Report} from '../setup_tfjs_node/report.mjs';
@@ -98,14 +100,10 @@ export async function build(variant, {kind, sources, output, includes = [], defi
   return {isNew: compiled > 0 || linked, bytes: statSync(output).size};
 }
 
-/** What the addon is made of. @param {(line: string) => void} log */
-function addonSources(log) {
-  const images = imagesForAddon();
-  if (!images.kernels) {
-    log('build:native: without CUDA kernels; npm run build:cuda makes them (it needs nvcc)');
-  }
+/** What the addon is made of. @param {string} images the source with its CUDA kernels */
+export function addonSources(images) {
   const sources = [...sourcesIn('kernels/cpu'), ...sourcesIn('kernels/addon'), ...sourcesIn('kernels/cuda'),
-    ...sourcesIn('kernels/cuda/hopper'), images.source];
+    ...sourcesIn('kernels/cuda/hopper'), images];
   for (const file of ['kernels/cpu/isa_portable.cc', 'kernels/addon/addon.cc']) {
     if (!sources.includes(file)) {
       throw new SetupError(`${file} is not there`, 'The sources are in the repository only, not in the npm package.');
@@ -114,18 +112,43 @@ function addonSources(log) {
   return sources;
 }
 
-/** For this machine. @param {Sanitizer[]} sanitizers @param {(line: string) => void} [log] */
-export async function buildAddon(sanitizers = [], log = print) {
+/**
+ * Of the last npm run build:cuda. @param {(line: string) => void} log
+ * @param {boolean} makesThem where there are none, but nvcc and a GPU, for that
+ */
+async function images(log, makesThem) {
+  let {source, kernels, isStale} = imagesForAddon();
+  const nvcc = !kernels && makesThem ? await findNvcc() : undefined;
+  const targets = nvcc ? await machineArchitectures() : [];
+  if (nvcc && targets.length > 0) {
+    log(`build:native: CUDA kernels for this machine's GPU (${targets.join(', ')}), which takes minutes`);
+    await buildImages(nvcc, {targets, log});
+    ({source, kernels, isStale} = imagesForAddon());
+  }
+  if (!kernels) {
+    log(`build:native: without CUDA kernels${isStale ? ', for those in build/cuda are of older sources' : ''}; ` +
+        'npm run build:cuda makes them (it needs nvcc)');
+  }
+  return source;
+}
+
+/**
+ * For this machine. @param {Sanitizer[]} sanitizers @param {(line: string) => void} [log]
+ * @param {{makesImages?: boolean}} [options] see {@link images}
+ */
+export async function buildAddon(sanitizers = [], log = print, {makesImages = false} = {}) {
   const variant = await machineVariant(sanitizers);
   const output = sanitizers.length > 0 ? `build/native/${variant.name}/flash_attention.node` : ADDON;
-  const result = await build(variant, {kind: 'addon', sources: addonSources(log), output}, {log});
+  const sources = addonSources(await images(log, makesImages));
+  const result = await build(variant, {kind: 'addon', sources, output}, {log});
   return {...result, output, compiler: variant.compiler.join(' ')};
 }
 
 /** For the npm package. @param {(line: string) => void} [log] */
 export async function buildPrebuilt(log = print) {
   const {command, env} = await findZig(log);
-  const target = /** @type {Target} */ ({kind: 'addon', sources: addonSources(log), output: PREBUILT});
+  const sources = addonSources(await images(log, false));
+  const target = /** @type {Target} */ ({kind: 'addon', sources, output: PREBUILT});
   const result = await build(prebuiltVariant(command), target, {env, log});
   return {...result, output: PREBUILT, compiler: `zig ${ZIG_VERSION} for ${PREBUILT_TARGET}`};
 }

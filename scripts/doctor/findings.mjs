@@ -6,8 +6,16 @@
  * @property {string} [path] where it was loaded from
  * @property {string} [instructionSet]
  * @property {number} [threads]
+ * @property {CudaFacts} [cuda]
  * @property {boolean} [off] switched off by FLASH_ATTENTION_NATIVE
  * @property {string} [error] all causes and their remedies
+ *
+ * @typedef {object} CudaFacts as nativeReport().cuda has them
+ * @property {string} [driver] the CUDA that it is for
+ * @property {string} [kernels] the CUDA that made them
+ * @property {boolean} contextEvents
+ * @property {{device: string, name: string, computeCapability: string, code?: string}[]} devices
+ * @property {string} [problem]
  *
  * @typedef {object} BackendFacts a tfjs backend, tried in a process of its own
  * @property {string} [version] of its package
@@ -81,6 +89,31 @@ function addon({addon: {path, instructionSet, threads, off, error}}) {
   }
   const runs = [instructionSet, threads && `${threads} thread${threads === 1 ? '' : 's'}`].filter(Boolean);
   return [finding('Addon', 'ok', `${path}${runs.length > 0 ? ` (${runs.join(', ')})` : ''}`)];
+}
+
+/**
+ * The addon's CUDA kernels and the devices that they fit. Nothing where no NVIDIA GPU is seen.
+ * @param {Facts} facts @returns {Finding[]}
+ */
+function cuda({addon: {cuda: facts}, gpu: {devices}}) {
+  if (!facts || (devices.length === 0 && facts.devices.length === 0)) {
+    return [];
+  }
+  const {driver, kernels: made, contextEvents, problem} = facts;
+  const list = facts.devices.map(({device, name, computeCapability, code}) =>
+    finding('CUDA', code ? 'ok' : 'missing', `${device} is ${name}, ${computeCapability}; ` +
+        (code ? `the addon's kernels for it: ${code}` : 'the addon has no kernels for it')));
+  if (problem) {
+    list.push(finding('CUDA', 'missing', problem,
+        made === undefined ? 'In a checkout: npm run build:cuda -- --pip && npm run build:native' : undefined));
+  } else {
+    list.push(finding('CUDA', 'ok', `driver for CUDA ${driver}, kernels made with CUDA ${made}`));
+  }
+  if (driver !== undefined && !contextEvents) {
+    list.push(finding('CUDA', 'note', 'calls on TensorFlow\'s GPU wait for all that it was given before, and for ' +
+        'their own end', 'A driver for CUDA 12.4 or newer puts them in order without.'));
+  }
+  return list;
 }
 
 /** @param {Facts} facts @returns {Finding[]} */
@@ -158,7 +191,7 @@ function planKinds({features, matrixConfigurations}) {
  * @returns {Finding[]}
  */
 function kernels(facts) {
-  const {addon: {path, instructionSet}, wasm, cpuBackend, webgpu: {report}, tensorflow: {name, error}} = facts;
+  const {addon: {path, instructionSet, cuda}, wasm, cpuBackend, webgpu: {report}, tensorflow: {name, error}} = facts;
   const slow = 'the TypeScript kernel';
   const remedy = path === undefined ? 'With the addon it would be C++: see Addon.' : undefined;
   /** @type {(title: string, backend: BackendFacts, what: string) => Finding} */
@@ -169,7 +202,13 @@ function kernels(facts) {
     const isNative = backend.kernel === undefined ? path !== undefined : backend.kernel === 'native';
     return isNative ? finding(title, 'ok', what) : finding(title, 'missing', slow, remedy);
   };
-  const native = `C++ kernels${instructionSet ? `, ${instructionSet}` : ''}`;
+  const cpp = `C++ kernels${instructionSet ? `, ${instructionSet}` : ''}`;
+  const hasCuda = cuda !== undefined && !cuda.problem;
+  const native = hasCuda ? `${cpp}; CUDA kernels after setNativeDevice('cuda')` : cpp;
+  const onGpu = facts.tensorflow.onGpu ?
+    hasCuda ? 'CUDA kernels, as an operation of TensorFlow on its GPU' :
+      `${cpp}, as an operation of TensorFlow: from its GPU and back with a copy each way` :
+    `${native}, as an operation of TensorFlow`;
   return [
     tried('cpu', cpuBackend, native),
     wasm.version === undefined ? finding('wasm', 'note', '@tensorflow/tfjs-backend-wasm is not installed') :
@@ -177,7 +216,7 @@ function kernels(facts) {
     report ? finding('webgpu', 'ok', `WGSL kernels: ${planKinds(report)}`) :
       finding('webgpu', 'missing', 'not to be had here: see WebGPU'),
     name === undefined || error !== undefined ? finding('tensorflow', 'missing', 'not to be had here: see tfjs-node') :
-      tried('tensorflow', facts.tensorflow, `${native}, as an operation of TensorFlow`),
+      tried('tensorflow', facts.tensorflow, onGpu),
   ];
 }
 
@@ -186,7 +225,7 @@ export function findings(facts) {
   return [
     {title: `tfjs-flash-attention ${facts.package.version}, in ${facts.package.dir}`, findings: []},
     {title: 'Machine', findings: [...machine(facts), ...gpu(facts)]},
-    {title: 'Installed', findings: [...addon(facts), ...tensorflow(facts), ...webgpu(facts)]},
+    {title: 'Installed', findings: [...addon(facts), ...cuda(facts), ...tensorflow(facts), ...webgpu(facts)]},
     {title: 'What flashAttention would run on each backend of tfjs', findings: kernels(facts)},
   ];
 }

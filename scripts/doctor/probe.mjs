@@ -45,9 +45,10 @@ const OWN_ENTRY = join(PACKAGE, 'dist/cjs/index.js');
 /** @type {Record<string, () => Promise<object> | object>} */
 const PROBES = {
   async addon() {
-    const {loaded, path, instructionSet, threads, problem} = (await own('node.js')).nativeReport();
+    const {loaded, path, instructionSet, threads, cuda, problem} = (await own('node.js')).nativeReport();
     const off = process.env.FLASH_ATTENTION_NATIVE === 'off';
-    return loaded ? {path, instructionSet, threads} : off ? {off} : {error: problem.replace(/^flashAttention: /, '')};
+    return loaded ? {path, instructionSet, threads, cuda} :
+      off ? {off} : {error: problem.replace(/^flashAttention: /, '')};
   },
 
   async cpu() {

@@ -58,6 +58,16 @@ export const PARTS = {
       return built.failed ? built : counted('native', jasmine('native'));
     },
   },
+  native_cuda: {
+    title: 'The native addon on a fake CUDA device',
+    problem: nativeProblem,
+    packages: ['g++'],
+    lock: 'addon',
+    async run({check, counted}) {
+      const built = await check(['test/cuda/build_programs.mjs']);
+      return built.failed ? built : counted('native_cuda', jasmine('native_cuda'));
+    },
+  },
   cuda: {
     title: 'CUDA without a GPU: the compiler\'s report on every kernel, and the host\'s part on a fake libcuda',
     problem: nativeProblem,

@@ -40,8 +40,10 @@ g++ -rdynamic "$out"/*.o $hopper -o "$out/emulate_test" -ldl -lpthread
 includes="-I$kernels -I$here/.. -I$here"
 g++ -std=c++17 -O1 -w -shared -fPIC $includes "$here/fake_libcuda.cc" -o "$out/fake_libcuda.so" -ldl
 mkdir -p "$out/runner"
-for file in "$kernels"/cuda/*.cc "$kernels"/cuda/hopper/*.cc "$kernels"/addon/check_strides.cc \
-    "$kernels"/addon/description.cc "$kernels"/addon/run_call.cc "$here/runner.cc" "$here/emulated_device.cc"; do
+addon=$kernels/addon
+for file in "$kernels"/cuda/*.cc "$kernels"/cuda/hopper/*.cc "$addon/check_strides.cc" "$addon/description.cc" \
+    "$addon/device_kernels.cc" "$addon/run_call.cc" "$addon/tensorflow_gpu_call.cc" "$here/runner.cc" \
+    "$here/emulated_device.cc"; do
   g++ -std=c++20 -O1 -w $includes -c "$file" -o "$out/runner/$(basename "$file" .cc).o"
 done
 # shellcheck disable=SC2046 # several files

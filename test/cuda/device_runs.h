@@ -3,10 +3,11 @@
 
 #include <algorithm>
 
+#include "addon/described_call.h"
 #include "cuda/memory.h"
 #include "cuda/streams.h"
-#include "described_call.h"
 #include "door.h"
+#include "op_runs.h"
 #include "sanitizers/call_runs.h"
 
 namespace flash_attention {
@@ -171,6 +172,18 @@ inline std::string run_on_device(Device& device, const HostKernels& kernels, con
     return status.ok() ? done.text : status.text;
   }
   return tensors.check_guards();
+}
+
+/** As an op of TensorFlow's, all of them on one stream. */
+inline std::string run_as_tensorflow(Device& device, const std::string& compute, const Call& call,
+                                     const Description& d, const Memory& memory, const Memory& results) {
+  const ContextScope scope(device);
+  static auto* stream = new StreamOwner(device);
+  OpOptions options;
+  options.changed = static_cast<int>(DESCRIPTION_SIZE) - 1;
+  options.value = compute == "float32" ? 0 : compute == "tensorfloat32" ? 1 : compute == "float16" ? 2 : 3;
+  const std::string error = run_as_op(device, stream->get(), call, d, memory, results, options);
+  return error.empty() && fake_tensorflow::live_tensors() != 0 ? "tensors are left behind" : error;
 }
 
 inline std::string run_on_host(Device& device, const HostKernels& kernels, const HostCall& call, int pieces) {

@@ -1,4 +1,4 @@
-// The attention kernels as the programs here call them: the one place that knows kernels/cuda/attention.h.
+// The attention kernels as the runner calls them.
 #pragma once
 
 #include <string>
@@ -7,19 +7,13 @@
 
 #if defined(FLASH_ATTENTION_CPU_DOOR)
 #include "cpu_kernels.h"
-#define FLASH_ATTENTION_HAS_DOOR 0
-#elif __has_include("cuda/attention.h")
-#include "cuda/attention.h"
-#define FLASH_ATTENTION_HAS_DOOR 1
 #else
-#define FLASH_ATTENTION_HAS_DOOR 0
+#include "addon/device_kernels.h"
 #endif
 
 namespace flash_attention {
 
-#if FLASH_ATTENTION_HAS_DOOR
-constexpr bool HAS_DOOR = true;
-
+#if !defined(FLASH_ATTENTION_CPU_DOOR)
 inline bool find_compute_type(const std::string& name, cuda::ComputeType* type) {
   using cuda::ComputeType;
   *type = name == "float32"       ? ComputeType::float32 :
@@ -43,18 +37,7 @@ inline bool find_kernels(const Device& for_device, const std::string& name, cons
   if (!find_compute_type(name, &type) || !find_family(family_name, &family)) {
     return false;
   }
-  kernels->run = [type, family](Device& device, const HostCall& call, Workspace& workspace, CuStream stream) {
-    return call.is_backward ? cuda_attention_backward(device, call.problem, call.tensors, call.inputs, call.gradients,
-                                                      workspace, stream, type, family)
-                            : cuda_attention_forward(device, call.problem, call.tensors, call.outputs, workspace,
-                                                     stream, type, family);
-  };
-  const int multiprocessors = for_device.info().multiprocessors;
-  kernels->workspace_bytes = [type, multiprocessors](const HostCall& call) {
-    return call.is_backward
-               ? cuda_backward_workspace(call.problem, call.tensors, call.gradients, type, multiprocessors)
-               : cuda_forward_workspace(call.problem, call.tensors, type, multiprocessors);
-  };
+  *kernels = device_kernels(for_device, type, family);
   return true;
 }
 
@@ -85,10 +68,8 @@ inline std::string kernels_of(const Device& device, const std::string& name, con
   }
   return text + (plan.params.parts > 1 ? " parts" : "") + (plan.params.heads_per_unit > 1 ? " together" : "");
 }
-#elif defined(FLASH_ATTENTION_CPU_DOOR)
+#else
 /** For a test of the runner itself. */
-constexpr bool HAS_DOOR = true;
-
 inline bool find_kernels(const Device&, const std::string& name, const std::string& family, HostKernels* kernels) {
   *kernels = cpu_kernels();
   return name == "float32" && family.empty();
@@ -97,12 +78,6 @@ inline bool find_kernels(const Device&, const std::string& name, const std::stri
 inline std::string kernels_of(const Device&, const std::string&, const std::string&, const HostCall&) {
   return "cpu";
 }
-#else
-constexpr bool HAS_DOOR = false;
-
-inline bool find_kernels(const Device&, const std::string&, const std::string&, HostKernels*) { return false; }
-
-inline std::string kernels_of(const Device&, const std::string&, const std::string&, const HostCall&) { return ""; }
 #endif
 
 }  // namespace flash_attention

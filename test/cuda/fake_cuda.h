@@ -12,6 +12,7 @@ namespace flash_attention {
 
 struct FakeCuda {
   void (*queue)(CuStream stream, void (*step)(void*), void* data);
+  void (*run_but)(CuStream stream);
   void (*configure)(const char* settings);
   const char* (*log)();
   const char* (*violations)();
@@ -24,6 +25,7 @@ struct FakeCuda {
     const char* path = std::getenv("FLASH_ATTENTION_LIBCUDA");
     void* library = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
     find(library, "fake_cuda_queue", &queue);
+    find(library, "fake_cuda_run_but", &run_but);
     find(library, "fake_cuda_configure", &configure);
     find(library, "fake_cuda_log", &log);
     find(library, "fake_cuda_violations", &violations);

@@ -2,7 +2,9 @@
 // host's, counted and checked. A stream does nothing until somebody waits for it, and then no more than must be done:
 // so whatever is not ordered as it should be goes wrong every time. FAKE_CUDA sets it up, as in
 // "devices=2,major=9,minor=0,version=13000,memory=1000000,pools=0,fail=cuMemHostAlloc:2@3": that fails the third call
-// (without @: each) with error 2. "lose=3": the third copy to the device is not made. With FAKE_OLD it is a driver from before events of contexts.
+// (without @: each) with error 2. "lose=3": the third copy to the device is not made. "pageable=1": copies may be from
+// and to memory that is not pinned, which is read and written before the call returns. With FAKE_OLD it is a driver from
+// before events of contexts.
 #include <dlfcn.h>
 
 #include <cstdint>
@@ -12,6 +14,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -100,6 +103,16 @@ struct Fake {
   }
 
   void wrong(const std::string& what) { violations += what + "\n"; }
+
+  bool is_pinned(const void* memory) const {
+    const auto address = reinterpret_cast<uintptr_t>(memory);
+    auto found = blocks.upper_bound(address);
+    if (found == blocks.begin()) {
+      return false;
+    }
+    --found;
+    return found->second.is_host && address < found->first + found->second.bytes;
+  }
 
   void check_range(const void* memory, size_t bytes, bool is_host, const char* what) {
     const auto address = reinterpret_cast<uintptr_t>(memory);
@@ -388,6 +401,19 @@ EXPORT CuResult cuMemAlloc_v2(CuDevicePtr* memory, size_t bytes) {
   *memory = reinterpret_cast<uintptr_t>(taken);
   return taken ? 0 : cu::OUT_OF_MEMORY;
 }
+EXPORT CuResult cuPointerGetAttribute(void* value, int attribute, CuDevicePtr pointer) {
+  CALL(cuPointerGetAttribute)
+  auto found = fake().blocks.upper_bound(pointer);
+  if (attribute != cu::POINTER_DEVICE_ORDINAL || found == fake().blocks.begin()) {
+    return 1;
+  }
+  --found;
+  if (found->second.is_host || pointer >= found->first + found->second.bytes) {
+    return 1;
+  }
+  *static_cast<int*>(value) = 0;
+  return 0;
+}
 EXPORT CuResult cuMemFree_v2(CuDevicePtr memory) {
   CURRENT(cuMemFree)
   fake().wait_all();
@@ -410,7 +436,17 @@ EXPORT CuResult cuMemcpyHtoDAsync_v2(CuDevicePtr to, const void* from, size_t by
   if (fake().calls["cuMemcpyHtoDAsync"] == fake().number("lose", -1)) {
     return 0;
   }
+  std::shared_ptr<std::vector<char>> staged;
+  if (fake().number("pageable", 0) != 0 && !fake().is_pinned(from)) {
+    const char* first = static_cast<const char*>(from);
+    staged = std::make_shared<std::vector<char>>(first, first + bytes);
+  }
   fake().queue(of(stream), [=] {
+    if (staged) {
+      fake().check_range(reinterpret_cast<void*>(to), bytes, false, "a copy to the device writes");
+      std::memcpy(reinterpret_cast<void*>(to), staged->data(), bytes);
+      return;
+    }
     fake().check_range(from, bytes, true, "a copy to the device reads");
     fake().check_range(reinterpret_cast<void*>(to), bytes, false, "a copy to the device writes");
     std::memcpy(reinterpret_cast<void*>(to), from, bytes);
@@ -419,6 +455,12 @@ EXPORT CuResult cuMemcpyHtoDAsync_v2(CuDevicePtr to, const void* from, size_t by
 }
 EXPORT CuResult cuMemcpyDtoHAsync_v2(void* to, CuDevicePtr from, size_t bytes, CuStream stream) {
   CURRENT(cuMemcpyDtoHAsync)
+  if (fake().number("pageable", 0) != 0 && !fake().is_pinned(to)) {
+    fake().run_until(of(stream), of(stream)->queued);
+    fake().check_range(reinterpret_cast<void*>(from), bytes, false, "a copy to the host reads");
+    std::memcpy(to, reinterpret_cast<void*>(from), bytes);
+    return fake().sticky;
+  }
   fake().queue(of(stream), [=] {
     fake().check_range(to, bytes, true, "a copy to the host writes");
     fake().check_range(reinterpret_cast<void*>(from), bytes, false, "a copy to the host reads");
@@ -428,7 +470,11 @@ EXPORT CuResult cuMemcpyDtoHAsync_v2(void* to, CuDevicePtr from, size_t bytes, C
 }
 EXPORT CuResult cuMemcpyDtoDAsync_v2(CuDevicePtr to, CuDevicePtr from, size_t bytes, CuStream stream) {
   CURRENT(cuMemcpyDtoDAsync)
-  fake().queue(of(stream), [=] { std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes); });
+  fake().queue(of(stream), [=] {
+    fake().check_range(reinterpret_cast<void*>(from), bytes, false, "a copy on the device reads");
+    fake().check_range(reinterpret_cast<void*>(to), bytes, false, "a copy on the device writes");
+    std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
+  });
   return 0;
 }
 EXPORT CuResult cuMemsetD8Async(CuDevicePtr to, unsigned char value, size_t count, CuStream stream) {
@@ -496,6 +542,15 @@ EXPORT CuResult cuCtxWaitEvent(CuContext, CuEvent event) {
 EXPORT void fake_cuda_queue(CuStream stream, void (*step)(void*), void* data) {
   std::lock_guard<std::recursive_mutex> lock(fake().mutex);
   fake().queue(of(stream), [=] { step(data); });
+}
+/** Lets all streams get ahead of one. */
+EXPORT void fake_cuda_run_but(CuStream stream) {
+  std::lock_guard<std::recursive_mutex> lock(fake().mutex);
+  for (Stream* other : fake().streams) {
+    if (other != of(stream)) {
+      fake().run_until(other, other->queued);
+    }
+  }
 }
 /** Sets it up anew, as FAKE_CUDA does; what is allocated stays. */
 EXPORT void fake_cuda_configure(const char* settings) {

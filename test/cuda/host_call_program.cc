@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "cpu_kernels.h"
-#include "described_call.h"
+#include "addon/described_call.h"
 #include "sanitizers/call_runs.h"
 
 namespace flash_attention {
@@ -213,10 +213,11 @@ void run_loss(Device& device) {
   expect(status.failure == CudaFailure::device_lost && contains(status.text, "CUDA_ERROR_ILLEGAL_ADDRESS"),
          "a lost device: " + status.text);
   fake().configure("");
-  std::string error = run_host_call_or_cpu(sample.call, cpu_kernels(), options, OnCudaFailure::error, workspace, 1);
+  const auto kernels = [](const Device&) { return cpu_kernels(); };
+  std::string error = run_host_call_or_cpu(sample.call, kernels, options, OnCudaFailure::error, workspace, 1);
   expect(contains(error, "was lost to this process"), "after that: " + error);
   sample.output.assign(sample.output.size(), -1.f);
-  error = run_host_call_or_cpu(sample.call, cpu_kernels(), options, OnCudaFailure::cpu, workspace, 1, &used_cpu);
+  error = run_host_call_or_cpu(sample.call, kernels, options, OnCudaFailure::cpu, workspace, 1, &used_cpu);
   expect(error.empty() && contains(used_cpu, "was lost") && sample.is_right(), "the CPU instead: " + error);
   release_staging();
 }

@@ -9,7 +9,7 @@ import {findNvcc} from '../../scripts/build_cuda/nvcc.mjs';
 import {problemsOf, readReports, tableOf} from '../../scripts/build_cuda/ptxas_report.mjs';
 import {check, root, run, skip, writeCounts} from '../support/checks.mjs';
 import {checkBenchmark} from './benchmark/checks.mjs';
-import {buildFake, buildHostProgram} from './build_programs.mjs';
+import {buildFake, buildHostProgram, buildTensorFlowProgram} from './build_programs.mjs';
 
 const CALLS = 'build/sanitizers/calls.bin';
 const GRID_CASES = process.env.TEST_FULL ? 300 : 0;
@@ -133,14 +133,32 @@ await check('calls on host memory, whole and in pieces, give what they should; f
     throw new Error('expected at least 390 calls, 200 of their runs in pieces');
   }
 });
+await check('TensorFlow\'s ops on its GPU give what they should, in the order of its own stream', async () => {
+  const program = await buildTensorFlowProgram('tensorflow_gpu_program', ['address', 'undefined'], quiet);
+  for (const [library, settings] of [[fakes.new, ''], [fakes.old, 'version=12030']]) {
+    const text = run(join(root, program), [CALLS], {
+      cwd: root, maxBuffer: 1e8,
+      env: {...process.env, ASAN_OPTIONS: 'detect_leaks=0', FAKE_CUDA: settings,
+        FLASH_ATTENTION_LIBCUDA: join(root, library)},
+    });
+    const last = text.trimEnd().split('\n').at(-1);
+    console.log(`        ${last}`);
+    const {calls, appends, checks} = JSON.parse(last);
+    if (!(calls >= 390 && appends >= 4 && checks >= 4 * calls)) {
+      throw new Error('expected at least 390 calls, 4 of them to append');
+    }
+  }
+});
 await check('the runner for devices judges: it passes the kernels for CPUs, and sees what goes wrong', async () => {
-  const runner = await buildHostProgram('runner', [], quiet, ['FLASH_ATTENTION_CPU_DOOR']);
+  const runner = await buildTensorFlowProgram('runner', [], quiet, ['FLASH_ATTENTION_CPU_DOOR']);
   const judge = (settings, ...args) => {
-    const {status, stdout} = spawnSync(join(root, runner), [...args, CALLS], {cwd: root, encoding: 'utf8',
-      maxBuffer: 1e9, env: {...process.env, FAKE_CUDA: settings, FLASH_ATTENTION_LIBCUDA: join(root, fakes.new)}});
+    const {status, stdout} = spawnSync(join(root, runner), [...args, CALLS], {
+      cwd: root, encoding: 'utf8', maxBuffer: 1e9,
+      env: {...process.env, FAKE_CUDA: `pageable=1,${settings}`, FLASH_ATTENTION_LIBCUDA: join(root, fakes.new)},
+    });
     return {status, text: stdout, last: JSON.parse(stdout.trimEnd().split('\n').at(-1))};
   };
-  for (const way of [['--way=device', '--repeat=2'], ['--way=host', '--pieces=3']]) {
+  for (const way of [['--way=device', '--repeat=2'], ['--way=host', '--pieces=3'], ['--way=tensorflow']]) {
     const {status, text, last} = judge('', ...way);
     if (status !== 0 || last.failures !== 0 || !(last.calls >= 380)) {
       throw new Error(`${way}: ${text.slice(-2000)}`);

@@ -1,13 +1,14 @@
 #!/bin/sh
-# ./run [--compute=float32,…] [--seeds=0,1,2] [--ways=device,host,pieces] [--families=mma,hopper] [--grid=N] [options of
-# runner]: makes the calls, then runs them as tensors on the device, and from the host's memory whole and in pieces;
-# 16-bit compute types on the device by each family of kernels, else by those that are chosen. Leaves in ${OUT:-out}
-# cuda.json, a line for each run, and every failure in *.log; shows some of them. Fails where any of them does.
+# ./run [--compute=float32,…] [--seeds=0,1,2] [--ways=device,host,pieces,tensorflow] [--families=mma,hopper] [--grid=N]
+# [options of runner]: makes the calls, then runs them as tensors on the device, from the host's memory whole and in
+# pieces, and as ops of a fake TensorFlow's GPU; 16-bit compute types on the device by each family of kernels, else by
+# those that are chosen. Leaves in ${OUT:-out} cuda.json, a line for each run, and every failure in *.log; shows some of
+# them. Fails where any of them does.
 here=$(cd "$(dirname "$0")" && pwd)
 out=${OUT:-$here/out}
 types=float32,tensorfloat32,float16,bfloat16
 seeds=0
-ways=device,host,pieces
+ways=device,host,pieces,tensorflow
 families=mma,hopper
 grid=0
 show=
@@ -49,6 +50,7 @@ for way in $(list "$ways"); do
     device) options="--way=device --show=$of_device" ;;
     host) options="--way=host --show=$of_host" ;;
     pieces) options="--way=host --pieces=4 --show=$of_host" ;;
+    tensorflow) options="--way=tensorflow --show=$of_host" ;;
     *) echo "there is no way $way"; exit 2 ;;
   esac
   for type in $(list "$types"); do

@@ -2,8 +2,9 @@
 // CPUs; needs the driver and nothing else. First a kernel of probe.cu, which shows that images are found and loaded.
 //   --compute=TYPE  float32, tensorfloat32, float16 or bfloat16
 //   --family=KIND   mma or hopper: the tile kernels of that family, wherever they can; else those that are chosen
-//   --way=device    tensors are copied whole, and the kernels get them as they lie: as TensorFlow's are
+//   --way=device    tensors are copied whole, and the kernels get them as they lie
 //   --way=host      by host_call.cc; with --pieces=N in as little memory as 1/N of what the call takes
+//   --way=tensorflow  as TensorFlow's ops on its GPU, on a fake TensorFlow (fake_tensorflow.h); appending to caches, too
 //   --repeat=N      runs each call N times, and wants the same bits
 //   --match=TEXT    only calls whose name holds it
 //   --from=N        leaves out the calls before number N of the (first) file
@@ -79,9 +80,7 @@ class CallsOnDevice {
       }
     }
     if (!options_.files.empty() && !find_kernels(*device_, options_.compute, options_.family, &kernels_)) {
-      report(options_, progress_, "the calls",
-             HAS_DOOR ? "there are no kernels " + options_.compute + " " + options_.family
-                      : "this runner was built without kernels/cuda/attention.h");
+      report(options_, progress_, "the calls", "there are no kernels " + options_.compute + " " + options_.family);
       return Ending::hopeless;
     }
     int64_t number = 0;
@@ -112,13 +111,20 @@ class CallsOnDevice {
                        : description.kind == CallKind::backward ? "backward"
                                                                 : "append";
     const auto runner = [&](const Description& d, const Memory& memory, const Memory& results) -> std::string {
-      if (d.kind == CallKind::append || (d.kind == CallKind::forward && d.output_elements() == 0)) {
+      const bool is_op = options_.way == "tensorflow";
+      if ((d.kind == CallKind::append && !is_op) || (d.kind == CallKind::forward && d.output_elements() == 0)) {
         return "";
+      }
+      if (d.kind == CallKind::append) {
+        return run_as_tensorflow(*device_, options_.compute, call, d, memory, results);
       }
       const HostCall described = host_call(d, memory, results);
       set_text(progress_.shape, shape_text(d));
       progress_.group =
           group_of(progress_, kind, kernels_of(*device_, options_.compute, options_.family, described));
+      if (is_op) {
+        return run_as_tensorflow(*device_, options_.compute, call, d, memory, results);
+      }
       return options_.way == "host" ? run_on_host(*device_, kernels_, described, options_.pieces)
                                     : run_on_device(*device_, kernels_, call, d, memory, results);
     };
@@ -128,7 +134,7 @@ class CallsOnDevice {
     progress_.since = seconds_now();
     const Run* forward = before_.error.empty() ? &before_ : nullptr;
     Run made = run_with(call, forward, runner);
-    if (description.kind == CallKind::append) {
+    if (description.kind == CallKind::append && options_.way != "tensorflow") {
       return true;
     }
     std::string wrong = error.empty() ? differences(call, made) : error;
@@ -178,7 +184,7 @@ bool read_options(int count, char** arguments, Options* options) {
       options->compute = value;
     } else if (name == "--family") {
       options->family = value;
-    } else if (name == "--way" && (value == "device" || value == "host")) {
+    } else if (name == "--way" && (value == "device" || value == "host" || value == "tensorflow")) {
       options->way = value;
     } else if (name == "--pieces") {
       options->pieces = number;
@@ -268,9 +274,8 @@ int main_of(int count, char** arguments) {
   Progress* progress = shared_progress();
   if (!progress || !read_options(count, arguments, &options)) {
     std::fprintf(stderr, "runner [--compute=float32|tensorfloat32|float16|bfloat16] [--family=mma|hopper] "
-                         "[--way=device|host] [--pieces=N] "
-                         "[--repeat=N] [--match=TEXT] [--from=N] [--show=N] [--log=FILE] [--deadline=S] [--limit=S] "
-                         "[--json=FILE] [--groups] FILE...\n");
+                         "[--way=device|host|tensorflow] [--pieces=N] [--repeat=N] [--match=TEXT] [--from=N] [--show=N] "
+                         "[--log=FILE] [--deadline=S] [--limit=S] [--json=FILE] [--groups] FILE...\n");
     return 2;
   }
   const double start = seconds_now();

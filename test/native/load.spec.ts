@@ -6,7 +6,7 @@ import {fileURLToPath} from 'node:url';
 
 import {candidates, nativeAddon, tryToLoad} from '../../src/backends/native/load.js';
 import {nativeReport, setNativeThreads} from '../../src/node.js';
-import type {NativeReport} from '../../src/node.js';
+import type {CudaReport, NativeReport} from '../../src/node.js';
 
 import {addon} from './raw_call.js';
 
@@ -104,7 +104,7 @@ describe('loading the addon', () => {
     const {status, stdout, stderr} = program(ATTENTION, {FLASH_ATTENTION_ADDON: nativeAddon().path});
     expect(status).toBe(0);
     const {calls} = JSON.parse(stdout.trim().split('\n').at(-1)!) as NativeReport;
-    expect(calls).toEqual({forward: 2, backward: 0, append: 0, tensorflow: 0});
+    expect(calls).toEqual({forward: 2, backward: 0, append: 0, tensorflow: 0, cuda: 0, inPlaceOfCuda: 0});
     expect(stderr).not.toContain('flashAttention');
   }, 60_000);
 });
@@ -118,6 +118,30 @@ describe('the report of the addon', () => {
     expect(threads).toBeGreaterThan(0);
     expect(calls!.tensorflow).toBe(0);
   });
+
+  it('says that there is no CUDA device without a driver, and why', () => {
+    const text = `
+      import {nativeReport, setNativeDevice} from './src/node.ts';
+      const {cuda, device} = nativeReport();
+      let error;
+      try {
+        setNativeDevice('cuda', {fallback: 'cpu'});
+      } catch ({message}) {
+        error = message;
+      }
+      console.log(JSON.stringify({cuda, device, error}));`;
+    const {status, stdout, stderr} =
+        program(text, {FLASH_ATTENTION_ADDON: nativeAddon().path, FLASH_ATTENTION_LIBCUDA: '/nowhere/libcuda.so.1'});
+    expect(status).withContext(stderr).toBe(0);
+    const {cuda: {devices, problem}, device, error} =
+        JSON.parse(stdout.trim().split('\n').at(-1)!) as {cuda: CudaReport, device: string, error: string};
+    expect(devices).toEqual([]);
+    expect(device).toBe('cpu');
+    // By the machine that built it: without nvcc there are no kernels.
+    expect(problem).toMatch(/^this addon was built without CUDA kernels$|^no NVIDIA driver is installed \(\/nowhere/);
+    expect(error).toBe('flashAttention: expected a CUDA device that the addon can use for device, received ' +
+        `'cuda': ${problem}`);
+  }, 60_000);
 
   it('follows the number of threads', () => {
     setNativeThreads(5);
@@ -140,7 +164,7 @@ describe('the report of the addon', () => {
   });
 
   it('says that no TensorFlow is loaded', () => {
-    expect(() => addon().registerTensorFlow())
+    expect(() => addon().registerTensorFlow(false))
         .toThrowError('flashAttention: no TensorFlow is loaded in this process: import @tensorflow/tfjs-node first');
   });
 });

@@ -165,6 +165,18 @@ async function checkAddon() {
   })) {
     await check(title, () => withAddon('addon_order.cjs', task));
   }
+  await check('on a fake CUDA device TensorFlow\'s CPU gives the same, and its GPU gets kernels', async () => {
+    const {FAKE_LIBCUDA, buildFake, buildFakeAddon} = await import('../cuda/build_programs.mjs');
+    await buildFake('fake_libcuda', []);
+    const fake = await buildFakeAddon(() => {});
+    const env = {
+      ...process.env, FLASH_ATTENTION_ADDON: join(root, fake), FLASH_ATTENTION_LIBCUDA: join(root, FAKE_LIBCUDA),
+    };
+    for (const task of ['computes', 'lost', 'full']) {
+      run(process.execPath, ['addon_cuda.cjs', task], {env});
+    }
+  });
+  await check('without CUDA its GPU gets none', () => withAddon('addon_cuda.cjs', 'none'));
   await check('errors come back as exceptions, and the process goes on', () => withAddon('addon_errors.cjs'));
   await check('without the addon the TypeScript kernel serves, with a warning', () => run(
       process.execPath, ['addon_missing.cjs'],

@@ -1,4 +1,10 @@
 // The parts of npm run build:cuda that need no nvcc.
+import {mkdtempSync, rmSync, utimesSync, writeFileSync} from 'node:fs';
+import {tmpdir} from 'node:os';
+import {join} from 'node:path';
+
+import {areFresh} from '../../scripts/build_cuda/build.mjs';
+import {architecturesFor} from '../../scripts/build_cuda/gpus.mjs';
 import {compileSteps, imageOf, imagesSource, parseInstances, toolkitVersion} from '../../scripts/build_cuda/plan.mjs';
 import {parseReport, problemsOf, tableOf} from '../../scripts/build_cuda/ptxas_report.mjs';
 
@@ -145,5 +151,36 @@ b|hopper/f.cu|90a, ptx
     expect(() => imagesSource({...table, kernels: [{kernel: 'a', unit: 0}, {kernel: 'a', unit: 1}]}))
         .toThrowError(/kernel a is in more than one unit/);
     expect(imagesSource({toolkit: 0, units: [], images: [], kernels: [], hash: 'none'})).not.toContain('incbin');
+  });
+});
+
+describe('the kernels that build:native takes', () => {
+  it('are those for the machine\'s own GPUs', () => {
+    expect(architecturesFor(['9.0', '9.0'])).toEqual(['90a']);
+    expect(architecturesFor(['8.6', '8.0', '12.0'])).toEqual(['86', '80', '120']);
+    expect(architecturesFor(['8.7', '10.3', '12.1'])).toEqual(['86', '100', '120']);
+    expect(architecturesFor(['7.5', '9.1', '11.0', ''])).toEqual([]);
+  });
+
+  it('are left out where a source has changed since', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'flash-attention-'));
+    const [table, image, source] = ['images.cc', 'unit.fatbin', 'unit.cu'].map(name => join(folder, name));
+    const unit = {unit: 0, target: '80', path: image};
+    writeFileSync(table, imagesSource({toolkit: 13000, units: ['unit'], images: [unit], kernels: [], hash: 'x'}));
+    writeFileSync(image, 'image');
+    writeFileSync(source, 'source');
+    try {
+      expect(areFresh(table)).toBeFalse(); // nobody knows what of
+      writeFileSync(`${image}.json`, JSON.stringify({command: ['nvcc'], time: Date.now() + 1000, inputs: [source]}));
+      expect(areFresh(table)).toBeTrue();
+      utimesSync(source, new Date(), new Date(Date.now() + 5000));
+      expect(areFresh(table)).toBeFalse();
+      rmSync(source);
+      expect(areFresh(table)).toBeFalse();
+      writeFileSync(table, imagesSource({toolkit: 0, units: [], images: [], kernels: [], hash: 'none'}));
+      expect(areFresh(table)).toBeFalse();
+    } finally {
+      rmSync(folder, {recursive: true});
+    }
   });
 });

@@ -16,7 +16,12 @@ const FULL: Facts = {
   gpu: {
     devices: [{name: 'NVIDIA H100', driver: '570.1', memory: '81559 MiB'}], cards: 1, hasDriver: true, hasCuda: true,
   },
-  addon: {path: '/project/addon.node', instructionSet: 'avx512', threads: 8},
+  addon: {
+    path: '/project/addon.node', instructionSet: 'avx512', threads: 8, cuda: {
+      driver: '13.0', kernels: '13.0', contextEvents: true,
+      devices: [{device: 'cuda:0', name: 'NVIDIA H100', computeCapability: '9.0', code: 'sm_80, sm_90a'}],
+    },
+  },
   cpuBackend: {computes: true, kernel: 'native'},
   wasm: {version: '4.22.0', computes: true, kernel: 'native'},
   tensorflow: {
@@ -54,8 +59,10 @@ describe('doctor', () => {
 
   it('finds nothing to complain about where all is there', () => {
     expect(all(FULL).filter(({state}) => state !== 'ok')).toEqual([]);
-    expect(text(FULL)).toContain('ok cpu           C++ kernels, avx512\n');
-    expect(text(FULL)).toContain('as an operation of TensorFlow');
+    expect(of(FULL, 'cpu')[0].text).toBe('C++ kernels, avx512; CUDA kernels after setNativeDevice(\'cuda\')');
+    expect(of(FULL, 'tensorflow')[0].text).toBe('CUDA kernels, as an operation of TensorFlow on its GPU');
+    expect(of(FULL, 'CUDA')[0].text).toBe('cuda:0 is NVIDIA H100, 9.0; the addon\'s kernels for it: sm_80, sm_90a');
+    expect(text(FULL)).toContain('ok CUDA          driver for CUDA 13.0, kernels made with CUDA 13.0\n');
     expect(text(FULL)).toContain('simt, subgroup, decode; with computeType float16 or bfloat16 matrix');
   });
 
@@ -80,6 +87,28 @@ describe('doctor', () => {
           remedy: 'Install NVIDIA\'s driver.'}));
     expect(of(gpu({...smi, cards: 0}), 'GPU')[0].remedy).toMatch(/container/);
     expect(of({...FULL, gpu: {...FULL.gpu, hasCuda: false}}, 'CUDA')[0].remedy).toMatch(/libcuda1/);
+  });
+
+  it('says why the addon has no CUDA kernels for a GPU, and what an old driver costs', () => {
+    const on = (change: object) =>
+        ({...FULL, addon: {...FULL.addon, cuda: {contextEvents: true, devices: [], ...change}}});
+    const none = on({problem: 'this addon was built without CUDA kernels', driver: '13.0'});
+    expect(of(none, 'CUDA')).toEqual([jasmine.objectContaining(
+        {state: 'missing', text: 'this addon was built without CUDA kernels'})]);
+    expect(of(none, 'CUDA')[0].remedy).toMatch(/build:cuda/);
+    expect(of(none, 'cpu')[0].text).toBe('C++ kernels, avx512');
+    expect(of(none, 'tensorflow')[0].text).toBe(
+        'C++ kernels, avx512, as an operation of TensorFlow: from its GPU and back with a copy each way');
+    const device = {device: 'cuda:0', name: 'Tesla T4', computeCapability: '7.5'};
+    const old = on({kernels: '13.0', driver: '12.3', contextEvents: false, devices: [device], problem: 'for none'});
+    expect(of(old, 'CUDA').map(({state}) => state)).toEqual(['missing', 'missing', 'note']);
+    expect(of(old, 'CUDA')[0].text).toBe('cuda:0 is Tesla T4, 7.5; the addon has no kernels for it');
+    expect(of(old, 'CUDA')[2].remedy).toMatch(/12\.4/);
+    // Where there is no GPU, nobody misses its kernels.
+    const bare = {...none, gpu: BARE.gpu};
+    expect(of(bare, 'CUDA')).toEqual([]);
+    const cpu = {...FULL, tensorflow: {...FULL.tensorflow, onGpu: false}};
+    expect(of(cpu, 'tensorflow')[0].text).toMatch(/^C\+\+ kernels.*setNativeDevice.*, as an operation of TensorFlow$/);
   });
 
   it('says when TensorFlow leaves a GPU alone, does not load, or computes wrongly', () => {

@@ -6,7 +6,7 @@ import {FLASH_ATTENTION, FLASH_ATTENTION_CACHE_APPEND, FLASH_ATTENTION_GRAD} fro
 import type {NativeBinding} from './binding.js';
 import {forwardOnHost, gradientOnHost, HOST_MEMORIES} from './host_kernels.js';
 import {nativeAddon} from './load.js';
-import {appendOnTensorFlow, forwardOnTensorFlow, gradientOnTensorFlow} from './tensorflow_kernels.js';
+import {appendOnTensorFlow, forwardOnTensorFlow, gradientOnTensorFlow, isOnGpu} from './tensorflow_kernels.js';
 
 type Run = (binding: NativeBinding, inputs: unknown, attrs: NamedAttrMap, backend: KernelBackend) => TensorInfo[];
 
@@ -26,10 +26,20 @@ const RUNS: Record<string, Record<string, Run>> = {
   },
 };
 
-/** Of a cache in a GPU's memory TensorFlow would make a copy for our kernel on the CPU, and that would get the rows. */
-const canAppend = (backend: unknown): boolean => !(backend as {isUsingGpuDevice?: boolean}).isUsingGpuDevice;
-
 const warned = new Set<string>();
+
+/** Of a cache in a GPU's memory TensorFlow would make a copy for a kernel on the CPU, and that would get the rows. */
+const canAppend = (binding: NativeBinding, backend: unknown): boolean =>
+    !isOnGpu(backend) || binding.registerTensorFlow(true);
+
+/** Says once why a CPU computes in the place of the device that setNativeDevice chose. */
+function tellNotice(binding: NativeBinding) {
+  const notice = binding.takeNotice();
+  if (notice !== undefined && !warned.has('cuda')) {
+    warned.add('cuda');
+    console.warn(`flashAttention: the CPU computes in the place of the CUDA device: ${notice}`);
+  }
+}
 
 /** The addon; undefined where the TypeScript kernel serves, which is said once where somebody would miss the addon. */
 function addonFor(backendName: string): NativeBinding|undefined {
@@ -62,9 +72,12 @@ export function registerNativeKernels(fallback: (backendName: string) => KernelC
         kernelFunc(parameters) {
           const binding = addonFor(backendName);
           const {inputs, attrs, backend} = parameters;
-          return binding && (config.kernelName !== FLASH_ATTENTION_CACHE_APPEND || canAppend(backend)) ?
-              run(binding, inputs, attrs!, backend as KernelBackend) :
-              config.kernelFunc(parameters);
+          if (!binding || (config.kernelName === FLASH_ATTENTION_CACHE_APPEND && !canAppend(binding, backend))) {
+            return config.kernelFunc(parameters);
+          }
+          const results = run(binding, inputs, attrs!, backend as KernelBackend);
+          tellNotice(binding);
+          return results;
         },
       });
     }

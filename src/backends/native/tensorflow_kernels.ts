@@ -19,6 +19,10 @@ interface NodeBackend extends KernelBackend {
 
 const OP = `TfjsFlashAttention${DESCRIPTION_FORMAT}`;
 
+/** Whether TensorFlow computes on a GPU, where it has one. */
+export const isOnGpu = (backend: unknown): boolean =>
+    (backend as {isUsingGpuDevice?: boolean}).isUsingGpuDevice === true;
+
 type ElementKind = 'integers'|'booleans'|'floats';
 
 const kindOf = (name: GradInputName): ElementKind =>
@@ -33,7 +37,7 @@ function ownError(error: unknown): unknown {
 function execute(
     binding: NativeBinding, backend: NodeBackend, op: string, call: NativeCall, inputs: readonly TensorInfo[],
     outputs: number): Tensor[] {
-  binding.registerTensorFlow();
+  binding.registerTensorFlow(isOnGpu(backend));
   const lists: Record<ElementKind, TensorInfo[]> = {integers: [], booleans: [], floats: []};
   for (const name of inNativeOrder(call.names)) {
     lists[kindOf(name)].push(inputs[call.names.indexOf(name)]);

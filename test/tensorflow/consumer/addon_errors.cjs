@@ -10,7 +10,7 @@ const attend = () => tf.tidy(() => flashAttention(x, x, x).dataSync());
 const expected = attend();
 
 /** Runs the op itself: on numbers that the package would not send. */
-function execute(description, floats, outputs = 3, name = 'TfjsFlashAttention1') {
+function execute(description, floats, outputs = 3, name = 'TfjsFlashAttention2') {
   const words = new Int32Array(Float64Array.from(description).buffer);
   const attributes = Object.entries({I: 0, M: 0, F: floats.length, ...name.endsWith('Grad') && {G: outputs}})
       .map(([key, value]) => ({name: key, type: backend.binding.TF_ATTR_INT, value}));
@@ -37,7 +37,7 @@ const before = {tensors: tf.memory().numTensors, handles: backend.binding.getNum
 
 const BAD = [
   [[], [x, x, x], /flashAttention: the description of the call has another length/],
-  [withNumber(0, 99), [x, x, x], /flashAttention: the description of the call is not one of format 1/],
+  [withNumber(0, 99), [x, x, x], /flashAttention: the description of the call is not one of format 2/],
   [withNumber(5, 1e6), [x, x, x], /flashAttention: expected queryLength rows of q/],
   [withNumber(4, NaN), [x, x, x], /flashAttention: expected an integer from 0 to 2147483647 for batch/],
   [good, [x, x], /flashAttention: the description is that of another call/],
@@ -47,8 +47,8 @@ const BAD = [
 for (const [description, floats, message] of BAD) {
   assert.throws(() => execute(description, floats), {message});
 }
-assert.throws(() => execute(good, [x, x, x], 1, 'TfjsFlashAttention1Grad'), {message: /too few outputs/});
-assert.throws(() => execute(good, [x, x, x], 0, 'TfjsFlashAttention1CacheAppend'), {message: /another call/});
+assert.throws(() => execute(good, [x, x, x], 1, 'TfjsFlashAttention2Grad'), {message: /too few outputs/});
+assert.throws(() => execute(good, [x, x, x], 0, 'TfjsFlashAttention2CacheAppend'), {message: /another call/});
 assert.deepEqual(tf.memory().numTensors, before.tensors + 1); // the slice
 assert.deepEqual(backend.binding.getNumOfTensors(), before.handles + 1);
 

@@ -1,11 +1,11 @@
 #pragma once
 
-#include "addon/description.h"
-#include "cuda/pieces.h"
+#include "../cuda/pieces.h"
+#include "description.h"
 
 namespace flash_attention {
 
-/** A call of dump_cases.ts as the kernels take it. */
+/** A call as the kernels for devices take it. */
 inline HostCall host_call(const Description& d, const Memory& memory, const Memory& results) {
   HostCall call;
   call.problem = d.problem;
