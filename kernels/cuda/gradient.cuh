@@ -226,9 +226,10 @@ __device__ __forceinline__ void d_key_tile(const Params& p) {
           const bool is_full = last_key - first_key == Tile::ROWS - 1 &&
               band.is_full(query, query_end - 1, first_key, last_key + 1);
           float weights[1][Tile::N][4], d_scores[1][Tile::N][4];
+          const int own_key = GENERAL ? each_time(first_key + warp * 16) : first_key + warp * 16;
           const RowStatistics none[2] = {};
           pair_gradients<Tile, true, GENERAL, D_KEY, false>(
-              p, band, {batch, head, first_key + warp * 16, query}, is_full, scales, memory.fixed_1, memory.fixed_2,
+              p, band, {batch, head, own_key, query}, is_full, scales, memory.fixed_1, memory.fixed_2,
               memory.moving_1(stage), memory.moving_2(stage), first, memory.statistics(stage), none, weights, d_scores);
           LeftFragments<Kind, Tile::N> left[1];
           if constexpr (D_VALUE) {

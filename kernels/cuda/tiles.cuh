@@ -41,6 +41,12 @@ __device__ __forceinline__ void hold_loads() {
   }
 }
 
+/** `x`, and what follows from it is not computed once for all rounds of a loop and kept in registers. */
+__device__ __forceinline__ int each_time(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 /**
  * One step of 16 of k: two n-tiles against one m-tile. The small products of split operands have sums of their own:
  * tensor cores cut sums off instead of rounding them, and here that takes 2^-11 of what it would.
