@@ -170,7 +170,7 @@ struct RowCopies {
   }
 };
 
-/** Whether a score of −∞ is a hidden pair's: one that is seen may be −∞ by its operands, and 0·∞ of it counts. */
+/** Whether a score of −∞ is of a hidden pair: a visible one may be −∞ by its operands, and 0·∞ of it counts. */
 __device__ __forceinline__ bool is_hidden(const Params& p, int batch, const RowPlace& own, int key, int begin, int end) {
   if (key < begin || key >= end) {
     return true;
@@ -337,7 +337,7 @@ struct RowsKernel {
     __syncthreads();
   }
 
-  /** ALL: no pair of the step is hidden; 0 times a value that is no number must not reach a row that does not see it. */
+  /** ALL: no pair of the step is hidden. 0 times a value that is no number must not reach a row that sees it not. */
   template <bool ALL>
   static __device__ __forceinline__ void add_values(const RowCopies<E, KEYS, STAGES>& v, int stage,
                                                     const float (&weights)[SUMS], uint32_t visible,
