@@ -171,7 +171,8 @@ struct RowCopies {
 };
 
 /** Whether a score of −∞ is of a hidden pair: a visible one may be −∞ by its operands, and 0·∞ of it counts. */
-__device__ __forceinline__ bool is_hidden(const Params& p, int batch, const RowPlace& own, int key, int begin, int end) {
+__device__ __forceinline__ bool is_hidden(const Params& p, int batch, const RowPlace& own, int key, int begin,
+                                          int end) {
   if (key < begin || key >= end) {
     return true;
   }
