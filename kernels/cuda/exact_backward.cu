@@ -15,7 +15,7 @@ struct Row {
 
 __device__ __forceinline__ Row load_row(const float* from, int size) {
   Row row;
-  load_elements<E>(from, size, false, row.x);
+  load_elements<E>(from, size, row.x);
   return row;
 }
 
@@ -56,7 +56,7 @@ __device__ Pair pair_of(const Params& p, const Band& band, int batch, int head, 
   Pair pair = {false, 0, 0, 1};
   const int end = band.key_end(query);
   if (own.high == INFINITE ||
-      RowsKernel<E, 1>::is_hidden(p, batch, {head, query}, key, band.key_begin(query), end)) {
+      is_hidden(p, batch, {head, query}, key, band.key_begin(query), end)) {
     return pair;
   }
   pair.visible = true;
@@ -78,11 +78,11 @@ __device__ void add(Row& to, float by, const Row& row) {
 }
 
 __device__ void store_row(float* to, int size, const Row& row) {
-  const int d = (threadIdx.x & 31) * E;
 #pragma unroll
   for (int i = 0; i < E; i++) {
-    if (d + i < size) {
-      to[d + i] = row.x[i];
+    const int d = element_of<E>(i);
+    if (d < size) {
+      to[d] = row.x[i];
     }
   }
 }

@@ -29,6 +29,22 @@
   FLASH_ROWS(4, 1) FLASH_ROWS(4, 4) FLASH_ROWS(4, 8) \
   FLASH_ROWS(8, 1) FLASH_ROWS(8, 4) FLASH_ROWS(8, 8)
 
+/** Of the keys: merging reads them all. */
+constexpr int MOST_PARTS = 256;
+constexpr int MERGE_THREADS = 256;
+
+constexpr int ROW_WARPS = 4;
+/** Keys of a step of a warp, no more than one sum of products to a lane. */
+constexpr int rows_keys(int elements, int rows) { return elements > 4 || rows > 4 ? 4 : 8; }
+/** Steps that are on their way: 64 KiB of a block's rows of k and v, so that three blocks fit Hopper's memory. */
+constexpr int rows_stages(int elements, int rows) { return elements * rows_keys(elements, rows) >= 32 ? 2 : 4; }
+/** Blocks that a multiprocessor has at once, by registers. */
+constexpr int rows_blocks(int elements, int rows) { return elements * rows >= 32 ? 2 : 3; }
+constexpr int rows_shared_bytes(int elements, int rows) {
+  return ROW_WARPS * 4 *
+      (2 * rows_stages(elements, rows) * rows_keys(elements, rows) * 32 * elements + rows * rows_keys(elements, rows));
+}
+
 /**
  * FLASH_NARROW and FLASH_WIDE(name, GENERAL, Kind, DP, warps, rows that come by, stages, columns at once): kernels for
  * dQ, and for dK and dV: one where registers hold the sums of both, else two.

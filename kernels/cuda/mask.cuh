@@ -9,6 +9,28 @@ namespace cuda {
 
 constexpr float INFINITE = __builtin_huge_valf();
 
+__device__ __forceinline__ int bounded(int64_t value, int64_t most) {
+  return static_cast<int>(value < 0 ? 0 : value < most ? value : most);
+}
+
+/** kernels/cpu/sequences.h: brings whatever `sequences` holds inside the tensors. */
+__device__ __forceinline__ SequencePlace place_of(const Params& p, int batch) {
+  if (!p.sequences) {
+    return {0, p.query_length, 0, p.key_length, batch, p.query_length};
+  }
+  const int32_t* fields = p.sequences + batch * 5;
+  const int query_rows = p.packed ? p.query_rows : p.query_length;
+  const int key_rows = p.packed ? p.key_rows : p.key_length;
+  SequencePlace place;
+  place.query_first = p.packed ? bounded(fields[0], query_rows) : 0;
+  place.queries = bounded(fields[1], min(p.query_length, query_rows - place.query_first));
+  place.key_first = bounded(fields[2], key_rows);
+  place.keys = bounded(fields[3], min(p.key_length, key_rows - place.key_first));
+  place.key_batch = p.page_size > 0 ? batch : bounded(fields[4], p.key_batches - 1);
+  place.query_rows = p.packed ? place.queries : p.query_length;
+  return place;
+}
+
 /** What lengths and window tell of one batch. */
 struct Band {
   int queries, keys, offset, left, right;

@@ -112,9 +112,12 @@ struct Params {
 
   // How it is cut.
   int32_t dp, units, heads_per_unit;
-  /** Rows of a unit of a batch at most, and the parts of the keys, whose results are merged. */
+  /**
+   * Rows of a unit of a batch at most, and the parts of the keys, whose results are merged. Tile kernels cut key_length
+   * into part_keys; the kernels for few rows cut what their rows see.
+   */
   int32_t unit_rows, parts, part_keys;
-  /** Whether exact_*.cu works on all units, not only on those with odd operands. */
+  /** Whether rows.cuh works on all units, not only on those with odd operands. */
   int32_t all_odd;
   CanonicalRows query_place, key_place;
 

@@ -11,11 +11,12 @@ constexpr int64_t FEW_ROWS = 8;
 constexpr int64_t TOGETHER_BELOW = 64;
 /** Parts of the keys are not cut smaller; and no more of them, since merging reads them all. */
 constexpr int64_t LEAST_PART_KEYS = 256;
-constexpr int64_t LEAST_FEW_PART_KEYS = 128;
-constexpr int64_t MOST_PARTS = 128;
+constexpr int64_t LEAST_FEW_PART_KEYS = 64;
+/** Keys in whose time a block of the kernel for few rows begins and ends. */
+constexpr int64_t FEW_EXTRA_KEYS = 32;
 constexpr int64_t MOST_GRID = 65535;
 constexpr int CONVERT_THREADS = 256;
-constexpr int ROW_THREADS = 128;
+constexpr int ROW_THREADS = ROW_WARPS * 32;
 
 int64_t divided_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 int64_t up(int64_t value, int64_t step) { return divided_up(value, step) * step; }
@@ -53,6 +54,7 @@ struct GradientEntry {
 
 struct RowsEntry {
   int elements, rows;
+  int shared_bytes() const { return rows_shared_bytes(elements, rows); }
 };
 
 #define FLASH_FORWARD(name, GENERAL, Kind, DP, WARPS, M, KEYS, BLOCKS) \
@@ -257,6 +259,22 @@ void take_common(Offsets& offsets, Plan& plan) {
   plan.params.tile_counters = offsets.take<uint32_t>(TILE_COUNTERS);
 }
 
+/** Cuts the keys for `blocks` blocks of few rows so that the busiest of the device's `places` has least to do. */
+void set_few_parts(Params& p, int64_t blocks, int64_t places) {
+  constexpr int64_t STEP = 32;
+  const int64_t limit = least(MOST_PARTS, p.key_length / LEAST_FEW_PART_KEYS);
+  int64_t best = INT64_MAX;
+  for (int64_t parts = 1; parts <= most(1, limit); parts++) {
+    const int64_t keys = most(STEP, up(divided_up(p.key_length, parts), STEP));
+    const int64_t time = divided_up(blocks * parts, places) * (keys + FEW_EXTRA_KEYS);
+    if (time < best) {
+      best = time;
+      p.part_keys = static_cast<int32_t>(keys);
+      p.parts = static_cast<int32_t>(most(1, divided_up(p.key_length, keys)));
+    }
+  }
+}
+
 /** Cuts the keys so that `blocks` · parts fill the device `waves` times over. */
 void set_parts(Params& p, int64_t blocks, int64_t wanted, int64_t least_keys, int64_t step) {
   const int64_t parts = least(MOST_PARTS, least(divided_up(wanted, most(1, blocks)), p.key_length / least_keys));
@@ -275,10 +293,11 @@ const hopper::HopperKernel* hopper_kernel(const Plan& plan, const CallKind& call
   return find_hopper_kernel(plan.params, pass, plan.kind == OperandKind::Bf16);
 }
 
-std::string rows_kernel(int64_t size, int64_t rows) {
-  const int elements = size <= 64 ? 2 : size <= 128 ? 4 : 8;
-  return "flash_rows_" + std::to_string(elements) + "_" + std::to_string(rows);
+std::string name_of(const RowsEntry& entry) {
+  return "flash_rows_" + std::to_string(entry.elements) + "_" + std::to_string(entry.rows);
 }
+
+RowsEntry rows_entry(int64_t size, int rows) { return {size <= 64 ? 2 : size <= 128 ? 4 : 8, rows}; }
 
 void take_parts(Offsets& offsets, Params& p) {
   if (p.parts > 1) {
@@ -323,15 +342,16 @@ Plan make_forward_plan(const Problem& problem, const Tensors& tensors, const For
     launches.clear(outputs.lse, row, 1, problem.query_rows, problem.query_heads, 1);
     launches.clear(outputs.lse_tail, row, 1, problem.query_rows, problem.query_heads, 1);
   }
-  launches.add("flash_locate", 1, 1, 1, 256);
   const int64_t units = static_cast<int64_t>(p.batch) * p.units;
   const int64_t size = most(problem.head_size, problem.value_size);
   if (few) {
     p.all_odd = 1;
-    const int64_t rows = p.unit_rows <= 1 ? 1 : p.unit_rows <= 4 ? 4 : 8;
-    set_parts(p, units, 4 * multiprocessors, LEAST_FEW_PART_KEYS, 32);
-    launches.add(rows_kernel(size, rows), units * p.parts, 1, 1, ROW_THREADS);
+    p.query_place = {static_cast<int64_t>(p.batch) * p.unit_rows, p.unit_rows};  // only parts have rows here
+    const RowsEntry entry = rows_entry(size, p.unit_rows <= 1 ? 1 : p.unit_rows <= 4 ? 4 : 8);
+    set_few_parts(p, units, rows_blocks(entry.elements, entry.rows) * multiprocessors);
+    launches.add(name_of(entry), units * p.parts, 1, 1, ROW_THREADS, entry.shared_bytes());
   } else {
+    launches.add("flash_locate", 1, 1, 1, 256);
     const ForwardEntry& entry = find(FORWARD, plan.kind, p.dp, plan.is_general);
     const int64_t tiles = divided_up(p.unit_rows, entry.rows());
     const hopper::HopperKernel* hopper = hopper_kernel(plan, call, hopper::Pass::forward);
@@ -358,10 +378,12 @@ Plan make_forward_plan(const Problem& problem, const Tensors& tensors, const For
     }
   }
   if (p.parts > 1) {
-    launches.add("flash_merge", divided_up(p.unit_rows, 4), p.units, p.batch, ROW_THREADS);
+    launches.add("flash_merge", p.unit_rows, p.units, p.batch, MERGE_THREADS);
   }
   if (!few && p.unit_rows > 0) {
-    launches.add(rows_kernel(size, 4), 4 * multiprocessors, 1, 1, ROW_THREADS, 0, Launch::Takes::odd_params);
+    const RowsEntry entry = rows_entry(size, 4);
+    launches.add(name_of(entry), 4 * multiprocessors, 1, 1, ROW_THREADS, entry.shared_bytes(),
+                 Launch::Takes::odd_params);
   }
   take_parts(offsets, p);
   plan.workspace_bytes = offsets.bytes();
@@ -473,7 +495,7 @@ Params bound_params(const Plan& plan, void* memory) {
 std::vector<BuiltKernel> built_kernels() {
   std::vector<BuiltKernel> kernels = {
       {"flash_locate", 256, 0},        {"flash_measure", CONVERT_THREADS, 0},   {"flash_clear_rows", 128, 0},
-      {"flash_merge", ROW_THREADS, 0},
+      {"flash_merge", MERGE_THREADS, 0},
       {"flash_row_statistics", ROW_THREADS, 0}, {"flash_exact_d_query", ROW_THREADS, 0},
       {"flash_exact_d_key", ROW_THREADS, 0}, {"flash_exact_d_bias", ROW_THREADS, 0}};
   for (OperandKind kind : {OperandKind::Bf16, OperandKind::F16, OperandKind::SplitF16}) {
@@ -494,8 +516,7 @@ std::vector<BuiltKernel> built_kernels() {
     kernels.push_back({std::string("flash_d_bias_") + entry.name, entry.threads(), entry.shared_bytes()});
   }
   for (const RowsEntry& entry : ROWS) {
-    const std::string name = "flash_rows_" + std::to_string(entry.elements) + "_" + std::to_string(entry.rows);
-    kernels.push_back({name, ROW_THREADS, 0});
+    kernels.push_back({name_of(entry), ROW_THREADS, entry.shared_bytes()});
   }
   for (const hopper::HopperKernel& kernel : hopper::hopper_kernels()) {
     kernels.push_back({kernel.name, kernel.threads, kernel.shared_bytes});

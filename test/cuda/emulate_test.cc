@@ -349,6 +349,29 @@ int main(int count, char** arguments) {
                        .multiprocessors = group == 8 ? 1 : 4});
     }
   }
+  // Rows that no copy of 16 bytes fits, and whose elements end inside a lane's; parts of what is seen.
+  cases.push_back({.name = "few, odd sizes", .batch = 2, .nq = 1, .nk = 300, .hq = 6, .hkv = 2, .d = 99, .dv = 50,
+                   .compute = F32, .right = 0, .backward = false, .multiprocessors = 3});
+  cases.push_back({.name = "few, 200 and 100", .batch = 2, .nq = 3, .nk = 500, .hq = 2, .hkv = 2, .d = 200, .dv = 100,
+                   .compute = F32, .right = 0, .sequences = true, .backward = false, .multiprocessors = 3});
+  cases.push_back({.name = "few, window", .batch = 2, .nq = 2, .nk = 700, .hq = 4, .hkv = 2, .d = 64, .dv = 128,
+                   .compute = F32, .left = 90, .right = 0, .sinks = true, .sequences = true, .backward = false,
+                   .multiprocessors = 4});
+  cases.push_back({.name = "few, every option", .batch = 2, .nq = 2, .nk = 300, .hq = 4, .hkv = 2, .d = 40, .dv = 48,
+                   .compute = F32, .right = 3, .softcap = 3, .dropout = 0.3, .alibi = true, .mask = true,
+                   .sinks = true, .bias = {1, 4, 2, 300}, .backward = false, .multiprocessors = 4});
+  cases.push_back({.name = "few, packed", .batch = 3, .nq = 4, .nk = 200, .hq = 2, .hkv = 2, .d = 64, .dv = 64,
+                   .compute = F32, .right = 0, .packed = true, .backward = false, .multiprocessors = 4});
+  for (const char odd : {'q', 'k', 'v'}) {
+    for (const float value : {NAN, INFINITY, -INFINITY}) {
+      cases.push_back({.name = "few, odd values", .batch = 2, .nq = 4, .nk = 150, .hq = 4, .hkv = 2, .d = 64,
+                       .dv = 64, .compute = F32, .right = 0, .mask = true, .odd = odd, .odd_value = value,
+                       .backward = false, .multiprocessors = 4});
+    }
+  }
+  cases.push_back({.name = "pages, long", .batch = 2, .nq = 1, .nk = 300, .hq = 8, .hkv = 2, .d = 50, .dv = 64,
+                   .compute = F32, .right = 0, .sequences = true, .page = 16, .backward = false,
+                   .multiprocessors = 4});
   cases.push_back({.name = "pages", .batch = 2, .nq = 1, .nk = 60, .hq = 4, .hkv = 2, .d = 50, .dv = 64, .compute = F32,
                    .right = 0, .sequences = true, .page = 16, .backward = false});
   cases.push_back({.name = "pages by tiles", .batch = 2, .nq = 20, .nk = 60, .hq = 2, .hkv = 2, .d = 50, .dv = 64,

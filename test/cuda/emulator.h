@@ -86,8 +86,18 @@ inline float __shfl_xor_sync(uint32_t, float x, int mask) {
 inline uint32_t __shfl_xor_sync(uint32_t, uint32_t x, int mask) {
   return static_cast<uint32_t>(emulator::exchange(x).of[emulator::lane() ^ mask]);
 }
+inline double __shfl_xor_sync(uint32_t, double x, int mask) {
+  uint64_t bits;
+  std::memcpy(&bits, &x, 8);
+  bits = emulator::exchange(bits).of[emulator::lane() ^ mask];
+  std::memcpy(&x, &bits, 8);
+  return x;
+}
 inline float __shfl_sync(uint32_t, float x, int from) {
   return emulator::float_of(emulator::exchange(emulator::bits_of(x)).of[from & 31]);
+}
+inline int __shfl_sync(uint32_t, int x, int from) {
+  return static_cast<int>(emulator::exchange(static_cast<uint32_t>(x)).of[from & 31]);
 }
 inline uint32_t __ballot_sync(uint32_t, bool x) {
   const emulator::Exchange& all = emulator::exchange(x);

@@ -51,6 +51,7 @@ inline PendingCopies& pending_copies() {
   return own;
 }
 inline void copy_16_async(uint32_t to, const void* from) { pending_copies().open.push_back({to, from, 16}); }
+inline void copy_8_async(uint32_t to, const void* from) { pending_copies().open.push_back({to, from, 8}); }
 inline void copy_4_async(uint32_t to, const void* from) { pending_copies().open.push_back({to, from, 4}); }
 inline void commit_copies() {
   pending_copies().groups.push_back(std::move(pending_copies().open));
