@@ -14,6 +14,7 @@ import {build as bundle} from 'esbuild';
 
 import {buildImages} from './build_cuda/build.mjs';
 import {findNvcc, REMEDY} from './build_cuda/nvcc.mjs';
+import {benchmarkFolder} from './build_cuda_benchmark.mjs';
 import {ARCHITECTURES} from './build_cuda/plan.mjs';
 import {build, machineVariant, sourcesIn} from './build_native/build.mjs';
 import {embedWgsl} from './embed_wgsl.mjs';
@@ -67,6 +68,7 @@ chmodSync(join(FOLDER, 'node'), 0o755);
 for (const binary of ['node', 'runner']) {
   execFileSync('strip', [join(FOLDER, binary)]);
 }
+await benchmarkFolder(images, join(FOLDER, 'benchmark'));
 writeFileSync(join(FOLDER, 'commit'), `${gitCommit()}\n`);
 cpSync('test/cuda/run_bundle.sh', join(FOLDER, 'run'));
 chmodSync(join(FOLDER, 'run'), 0o755);

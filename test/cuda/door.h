@@ -9,6 +9,7 @@
 #include "cpu_kernels.h"
 #else
 #include "addon/device_kernels.h"
+#include "cuda/attention.h"
 #endif
 
 namespace flash_attention {

@@ -3,7 +3,12 @@
 # [options of runner]: makes the calls, then runs them as tensors on the device, from the host's memory whole and in
 # pieces, and as ops of a fake TensorFlow's GPU; 16-bit compute types on the device by each family of kernels, else by
 # those that are chosen. Leaves in ${OUT:-out} cuda.json, a line for each run, and every failure in *.log; shows some of
-# them. Fails where any of them does.
+# them. Then, where asked for:
+#   --soak=N    all calls of float32 N times more (393 calls a time): memory must stay what it was; and by two processes
+#               at once
+#   --sanitize  a call of every set of kernels under compute-sanitizer: memcheck, initcheck, and for mma.sync racecheck
+#   --bench[=S] benchmark/compare.py, in S seconds: beside PyTorch, which must be there
+# Fails where any of them does.
 here=$(cd "$(dirname "$0")" && pwd)
 out=${OUT:-$here/out}
 types=float32,tensorfloat32,float16,bfloat16
@@ -12,6 +17,9 @@ ways=device,host,pieces,tensorflow
 families=mma,hopper
 grid=0
 show=
+soak=
+sanitize=
+bench=
 for argument; do
   shift
   case $argument in
@@ -19,6 +27,10 @@ for argument; do
     --seeds=*) seeds=${argument#*=} ;;
     --ways=*) ways=${argument#*=} ;;
     --families=*) families=${argument#*=} ;;
+    --soak=*) soak=${argument#*=} ;;
+    --sanitize) sanitize=1 ;;
+    --bench) bench=540 ;;
+    --bench=*) bench=${argument#*=} ;;
     --grid=*) grid=${argument#*=} ;;
     --show=*) show=${argument#*=} ;;
     *) set -- "$@" "$argument" ;;
@@ -68,5 +80,44 @@ for way in $(list "$ways"); do
     done
   done
 done
+seed=$(list "$seeds" | head -n 1)
+calls() { echo "$here/calls/$1.$seed.$grid.bin"; }
+if [ -n "$soak" ]; then
+  echo "== soak"
+  "$here/runner" --compute=float32 --soak="$soak" --limit=400 "$(calls float32)" > "$out/soak.log" 2>&1 || failed=1
+  grep -E "again:|FAILED" "$out/soak.log"
+  echo "== two processes at once"
+  for n in 1 2; do
+    ("$here/runner" --compute=float32 --soak=2 --limit=200 "$(calls float32)" > "$out/process_$n.log" 2>&1 ||
+      touch "$out/process_failed") &
+  done
+  wait
+  grep -hE "again:|FAILED" "$out"/process_?.log
+  [ ! -e "$out/process_failed" ] || failed=1
+fi
+if [ -n "$sanitize" ]; then
+  sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
+  for type in $(list "$types"); do
+    for tool in memcheck initcheck racecheck; do
+      case $type-$tool in
+        *float16-racecheck) by=mma ;;
+        *float16-*) by=$families ;;
+        *) by=chosen ;;
+      esac
+      for family in $(list "$by"); do
+        (log="$out/$tool.$type.$family.log"
+          "$sanitizer" --tool "$tool" --target-processes all --error-exitcode 3 "$here/runner" --compute="$type" \
+            --family="${family#chosen}" --each=2 --deadline=200 --limit=300 "$(calls "$type")" > "$log" 2>&1 || echo "exit $?" >> "$log"
+          echo "$tool, $type by kernels $family: $(grep -cE '^ *[0-9]+ of +[0-9]+ failed' "$log") sets of kernels," \
+            "$(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY|^exit' "$log" | tr '\n' ' ')") &
+      done
+    done
+  done
+  wait
+  if grep -lE "^exit" "$out"/*check.*.log; then failed=1; fi
+fi
+if [ -n "$bench" ]; then
+  python3 "$here/benchmark/compare.py" --seconds="$bench" --out="$out" || failed=1
+fi
 if [ "$failed" = 0 ]; then echo "all passed, commit $(cat "$here/commit")"; else echo "FAILED, commit $(cat "$here/commit")"; fi
 exit "$failed"

@@ -6,6 +6,8 @@
 //   --way=host      by host_call.cc; with --pieces=N in as little memory as 1/N of what the call takes
 //   --way=tensorflow  as TensorFlow's ops on its GPU, on a fake TensorFlow (fake_tensorflow.h); appending to caches, too
 //   --repeat=N      runs each call N times, and wants the same bits
+//   --soak=N        makes all calls N times more, and wants memory to stay what it was
+//   --each=N        only N calls of each set of kernels
 //   --match=TEXT    only calls whose name holds it
 //   --from=N        leaves out the calls before number N of the (first) file
 //   --show=N        of the calls that fail, how many are printed; --log=FILE gets all of them
@@ -15,6 +17,8 @@
 // The calls run in a process of their own: one that crashes, hangs or loses the device is named, and another process
 // goes on behind it (supervise.h). Ends with a table, a line for each set of kernels where something failed and for
 // each kind of call, and one line of JSON.
+#include <unistd.h>
+
 #include <algorithm>
 #include <map>
 
@@ -27,7 +31,7 @@ namespace {
 
 struct Options {
   std::string compute = "float32", family, way = "device", match, json, log;
-  int pieces = 0, repeat = 1, show = 25;
+  int pieces = 0, repeat = 1, show = 25, soak = 0, each = 0;
   int64_t from = 0;
   bool groups = false;
   double deadline = 10, limit = 150;
@@ -83,6 +87,17 @@ class CallsOnDevice {
       report(options_, progress_, "the calls", "there are no kernels " + options_.compute + " " + options_.family);
       return Ending::hopeless;
     }
+    if (!run_calls(first) || !soak()) {
+      return Ending::lost;
+    }
+    const ContextScope scope(*device_);
+    release_staging();
+    return Ending::done;
+  }
+
+ private:
+  /** Those from number `first` on. False where the device is lost. */
+  bool run_calls(int64_t first) {
     int64_t number = 0;
     for (const std::string& path : options_.files) {
       CallFile file(path.c_str());
@@ -92,17 +107,51 @@ class CallsOnDevice {
         if (number >= first && call.name.find(options_.match) != std::string::npos) {
           progress_.call = number;
           if (!run_call(call)) {
-            return Ending::lost;
+            return false;
           }
         }
       }
     }
-    const ContextScope scope(*device_);
-    release_staging();
-    return Ending::done;
+    return true;
   }
 
- private:
+  /** All calls again and again; memory in use, of the device and of this process, must stay what it was. */
+  bool soak() {
+    if (options_.soak <= 0) {
+      return true;
+    }
+    const auto in_use = [&] {
+      const ContextScope scope(*device_);
+      size_t free = 0, total = 0;
+      device_->api().memory_info(&free, &total);
+      return std::pair<double, double>{(total - free) / 1048576., resident_bytes() / 1048576.};
+    };
+    const auto before = in_use();
+    for (int round = 0; round < options_.soak; round++) {
+      if (!run_calls(0)) {
+        return false;
+      }
+    }
+    const auto after = in_use();
+    std::printf("%d times all calls again: the device's memory in use %.0f to %.0f MiB, the process' %.0f to %.0f MiB\n",
+                options_.soak, before.first, after.first, before.second, after.second);
+    if (after.first > before.first + 8 || after.second > before.second + 32) {
+      report(options_, progress_, "memory", "grows when all calls are made again and again");
+    }
+    return true;
+  }
+
+  static int64_t resident_bytes() {
+    long pages = 0, resident = 0;
+    if (std::FILE* file = std::fopen("/proc/self/statm", "r")) {
+      if (std::fscanf(file, "%ld %ld", &pages, &resident) != 2) {
+        resident = 0;
+      }
+      std::fclose(file);
+    }
+    return resident * sysconf(_SC_PAGESIZE);
+  }
+
   /** False where the device is lost. */
   bool run_call(const Call& call) {
     Description description;
@@ -110,6 +159,7 @@ class CallsOnDevice {
     const char* kind = description.kind == CallKind::forward    ? "forward"
                        : description.kind == CallKind::backward ? "backward"
                                                                 : "append";
+    bool is_left_out = false;
     const auto runner = [&](const Description& d, const Memory& memory, const Memory& results) -> std::string {
       const bool is_op = options_.way == "tensorflow";
       if ((d.kind == CallKind::append && !is_op) || (d.kind == CallKind::forward && d.output_elements() == 0)) {
@@ -122,6 +172,10 @@ class CallsOnDevice {
       set_text(progress_.shape, shape_text(d));
       progress_.group =
           group_of(progress_, kind, kernels_of(*device_, options_.compute, options_.family, described));
+      is_left_out = options_.each > 0 && progress_.of[progress_.group].calls >= options_.each;
+      if (is_left_out) {
+        return "";
+      }
       if (is_op) {
         return run_as_tensorflow(*device_, options_.compute, call, d, memory, results);
       }
@@ -135,6 +189,11 @@ class CallsOnDevice {
     const Run* forward = before_.error.empty() ? &before_ : nullptr;
     Run made = run_with(call, forward, runner);
     if (description.kind == CallKind::append && options_.way != "tensorflow") {
+      return true;
+    }
+    if (is_left_out) {
+      has_failed_before_ = false;
+      before_.error = "left out";
       return true;
     }
     std::string wrong = error.empty() ? differences(call, made) : error;
@@ -190,6 +249,10 @@ bool read_options(int count, char** arguments, Options* options) {
       options->pieces = number;
     } else if (name == "--repeat") {
       options->repeat = std::max(1, number);
+    } else if (name == "--each") {
+      options->each = number;
+    } else if (name == "--soak") {
+      options->soak = number;
     } else if (name == "--match") {
       options->match = value;
     } else if (name == "--json") {
@@ -255,7 +318,8 @@ bool summarise(const Options& options, const Progress& progress, bool is_complet
   const bool is_well =
       is_complete && failures == 0 && progress.shown == 0 && (calls > 0 || options.files.empty());
   json = "{\"device\": \"" + std::string(progress.device) + "\", \"driver\": " + std::to_string(progress.driver) +
-         ", \"compute\": \"" + options.compute + "\", \"family\": \"" + options.family + "\", \"way\": \"" + options.way + "\", \"pieces\": " +
+         ", \"compute\": \"" + options.compute + "\", \"family\": \"" + options.family +
+         "\", \"way\": \"" + options.way + "\", \"pieces\": " +
          std::to_string(options.pieces) + ", \"calls\": " + std::to_string(calls) + ", \"failures\": " +
          std::to_string(failures) + ", \"complete\": " + (is_complete ? "true" : "false") + ", \"seconds\": " +
          text_of(seconds) + ", \"ok\": " + (is_well ? "true" : "false") + json + "}";
@@ -275,7 +339,7 @@ int main_of(int count, char** arguments) {
   if (!progress || !read_options(count, arguments, &options)) {
     std::fprintf(stderr, "runner [--compute=float32|tensorfloat32|float16|bfloat16] [--family=mma|hopper] "
                          "[--way=device|host|tensorflow] [--pieces=N] [--repeat=N] [--match=TEXT] [--from=N] [--show=N] "
-                         "[--log=FILE] [--deadline=S] [--limit=S] [--json=FILE] [--groups] FILE...\n");
+                         "[--log=FILE] [--deadline=S] [--limit=S] [--json=FILE] [--groups] [--soak=N] [--each=N] FILE...\n");
     return 2;
   }
   const double start = seconds_now();
