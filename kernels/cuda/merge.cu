@@ -38,7 +38,9 @@ extern "C" __global__ void __launch_bounds__(MERGE_THREADS, 4) flash_merge(const
     const int64_t at = first + part * step;
     const float own = p.part_state[2 * at + 1], weight = exp2f(p.part_state[2 * at] - base);
     denominator += own == 0 ? 0. : static_cast<double>(weight) * own;
-    weights[part] = own == 0 ? -1.f : weight;  // all warps write the same; below 0: the part saw nothing
+    if (part % WARPS == warp) {
+      weights[part] = own == 0 ? -1.f : weight;  // of this warp's parts; below 0: the part saw nothing
+    }
   }
 #pragma unroll
   for (int other = 16; other > 0; other /= 2) {

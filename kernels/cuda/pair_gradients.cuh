@@ -16,12 +16,11 @@ struct GradientTile {
   static constexpr int THREADS = WARPS * 32, ROWS = WARPS * 16, N = COLUMNS / 8;
   static constexpr int FIXED_BYTES = TILE_BYTES<Kind, ROWS, DP>, MOVING_BYTES = TILE_BYTES<Kind, MOVING, DP>;
   static constexpr bool TIGHT = DP >= 128;
-  /** LSE high, low and D of the rows that come by. */
-  static constexpr int STATISTICS_BYTES = 3 * MOVING * 4;
+  /** LSE high, low and D of the rows that come by; whole rows of operands, so that the next stage's are aligned. */
+  static constexpr int STATISTICS_BYTES = (3 * MOVING * 4 + DP * 2 - 1) / (DP * 2) * (DP * 2);
   static constexpr int STAGE_BYTES = 2 * MOVING_BYTES + STATISTICS_BYTES;
   static constexpr int SHARED_BYTES = 2 * FIXED_BYTES + STAGES * STAGE_BYTES;
   static_assert(TILE_ROWS % ROWS == 0 && TILE_ROWS % MOVING == 0 && MOVING % COLUMNS == 0, "whole tiles");
-  static_assert(STAGES == 1 || STAGE_BYTES % (DP * 2) == 0, "rows of all stages are aligned");
 };
 
 /** Factors between accumulators and what they stand for; the same for all query heads of a key head. */

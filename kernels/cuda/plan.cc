@@ -47,8 +47,8 @@ struct GradientEntry {
   int rows() const { return warps * 16; }
   int threads() const { return warps * 32; }
   int shared_bytes() const {
-    const int row = pieces_of(kind) * dp * 2;
-    return 2 * rows() * row + stages * (2 * moving * row + 3 * moving * 4);
+    const int row = pieces_of(kind) * dp * 2, statistics = (3 * moving * 4 + dp * 2 - 1) / (dp * 2) * (dp * 2);
+    return 2 * rows() * row + stages * (2 * moving * row + statistics);
   }
 };
 
