@@ -95,9 +95,9 @@ def sampled(torch, length, count, device):
 class Expected:
     """What a head of a call should give, at some rows and keys, and what plain attention of each precision errs by."""
 
-    def __init__(self, torch, q, k, v, d_o, causal, count=128, statistics=None):
+    def __init__(self, torch, q, k, v, d_o, causal, count=128, statistics=None, rows=None):
         self.torch, self.inputs, self.causal = torch, (q, k, v, d_o), causal
-        self.rows = sampled(torch, q.shape[0], count, q.device)
+        self.rows = sampled(torch, q.shape[0], count, q.device) if rows is None else rows
         self.statistics = statistics or row_statistics(torch, q, k, v, d_o, causal)
         self.values = self._attend(torch.float64)
         self._plain, self._allowed = {}, {}

@@ -60,7 +60,7 @@ constexpr int rows_shared_bytes(int elements, int rows) {
   FLASH_NARROW(f16_64_general, true, F16, 64, 4, 64, 2, 32) \
   FLASH_NARROW(f16_128_general, true, F16, 128, 4, 64, 2, 16) \
   FLASH_NARROW(split_64_general, true, SplitF16, 64, 4, 64, 2, 16) \
-  FLASH_WIDE(split_128_plain, false, SplitF16, 128, 4, 32, 1, 16) \
+  FLASH_WIDE(split_128_plain, false, SplitF16, 128, 4, 32, 1, 32) \
   FLASH_WIDE(split_128_general, true, SplitF16, 128, 4, 32, 1, 16) \
   FLASH_WIDE(bf16_256_plain, false, Bf16, 256, 4, 32, 1, 16) \
   FLASH_WIDE(f16_256_plain, false, F16, 256, 4, 32, 1, 16) \

@@ -71,7 +71,8 @@ export const PARTS = {
   cuda: {
     title: 'CUDA without a GPU: the compiler\'s report on every kernel, and the host\'s part on a fake libcuda',
     problem: nativeProblem,
-    packages: ['g++'],
+    packages: ['g++', 'python3-pip'], // which fetches nvcc
+    lock: 'addon', // and its kernels, which npm pack takes
     run: ({counted}) => counted('cuda', ['test/cuda/run.mjs']),
   },
   matrix: {

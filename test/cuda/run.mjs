@@ -4,8 +4,8 @@ import {spawnSync} from 'node:child_process';
 import {existsSync} from 'node:fs';
 import {join} from 'node:path';
 
-import {buildImages} from '../../scripts/build_cuda/build.mjs';
-import {findNvcc} from '../../scripts/build_cuda/nvcc.mjs';
+import {buildImages, FOLDER} from '../../scripts/build_cuda/build.mjs';
+import {fetchNvcc, findNvcc} from '../../scripts/build_cuda/nvcc.mjs';
 import {problemsOf, readReports, tableOf} from '../../scripts/build_cuda/ptxas_report.mjs';
 import {check, root, run, skip, writeCounts} from '../support/checks.mjs';
 import {checkBenchmark} from './benchmark/checks.mjs';
@@ -22,13 +22,14 @@ function expectText(text, ...parts) {
   }
 }
 
-const nvcc = await findNvcc();
+// .ci/run has it fetched where it is not there.
+const nvcc = await findNvcc() ?? (process.env.FETCH_NVCC ? await fetchNvcc(line => console.log(line)) : undefined);
 const REPORT = 'the compiler reports no spills, no local memory and no serialised wgmma';
 if (nvcc) {
   await check(REPORT, async () => {
-    const {kernels, sizes} = await buildImages(nvcc,
-        {lists: ['kernels/cuda/instances.txt', 'test/cuda/instances.txt'], folder: 'build/cuda_test'});
-    const reports = readReports('build/cuda_test');
+    // Where npm pack finds them.
+    const {kernels, sizes} = await buildImages(nvcc);
+    const reports = readReports(FOLDER);
     console.log(tableOf(reports.flatMap(({report}) => report.kernels)));
     const kB = [...sizes].map(([target, size]) => `${target} ${(size / 1000).toFixed(1)} kB`);
     console.log(`        ${kernels} kernels; ${kB.join(', ')}`);
