@@ -107,7 +107,8 @@ if [ -n "$sanitize" ]; then
       for family in $(list "$by"); do
         (log="$out/$tool.$type.$family.log"
           "$sanitizer" --tool "$tool" --target-processes all --error-exitcode 3 "$here/runner" --compute="$type" \
-            --family="${family#chosen}" --each=2 --deadline=200 --limit=300 "$(calls "$type")" > "$log" 2>&1 || echo "exit $?" >> "$log"
+            --family="${family#chosen}" --each=2 --groups --deadline=200 --limit=300 "$(calls "$type")" > "$log" 2>&1 ||
+            echo "exit $?" >> "$log"
           echo "$tool, $type by kernels $family: $(grep -cE '^ *[0-9]+ of +[0-9]+ failed' "$log") sets of kernels," \
             "$(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY|^exit' "$log" | tr '\n' ' ')") &
       done
