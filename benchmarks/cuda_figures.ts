@@ -14,9 +14,17 @@ function measuredOn({device, commit, date, pytorch, cudnn, driver}: CudaEnvironm
   return `**${device}, CUDA**, commit ${commit}, ${date.slice(0, 10)} (${versions.filter(Boolean).join(', ')})`;
 }
 
+/** Measurements that are named when they are missing for the same reason. */
+const MOST_NAMED = 3;
+
 /** What was left out, and why. */
-const missing = ({skipped = []}: {skipped?: Array<{label?: string; why: string}>}): string =>
-    skipped.map(({label, why}) => ` Not measured: ${label} (${why}).`).join('');
+function missing({skipped = []}: {skipped?: Array<{label?: string; why: string}>}): string {
+  return [...new Set(skipped.map(({why}) => why))].map(why => {
+    const labels = skipped.filter(each => each.why === why).map(({label}) => label);
+    const what = labels.length > MOST_NAMED ? `${labels.length} rows of others` : labels.join(', ');
+    return ` Not measured: ${what} (${why}).`;
+  }).join('');
+}
 
 function comparison(rows: readonly CudaAttentionRow[]): string {
   const peers = (['cudnn', 'flash-attention-2', 'efficient', 'math'] as const).flatMap((kind: CudaKind) => {
