@@ -5,6 +5,6 @@
 
 namespace flash_attention {
 
-HostKernels device_kernels(const Device&, cuda::ComputeType) { return cpu_kernels(); }
+HostKernels device_kernels(const Device&, cuda::ComputeType, cuda::Family) { return cpu_kernels(); }
 
 }  // namespace flash_attention
