@@ -129,12 +129,13 @@ __device__ __forceinline__ void d_query_tile(const Params& p) {
 #pragma unroll 1
           for (int first = 0; first < Tile::MOVING; first += Tile::COLUMNS) {
             const int key = begin + step * Tile::MOVING + first;
+            const int query = GENERAL && Kind::PIECES == 2 && DP >= 128 ? each_time(first_row) : first_row;
             // What is full is not asked pair by pair: general kernels read masks and biases there.
-            const int last_full = GENERAL ? first_row + Tile::ROWS - 1 : last_row;
-            const bool is_full = band.is_full(first_row, last_full, key, key + Tile::COLUMNS);
+            const int last_full = GENERAL ? query + Tile::ROWS - 1 : last_row;
+            const bool is_full = band.is_full(query, last_full, key, key + Tile::COLUMNS);
             float weights[1][Tile::N][4], d_scores[1][Tile::N][4];
             pair_gradients<Tile, false, GENERAL, true, false>(
-                p, band, {batch, head, first_row + warp * 16, key}, is_full, scales, memory.fixed_1, memory.fixed_2,
+                p, band, {batch, head, query + warp * 16, key}, is_full, scales, memory.fixed_1, memory.fixed_2,
                 memory.moving_1(stage), memory.moving_2(stage), first, nullptr, own, weights, d_scores);
             LeftFragments<Kind, Tile::N> left[1];
             left[0].set(d_scores[0]);

@@ -174,6 +174,11 @@ __device__ __forceinline__ void multiply_columns(float (&c)[M][DP / 8][4], const
   for (int n = 0; n < DP / 8; n += 2) {
     hold_loads<(TIGHT || Kind::PIECES == 2)>();
     const uint32_t at = move_chunks(base, n);
+    // Never so. But ptxas moves no product over a branch: it would begin so many before their sums are added that the
+    // widest kernels spill.
+    if (Kind::PIECES == 2 && DP >= 256 && n % 8 == 0 && at == 0xffffffffu) {
+      return;
+    }
     float sums[M][2][4], small[M][2][4] = {};
 #pragma unroll
     for (int m = 0; m < M; m++) {
