@@ -5,7 +5,11 @@
  *   npx tsx benchmarks/kernel_lab.ts --kernels forward,backward_dq --sizes 64,128 --blockings 16x8x8,16x8x4:4:16
  *   npx tsx benchmarks/kernel_lab.ts --kernels decode --keys 4096,32768 --heads 32 --key-heads 8,32 --sizes 128
  *
- * A blocking is threadsX x threadsY x rows[:chunk[:rowChunk]]; without any, the plan's own choice is timed.
+ *   npx tsx benchmarks/kernel_lab.ts --kernels forward --kinds simt,matrix_split --matrix-blockings own,8x16:128rh \
+ *       --dawn allow_unsafe_apis,vulkan_enable_f16_on_nvidia
+ *
+ * A blocking is threadsX x threadsY x rows[:chunk[:rowChunk]]; without any, the plan's own choice is timed. Those of
+ * subgroup matrices: see benchmarks/lab/matrix.ts.
  * Variants of decode: see benchmarks/lab/decode.ts.
  */
 import {parseArgs} from 'node:util';
@@ -15,6 +19,7 @@ import type {PlanKind} from '../src/backends/webgpu/choose.js';
 
 import {labDecode} from './lab/decode.js';
 import {openLab} from './lab/device.js';
+import {labMatrix} from './lab/matrix.js';
 import {labTiles} from './lab/tiles.js';
 import type {TiledKernel} from './lab/tiles.js';
 
@@ -28,6 +33,7 @@ const {values: args} = parseArgs({options: {
   causal: {type: 'boolean', default: false},
   blockings: {type: 'string', default: ''},
   kinds: {type: 'string', default: 'simt'},
+  'matrix-blockings': {type: 'string', default: 'own'},
   // of decode
   keys: {type: 'string', default: '4096,32768,131072'},
   heads: {type: 'string', default: '32'},
@@ -55,11 +61,13 @@ const kernels = list(args.kernels);
 const tiled = kernels.filter((name): name is TiledKernel => name !== 'decode');
 if (tiled.length > 0) {
   console.log(`tokens ${args.tokens} length ${args.length} causal ${args.causal}`);
-  await labTiles(lab, capabilities, {
+  const options = {
     kernels: tiled, sizes: numbers(args.sizes), tokens: Number(args.tokens), length: Number(args.length),
     width: Number(args.width), causal: args.causal, blockings: list(args.blockings),
     kinds: list(args.kinds) as PlanKind[],
-  });
+  };
+  await labTiles(lab, capabilities, options);
+  await labMatrix(lab, capabilities, options, list(args['matrix-blockings']));
 }
 if (kernels.includes('decode')) {
   await labDecode(lab, capabilities, {

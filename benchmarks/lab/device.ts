@@ -1,6 +1,7 @@
 /** What the programs of the lab share: a device of their own, buffers, and GPU time from timestamp queries. */
 import {create, globals} from 'webgpu';
 
+import {noteAdapter} from '../../src/backends/webgpu/capabilities.js';
 import {grid, workgroupCount} from '../../src/backends/webgpu/plan.js';
 import type {Plan, Split} from '../../src/backends/webgpu/plan.js';
 import {packParams} from '../../src/backends/webgpu/params.js';
@@ -34,7 +35,9 @@ export async function openLab(dawn: string) {
     throw new Error('no WebGPU adapter');
   }
   const {limits} = adapter;
-  const wanted = ['timestamp-query', 'subgroups'] as GPUFeatureName[];
+  const wanted = [
+    'timestamp-query', 'subgroups', 'shader-f16', 'chromium-experimental-subgroup-matrix',
+  ] as GPUFeatureName[];
   const device = await adapter.requestDevice({
     requiredFeatures: wanted.filter(name => adapter.features.has(name)),
     requiredLimits: {
@@ -45,6 +48,7 @@ export async function openLab(dawn: string) {
       maxComputeWorkgroupSizeX: limits.maxComputeWorkgroupSizeX,
     },
   });
+  noteAdapter(device, adapter.info);
   device.addEventListener('uncapturederror', event => {
     console.log('device error:', (event as GPUUncapturedErrorEvent).error.message.slice(0, 500));
   });

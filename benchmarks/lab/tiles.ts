@@ -2,6 +2,7 @@
 import type {Capabilities} from '../../src/backends/webgpu/capabilities.js';
 import {derive, makePlan, workgroupBytes} from '../../src/backends/webgpu/plan.js';
 import type {Plan} from '../../src/backends/webgpu/plan.js';
+import {isMatrixKind} from '../../src/backends/webgpu/choose.js';
 import type {PlanKind} from '../../src/backends/webgpu/choose.js';
 import {makeProblem} from '../../src/op/problem.js';
 import type {Problem} from '../../src/op/problem.js';
@@ -26,7 +27,7 @@ export interface TilesOptions {
 /** Multiply-adds of a kernel in units of B·Hq·Nq·Nk·D. */
 const PRODUCTS: Record<TiledKernel, number> = {forward: 2, backward_dq: 3, backward_dkv: 4};
 
-function problemFor(headSize: number, {length, width, tokens, causal}: TilesOptions): Problem {
+export function problemFor(headSize: number, {length, width, tokens, causal}: TilesOptions): Problem {
   const shape = [Math.max(1, tokens / length), length, width / headSize, headSize];
   return makeProblem({q: {shape}, k: {shape}, v: {shape}}, {
     layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: causal ? 0 : -1,
@@ -38,14 +39,16 @@ function candidates(
     kernel: TiledKernel, problem: Problem, capabilities: Capabilities, {blockings, kinds}: TilesOptions): Plan[] {
   const wanted = kernel === 'backward_dkv' ? {wantKeys: true, wantValues: true} : {};
   // Only forward has kinds.
-  return (kernel === 'forward' ? kinds : kinds.slice(0, 1)).flatMap(kind => {
-    const own = makePlan(
+  const own = kinds.filter(kind => !isMatrixKind(kind));
+  return (kernel === 'forward' ? own : own.slice(0, 1)).flatMap(kind => {
+    const chosen = makePlan(
         kernel, problem, capabilities, wanted, problem.batch, kernel === 'forward' ? kind : 'simt');
-    return blockings.length === 0 ? [own] : blockings.map((text): Plan => {
+    return blockings.length === 0 ? [chosen] : blockings.map((text): Plan => {
       const [shape, chunk, rowChunk] = text.split(':');
       const [threadsX, threadsY, rows] = shape.split('x').map(Number);
       return {
-        ...own, threadsX, threadsY, rows, chunk: Number(chunk ?? own.chunk), rowChunk: Number(rowChunk ?? own.rowChunk),
+        ...chosen, threadsX, threadsY, rows, chunk: Number(chunk ?? chosen.chunk),
+        rowChunk: Number(rowChunk ?? chosen.rowChunk),
       };
     });
   });

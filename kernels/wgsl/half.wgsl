@@ -6,6 +6,10 @@
 // well is divided by a power of two. One that holds an infinity or a NaN makes the call run by the kernels that multiply
 // pair by pair (finite.wgsl), so that it reaches only what sees it.
 
+// Split operands (SPLIT_OPERANDS): a row is followed by what rounding took from it, as f16 too: together 23 bits. For the
+// rests not to be subnormal the power of two brings every tensor's largest element to 2^14 and more; elements 2^16 times
+// smaller still have all their bits.
+
 const Q = 0u;
 const K = 1u;
 const V = 2u;
@@ -40,6 +44,9 @@ fn exponent_above(bits: u32) -> i32 {
 // The power of two that a tensor is divided by: none while its largest element lies between 2^-6 and 2^14.
 fn half_exponent(bits: u32) -> i32 {
   let exponent = exponent_above(bits);
+  if (SPLIT_OPERANDS) {
+    return select(max(exponent - 15, -100), 0, bits == 0u);
+  }
   return select(max(exponent - 8, -100), 0, bits == 0u || (exponent > -6 && exponent <= 14));
 }
 

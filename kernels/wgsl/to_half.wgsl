@@ -1,5 +1,6 @@
 // Writes q, k, v and, in the backward pass, dO as f16 (half.wgsl), and notes their largest elements. It runs twice: most
 // tensors are right after the first pass, which takes them as they are; AGAIN divides those by a power of two that need it.
+// Split operands all need one: for them the first pass only looks.
 
 @group(0) @binding(16) var<storage, read_write> largest: array<atomic<u32>>;     // of q, k, v, dO, dLSE
 @group(0) @binding(17) var<storage, read_write> half_q: array<vec4u>;
@@ -11,6 +12,10 @@ var<workgroup> largest_d_lse_here: atomic<u32>;
 
 // Eight halves a thread and step.
 const STEPS = 4u;
+
+// vec4us of a row without what rounding took from it.
+const HEAD_VECTORS = HEAD_VEC8 / OPERAND_PARTS;
+const VALUE_VECTORS = VALUE_VEC8 / OPERAND_PARTS;
 
 fn bits_of_largest(value: vec4f) -> u32 {
   let bits = bitcast<vec4u>(value) & vec4u(0x7fffffffu);
@@ -52,8 +57,8 @@ fn main(
   let key_heads = params.heads / params.heads_per_key;
   let batches = select(params.batches, 1u, END_TO_END);
   let sizes = vec4u(
-      batches * params.heads * query_rows * HEAD_VEC8, batches * key_heads * key_rows * HEAD_VEC8,
-      batches * key_heads * key_rows * VALUE_VEC8, batches * params.heads * query_rows * VALUE_VEC8);
+      batches * params.heads * query_rows * HEAD_VECTORS, batches * key_heads * key_rows * HEAD_VECTORS,
+      batches * key_heads * key_rows * VALUE_VECTORS, batches * params.heads * query_rows * VALUE_VECTORS);
   var group = group_id.x + group_id.y * groups.x;
   var tensor = 0u;
   while (tensor < D_OUTPUT && group >= groups_of(sizes[tensor])) {
@@ -63,7 +68,7 @@ fn main(
   let is_query = tensor == Q || tensor == D_OUTPUT;
   let rows = select(key_rows, query_rows, is_query);
   let heads = select(key_heads, params.heads, is_query);
-  let vectors = select(VALUE_VEC8, HEAD_VEC8, tensor == Q || tensor == K);
+  let vectors = select(VALUE_VECTORS, HEAD_VECTORS, tensor == Q || tensor == K);
   var end = sizes[tensor];
   if (tensor == D_OUTPUT && !HAS_D_OUTPUT) {
     end = 0u;
@@ -71,7 +76,7 @@ fn main(
   var divide = 1.0;
   if (AGAIN) {
     let exponent = half_exponent(atomicLoad(&largest[tensor]));
-    end = select(end, 0u, exponent == 0);
+    end = select(end, 0u, exponent == 0 && !SPLIT_OPERANDS);
     divide = power_of_two(-exponent);
   }
 
@@ -116,12 +121,15 @@ fn main(
       most = max(most, max(bits_of_largest(low), bits_of_largest(high)));
       low *= divide;
       high *= divide;
-      let halves = vec4u(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
-      switch tensor {
-        case Q: { half_q[n] = halves; }
-        case K: { half_k[n] = halves; }
-        case V: { half_v[n] = halves; }
-        default: { store_half_d_output(n, halves); }
+      let halves = halves_of(low, high);
+      if (SPLIT_OPERANDS) {
+        if (AGAIN) {
+          let at = n / vectors * vectors * 2u + d8;
+          store_halves(tensor, at, halves);
+          store_halves(tensor, at + vectors, halves_of(low - half_values(halves.xy), high - half_values(halves.zw)));
+        }
+      } else {
+        store_halves(tensor, n, halves);
       }
     }
   }
@@ -139,6 +147,23 @@ fn main(
       atomicMax(&largest[tensor], atomicLoad(&largest_here));
       atomicMax(&largest[D_LSE], atomicLoad(&largest_d_lse_here));
     }
+  }
+}
+
+fn halves_of(low: vec4f, high: vec4f) -> vec4u {
+  return vec4u(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
+}
+
+fn half_values(halves: vec2u) -> vec4f {
+  return vec4f(unpack2x16float(halves.x), unpack2x16float(halves.y));
+}
+
+fn store_halves(tensor: u32, at: u32, halves: vec4u) {
+  switch tensor {
+    case Q: { half_q[at] = halves; }
+    case K: { half_k[at] = halves; }
+    case V: { half_v[at] = halves; }
+    default: { store_half_d_output(at, halves); }
   }
 }
 

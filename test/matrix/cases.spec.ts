@@ -7,3 +7,10 @@ const cases = process.env.WHOLE_TABLE ? caseTable() : sample(caseTable(), 16);
 describe('the WGSL kernels over subgroup matrices', () => {
   specCases(cases, () => 'webgpu', ['matrix']);
 });
+
+/** Only the forward pass has them. */
+const splitCases = process.env.WHOLE_TABLE ? caseTable() : sample(caseTable(), 24);
+
+describe('the WGSL kernels over subgroup matrices of split operands, in float32', () => {
+  specCases(splitCases, () => 'webgpu', ['matrix_split']);
+});

@@ -58,6 +58,10 @@ describe('the choice of a plan', () => {
     try {
       forcePlan('decode');
       expect(planKind('forward', problem(1, 4096), SUBGROUPS, true).kind).toBe('subgroup');
+      forcePlan('matrix_split');
+      expect(planKind('forward', problem(512, 512), MATRICES).kind).toBe('matrix_split');
+      expect(planKind('forward', problem(512, 512), MATRICES, true).kind).toBe('subgroup');
+      expect(planKind('backward_dq', problem(512, 512), MATRICES).kind).toBe('simt');
       forcePlan('simt');
       expect(planKind('forward', problem(1, 4096), SUBGROUPS, true).kind).toBe('simt');
     } finally {

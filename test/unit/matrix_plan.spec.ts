@@ -42,6 +42,10 @@ function matrixPlan(kernel: KernelName, capabilities: Capabilities, headSize = 6
   return makePlan(kernel, problem({headSize}), capabilities, {}, 1, 'matrix');
 }
 
+function splitPlan(capabilities: Capabilities, headSize: number): Plan {
+  return makePlan('forward', problem({headSize, computeType: 'float32'}), capabilities, {}, 1, 'matrix_split');
+}
+
 describe('plans over subgroup matrices', () => {
   it('are for those who allow f16, on devices that have them, where there is enough to do', () => {
     const kind = (shape: Shape, capabilities = H100, kernel: KernelName = 'forward') =>
@@ -70,6 +74,21 @@ describe('plans over subgroup matrices', () => {
     expect(obstacle('forward', 'matrix', problem({batch: 4096, keyLength: 2048}), H100)).toContain('takes');
   });
 
+  it('of split operands are for float32 and tensorfloat32, and for the forward pass', () => {
+    const why = (kernel: KernelName, computeType: Problem['computeType'], capabilities = H100) =>
+        obstacle(kernel, 'matrix_split', problem({computeType}), capabilities);
+    expect(why('forward', 'float32')).toBeUndefined();
+    expect(why('forward', 'tensorfloat32')).toBeUndefined();
+    expect(why('forward', 'float32', LAVAPIPE)).toBeUndefined();
+    expect(why('forward', 'float16')).toContain('does not ask for more than f16');
+    expect(why('forward', 'bfloat16')).toContain('does not ask for more than f16');
+    expect(why('backward_dq', 'float32')).toContain('no backward_dq of that kind');
+    expect(why('forward', 'float32', stockCapabilities(LIMITS))).toContain('no subgroup matrices');
+    const long = problem({batch: 512, keyLength: 2048, computeType: 'float32'}); // 2^30 bytes as one f16
+    expect(obstacle('forward', 'matrix_split', long, H100)).toContain('takes');
+    expect(obstacle('forward', 'matrix', {...long, computeType: 'float16'}, H100)).toBeUndefined();
+  });
+
   it('take the largest product whose rows come out even with the lanes', () => {
     expect(matrixShape(H100)).toEqual({M: 16, N: 16, K: 16});
     expect(matrixShape(LAVAPIPE)).toEqual({M: 8, N: 8, K: 8});
@@ -91,6 +110,40 @@ describe('plans over subgroup matrices', () => {
     }
     const {blockRows, headStride, sumsLength} = deriveMatrix(matrixPlan('forward', H100) as Required<Plan>);
     expect([blockRows, headStride, sumsLength]).toEqual([32, 18, 8 * 16 * 10]);
+  });
+
+  it('of split operands fit it too, with twice the operands and weights', () => {
+    for (const capabilities of [H100, LAVAPIPE]) {
+      for (const headSize of [8, 64, 72, 128, 256]) {
+        const plan = splitPlan(capabilities, headSize);
+        expect(workgroupBytes(plan)).toBeLessThanOrEqual(capabilities.limits.maxComputeWorkgroupStorageSize);
+        const declared = [...specialise(plan).matchAll(/var<workgroup> (\w+)/g)].map(([, name]) => name);
+        expect(workgroupMemory(plan).map(({name}) => name).sort()).toEqual(declared.sort());
+      }
+    }
+    const sizes = (headSize: number) => workgroupMemory(splitPlan(H100, headSize)).map(({bytes}) => bytes);
+    // 32 rows of 2·64 + 8 halves; 4 strips of 16 rows of 32 + 8 floats; of 2·32 + 8 halves.
+    expect(sizes(64)).toEqual([2 * 32 * 136, 2 * 32 * 136, 4 * 4 * 16 * 40, 2 * 4 * 16 * 72, 16]);
+    // 16 rows of 2·128 + 8 halves; 8 strips of 16 rows of 16 + 8 floats; of 2·16 + 8 halves.
+    expect(sizes(128)).toEqual([2 * 16 * 264, 2 * 16 * 264, 4 * 8 * 16 * 24, 2 * 8 * 16 * 40, 16]);
+  });
+
+  it('of split operands flush whole columns, and keep what registers hold', () => {
+    const small = deriveMatrix(splitPlan(H100, 64) as Required<Plan>);
+    expect(small).toEqual(jasmine.objectContaining({
+      operandParts: 2, headRest: 8, valueRest: 8, columnsAtOnce: 2, restSums: true, restColumns: 4, heldKeys: true,
+      heldSteps: 4, flushTiles: 4, outputVec4: 8,
+    }));
+    const large = deriveMatrix(splitPlan(H100, 128) as Required<Plan>);
+    expect(large).toEqual(jasmine.objectContaining({
+      headRest: 16, columnsAtOnce: 1, restSums: false, restColumns: 1, heldKeys: false, heldSteps: 1, flushTiles: 4,
+      outputVec4: 16,
+    }));
+    expect(deriveMatrix(splitPlan(H100, 48) as Required<Plan>)).toEqual(jasmine.objectContaining({columnsAtOnce: 1}));
+    const text = specialise(splitPlan(H100, 128));
+    expect(text).toContain('const SPLIT_OPERANDS = true;');
+    expect(text.match(/for \(var [cdnor] = 0u/g)).toBeNull(); // arrays that loops index do not lie in registers
+    expect(header(matrixPlan('forward', H100))).toContain('const SPLIT_OPERANDS = false;');
   });
 
   it('have loops written out on a GPU only', () => {
@@ -123,5 +176,9 @@ describe('plans over subgroup matrices', () => {
     // Three tensors of 8·640 rows of 10 vec4s, 1024 of them a workgroup.
     expect(workgroupCount(plan, of, window, 1)).toBe(3 * 50);
     expect(workgroupCount({...plan, hasDOutput: true}, of, window, 1)).toBe(4 * 50);
+    // Split, a row is followed by its rests; a thread makes both.
+    expect(halfShape(of, {M, N, K}, 'q', true)).toEqual([1, 8, 640, 80]);
+    const split = makePlan('to_half', of, H100, {hasDOutput: false, splitOperands: true});
+    expect(workgroupCount(split, of, window, 1)).toBe(3 * 50);
   });
 });

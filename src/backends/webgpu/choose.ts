@@ -10,10 +10,17 @@ import {problemClass} from './problem_class.js';
  * - `simt`: WebGPU's core and nothing else;
  * - `subgroup`: the same with subgroup operations where threads of a row meet;
  * - `matrix`: subgroup matrices, f16 operands and f32 sums;
+ * - `matrix_split`: the same for float32, each operand the sum of two f16, which makes three products of one;
  * - `decode`: few queries over many keys, which are read once and straight into registers.
  */
-export const PLAN_KINDS = ['simt', 'subgroup', 'matrix', 'decode'] as const;
+export const PLAN_KINDS = ['simt', 'subgroup', 'matrix', 'matrix_split', 'decode'] as const;
 export type PlanKind = typeof PLAN_KINDS[number];
+
+/** Over subgroup matrices. */
+export const isMatrixKind = (kind: PlanKind): boolean => kind === 'matrix' || kind === 'matrix_split';
+
+/** Kinds that no GPU has run yet: only where they are forced, and `tune` leaves them out. */
+const UNMEASURED: readonly PlanKind[] = ['matrix_split'];
 
 /** A choice and what decided it. */
 export interface Choice {
@@ -26,7 +33,7 @@ export const FEW_QUERIES = 4;
 
 /** Kinds that a kernel has beside `simt`, which all have. */
 const KINDS: {readonly [kernel in KernelName]?: readonly PlanKind[]} = {
-  forward: ['subgroup', 'matrix', 'decode'], backward_dq: ['matrix'], backward_dkv: ['matrix'],
+  forward: ['subgroup', 'matrix', 'matrix_split', 'decode'], backward_dq: ['matrix'], backward_dkv: ['matrix'],
 };
 
 /** Kernels of the backward pass that have plans of several kinds. */
@@ -44,8 +51,8 @@ export function obstacle(
   if (!hasKind(kernel, kind)) {
     return `there is no ${kernel} of that kind`;
   }
-  if (kind === 'matrix') {
-    return matrixObstacle(kernel, problem, capabilities);
+  if (isMatrixKind(kind)) {
+    return matrixObstacle(kernel, problem, capabilities, kind === 'matrix_split');
   }
   if (kind === 'subgroup' && !capabilities.subgroups) {
     return 'the device has no subgroups';
@@ -67,7 +74,7 @@ function isLarge({batch, queryHeads, queryLength, keyLength}: Problem): boolean 
  */
 export function candidates(problem: Problem, capabilities: Capabilities, withGradients: boolean): PlanKind[] {
   const kernels: readonly KernelName[] = withGradients ? ['forward', ...BACKWARD] : ['forward'];
-  return PLAN_KINDS.filter(kind => kernels.every(
+  return PLAN_KINDS.filter(kind => !UNMEASURED.includes(kind) && kernels.every(
       kernel => !hasKind(kernel, kind) || obstacle(kernel, kind, problem, capabilities) === undefined));
 }
 
@@ -133,7 +140,7 @@ export const forcedPlan = (): PlanKind|undefined => forced;
  * Whether the scores of a forward pass by such a plan are rounded as the backward kernels round theirs. They must be:
  * P = exp(S − LSE) is off by what the two differ in, and where one key outweighs all others plain attention is exact.
  */
-export const roundsAsBackward = (kind: PlanKind): boolean => kind !== 'decode';
+export const roundsAsBackward = (kind: PlanKind): boolean => kind !== 'decode' && kind !== 'matrix_split';
 
 /**
  * What is forced, else what is chosen.

@@ -7,6 +7,7 @@ import {capabilitiesOf} from './device.js';
 import {halfShape, matrixShape} from './matrix_plan.js';
 import type {HalfName} from './matrix_plan.js';
 import type {KernelName} from './plan.js';
+import {isMatrixKind} from './choose.js';
 import {kindOf} from './prepare.js';
 import {newTensor, run, SLOT} from './run.js';
 import type {Binding, Run} from './run.js';
@@ -20,15 +21,21 @@ export interface Halves {
 
 /** Who runs over subgroup matrices where the call asks for these kernels; none if the list is empty. */
 export function matrixKernels(
-    backend: Backend, {problem}: KernelCall<GradInputName>, kernels: readonly KernelName[]): KernelName[] {
-  return kernels.filter(kernel => kindOf(backend.device, kernel, problem).kind === 'matrix');
+    backend: Backend, {problem}: KernelCall<GradInputName>, kernels: readonly KernelName[],
+    forGradient = false): KernelName[] {
+  return kernels.filter(kernel => isMatrixKind(kindOf(backend.device, kernel, problem, forGradient).kind));
 }
 
-/** Records the turning of q, k, v (and of dO, in the backward pass) into f16. To be given back with `disposeHalves`. */
-export function makeHalves(backend: Backend, {tensors, problem, seed}: KernelCall<GradInputName>): Halves {
+/**
+ * Records the turning of q, k, v (and of dO, in the backward pass) into f16. To be given back with `disposeHalves`.
+ * @param splitOperands into two f16 each.
+ */
+export function makeHalves(
+    backend: Backend, {tensors, problem, seed}: KernelCall<GradInputName>, splitOperands: boolean): Halves {
   const {q, k, v, blockTable, dOutput, dLse, lse} = tensors;
   const shape = matrixShape(capabilitiesOf(backend.device))!;
-  const half = (name: HalfName) => newTensor(backend, `${name} as f16`, halfShape(problem, shape, name));
+  const half = (name: HalfName) =>
+      newTensor(backend, `${name} as f16`, halfShape(problem, shape, name, splitOperands));
   const largest = {binding: SLOT.largest, tensor: newTensor(backend, 'the largest elements', [8])};
   const bindings: Binding[] = [
     {binding: SLOT.halfQ, tensor: half('q')}, {binding: SLOT.halfK, tensor: half('k')},
@@ -39,7 +46,7 @@ export function makeHalves(backend: Backend, {tensors, problem, seed}: KernelCal
   for (const again of [false, true]) {
     run(backend, {
       kernel: 'to_half', problem, seed, small: tensors,
-      features: {again, hasDOutput: dOutput !== undefined, hasLseGradient: dLse !== undefined},
+      features: {again, splitOperands, hasDOutput: dOutput !== undefined, hasLseGradient: dLse !== undefined},
       bindings: [
         {binding: SLOT.q, tensor: q, operand: 'q'},
         {binding: SLOT.k, tensor: k, operand: 'k'},
@@ -64,8 +71,8 @@ const OPERANDS: readonly number[] = [SLOT.q, SLOT.k, SLOT.v, SLOT.dOutput, SLOT.
 
 /** Runs a kernel: over subgroup matrices with a stand-in for calls that are not finite, or as it is. */
 export function runWith(backend: Backend, halves: Halves|undefined, task: Run): void {
-  const {kernel, problem, bindings, features} = task;
-  if (!halves || kindOf(backend.device, kernel, problem).kind !== 'matrix') {
+  const {kernel, problem, bindings, features, forGradient} = task;
+  if (!halves || !isMatrixKind(kindOf(backend.device, kernel, problem, forGradient).kind)) {
     run(backend, task);
     return;
   }

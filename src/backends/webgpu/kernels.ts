@@ -17,7 +17,7 @@ import {limitsOf} from './device.js';
 import {checkBackend} from './guarded_backend.js';
 import {disposeHalves, makeHalves, matrixKernels, runWith} from './halves.js';
 import type {Halves} from './halves.js';
-import {canStartFromLse, splitOf} from './prepare.js';
+import {canStartFromLse, kindOf, splitOf} from './prepare.js';
 import {prepareAhead} from './prepare_ahead.js';
 import {filledTensor, newTensor, orNothing, run, SLOT} from './run.js';
 import type {Binding, Run} from './run.js';
@@ -75,7 +75,9 @@ function forward(backend: Backend, call: Call, forGradient = false): Results {
       ];
   const whole = {output: 'output', rows: 'rows'} as const;
   const split = splitOf(backend.device, problem, forGradient);
-  const halves = matrixKernels(backend, call, ['forward']).length > 0 ? makeHalves(backend, call) : undefined;
+  const halves = matrixKernels(backend, call, ['forward'], forGradient).length > 0 ?
+      makeHalves(backend, call, kindOf(backend.device, 'forward', problem, forGradient).kind === 'matrix_split') :
+      undefined;
   if (split.splits === 1) {
     const bindings = [...rowBindings(call), ...bindResults(results, whole)];
     runWith(backend, halves, {kernel: 'forward', problem, seed, bindings, small: tensors, forGradient});
@@ -186,7 +188,7 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
   const dK = results.k ?? results.kv ?? results.qkv;
   const dV = results.v ?? results.kv ?? results.qkv;
   const wantedKernels = [...dQ ? ['backward_dq'] as const : [], ...dK || dV ? ['backward_dkv'] as const : []];
-  const halves = matrixKernels(backend, call, wantedKernels).length > 0 ? makeHalves(backend, call) : undefined;
+  const halves = matrixKernels(backend, call, wantedKernels).length > 0 ? makeHalves(backend, call, false) : undefined;
   if (dQ) {
     const bindings: Binding[] = [...task.bindings, {binding: SLOT.result0, tensor: dQ, operand: 'q'}];
     runWith(backend, halves, {...task, kernel: 'backward_dq', bindings});

@@ -3,6 +3,16 @@ import type {Problem} from '../../op/problem.js';
 import type {Capabilities, DeviceLimits, MatrixShape} from './capabilities.js';
 import type {KernelName} from './plan.js';
 
+/** How the forward pass sums up the products of operands that are split into two f16 (matrix_forward_split.wgsl). */
+export interface RestBlocking {
+  /** The small products over the keys have accumulators of their own. */
+  readonly restSums: boolean;
+  /** A tile's keys stay in registers from the small products to the large ones, else they are read again. */
+  readonly heldKeys: boolean;
+  /** So many keys are summed by the matrices, which truncate, before the lanes add what came of them. */
+  readonly flushKeys: number;
+}
+
 /** How a workgroup is blocked for subgroup matrices (kernels/wgsl/matrix.wgsl). */
 export interface MatrixBlocking extends MatrixShape {
   /** Lanes of a subgroup. */
@@ -11,6 +21,8 @@ export interface MatrixBlocking extends MatrixShape {
   readonly subgroups: number;
   /** Rows of the tiles that all subgroups read. */
   readonly blockRows: number;
+  /** Only where operands are split. */
+  readonly rests?: RestBlocking;
 }
 
 /** The part of a plan that the sizes derive from. */
@@ -19,6 +31,8 @@ interface MatrixPlan {
   readonly headSize: number;
   readonly valueSize: number;
   readonly mask: boolean;
+  /** Every operand is the sum of two f16: the kind `matrix_split`. */
+  readonly splitOperands: boolean;
   readonly matrix: MatrixBlocking;
 }
 
@@ -28,15 +42,16 @@ const roundUp = (n: number, multiple: number) => Math.ceil(n / multiple) * multi
 const padding = ({N, K}: MatrixShape) => Math.max(8, N, K);
 
 /** Constants of kernels/wgsl/half.wgsl and matrix*.wgsl that follow from a plan. */
-export function deriveMatrix({kernel, headSize, valueSize, matrix}: MatrixPlan) {
-  const {M, N, K, lanes, subgroups, blockRows} = matrix;
+export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix}: MatrixPlan) {
+  const {M, N, K, lanes, subgroups, blockRows, rests} = matrix;
   const threads = lanes * subgroups;
   const headPad = roundUp(headSize, padding(matrix));
   const valuePad = roundUp(valueSize, padding(matrix));
   const stripsAreKeys = kernel === 'backward_dkv';
   const lanesPerRow = lanes / M;
-  const headLoads = blockRows * headPad / 8;
-  const valueLoads = blockRows * valuePad / 8;
+  const operandParts = splitOperands ? 2 : 1;
+  const headLoads = operandParts * blockRows * headPad / 8;
+  const valueLoads = operandParts * blockRows * valuePad / 8;
   // 8 floats of padding keep rows of a stored matrix in different banks; a lane that takes a whole row of 16 floats
   // wants 4.
   const sumsStride = stripsAreKeys ? (M + 4) / 4 : (blockRows + 8) / 4;
@@ -46,16 +61,44 @@ export function deriveMatrix({kernel, headSize, valueSize, matrix}: MatrixPlan) 
     blockQueries: stripsAreKeys ? blockRows : M * subgroups,
     blockKeys: stripsAreKeys ? M * subgroups : blockRows,
     headVec4: Math.ceil(headSize / 4), valueVec4: Math.ceil(valueSize / 4),
-    headVec8: headPad / 8, valueVec8: valuePad / 8,
+    operandParts, headVec8: operandParts * headPad / 8, valueVec8: operandParts * valuePad / 8,
     // In vec4s of halves; 8 more than the row, so that eight rows lie in different banks.
-    headStride: (headPad + 8) / 4, valueStride: (valuePad + 8) / 4,
+    headStride: (operandParts * headPad + 8) / 4, valueStride: (operandParts * valuePad + 8) / 4,
     headTrips: Math.ceil(headLoads / threads), valueTrips: Math.ceil(valueLoads / threads),
     headExact: headLoads % threads === 0, valueExact: valueLoads % threads === 0,
     headSteps: headPad / K, valueSteps: valuePad / K, headColumns: headPad / N, valueColumns: valuePad / N,
     sumsStride, sumsLength: subgroups * rowsOfSums * sumsStride,
-    weightsStride: (blockRows + 8) / 4, lanesPerRow, rowVec4: blockRows / 4 / lanesPerRow,
+    weightsStride: (operandParts * blockRows + 8) / 4, lanesPerRow, rowVec4: blockRows / 4 / lanesPerRow,
     columnVec4: N / 4 / lanesPerRow,
     queryTrips: Math.ceil(blockRows / lanes), queriesExact: blockRows % lanes === 0, blockTrips: M * N / 4 / lanes,
+    ...rests && deriveRests(rests, {blockRows, headPad, valuePad, N, K, lanesPerRow}),
+  };
+}
+
+interface RestSizes {
+  readonly blockRows: number;
+  readonly headPad: number;
+  readonly valuePad: number;
+  readonly N: number;
+  readonly K: number;
+  readonly lanesPerRow: number;
+}
+
+/** Constants of matrix_forward_split.wgsl alone. */
+function deriveRests(
+    {restSums, heldKeys, flushKeys}: RestBlocking, {blockRows, headPad, valuePad, N, K, lanesPerRow}: RestSizes) {
+  const valueColumns = valuePad / N;
+  // As many columns of matrices as a row of `sums` holds, in whole rounds.
+  let columnsAtOnce = Math.floor(blockRows / N);
+  while (valueColumns % columnsAtOnce > 0) {
+    columnsAtOnce--;
+  }
+  return {
+    restSums, heldKeys, flushTiles: Math.max(1, flushKeys / blockRows), columnsAtOnce,
+    // vec4s of eight halves from a row of an operand to what rounding took from it.
+    headRest: headPad / 8, valueRest: valuePad / 8,
+    restColumns: restSums ? valueColumns : 1, heldSteps: heldKeys ? headPad / K : 1,
+    outputVec4: valuePad / 4 / lanesPerRow,
   };
 }
 
@@ -94,17 +137,32 @@ const MOST_MATRICES = 96;
 /** Whether a kernel's loops are written out (unroll.ts): not on a CPU, where LLVM would compile them for minutes. */
 export function isWrittenOut(plan: MatrixPlan, {isFallback}: Capabilities): boolean {
   const {headSteps, valueSteps, headColumns, valueColumns} = deriveMatrix(plan);
+  const {restSums = false, heldKeys = false} = plan.matrix.rests ?? {};
+  const parts = plan.splitOperands ? 2 : 1;
   const held = {
-    forward: headSteps + valueColumns, backward_dq: headSteps + valueSteps + headColumns,
+    forward: (parts + (heldKeys ? 1 : 0)) * headSteps + (restSums ? 2 : 1) * valueColumns,
+    backward_dq: headSteps + valueSteps + headColumns,
     backward_dkv: headSteps + valueSteps + headColumns + valueColumns,
   } as {readonly [name in KernelName]?: number};
   return !isFallback && (held[plan.kernel] ?? 0) <= MOST_MATRICES;
 }
 
-/** [subgroups, blockRows] in order of preference, measured on an H200 (benchmarks/NOTES.md); then those for less. */
-function shapesOf(kernel: KernelName): Array<[number, number]> {
+/**
+ * [subgroups, blockRows] in order of preference, measured on an H200 (benchmarks/NOTES.md); then those for less. Those
+ * of split operands are not measured yet.
+ */
+function shapesOf(kernel: KernelName, splitOperands: boolean): Array<[number, number]> {
   const less: Array<[number, number]> = [[4, 32], [2, 32], [4, 16], [2, 16], [1, 16]];
-  return kernel === 'forward' ? [[8, 32], ...less] : less;
+  return kernel !== 'forward' ? less : splitOperands ? [[4, 32], [8, 16], ...less] : [[8, 32], ...less];
+}
+
+/** Heads up to this size leave registers for accumulators of the small products, and for a tile's keys. Counted. */
+const RESTS_IN_REGISTERS = 64;
+
+/** Not measured yet; see benchmarks/NOTES.md for what it was counted from. */
+function restBlocking(headSize: number, valueSize: number): RestBlocking {
+  const isSmall = Math.max(headSize, valueSize) <= RESTS_IN_REGISTERS;
+  return {restSums: isSmall, heldKeys: isSmall, flushKeys: isSmall ? 128 : 64};
 }
 
 /** The preferred blocking that fits the device; undefined where none does. */
@@ -116,8 +174,10 @@ export function matrixBlocking(
     return undefined;
   }
   const lanes = capabilities.subgroups!.max;
-  for (const [subgroups, blockRows] of shapesOf(plan.kernel)) {
-    const matrix = {...shape, lanes, subgroups, blockRows};
+  const {kernel, headSize, valueSize, splitOperands} = plan;
+  const rests = kernel === 'forward' && splitOperands ? {rests: restBlocking(headSize, valueSize)} : {};
+  for (const [subgroups, blockRows] of shapesOf(kernel, splitOperands)) {
+    const matrix = {...shape, lanes, subgroups, blockRows, ...rests};
     const bytes = matrixMemory({...plan, matrix}).reduce((sum, term) => sum + term.bytes, 0);
     if (lanes * subgroups <= limits.maxComputeInvocationsPerWorkgroup && fitsMemory(bytes, limits)) {
       return matrix;
@@ -133,8 +193,9 @@ const halfRows = (rows: number) => Math.floor((rows + 255) / 128) * 128;
 
 export type HalfName = 'q'|'k'|'v'|'dOutput';
 
-/** Shape of q, k, v or dO as halves (kernels/wgsl/half.wgsl), in 32-bit words. */
-export function halfShape(problem: Problem, shape: MatrixShape, name: HalfName): number[] {
+/** Shape of q, k, v or dO as halves (kernels/wgsl/half.wgsl), in 32-bit words; twice as many for split operands. */
+export function halfShape(
+    problem: Problem, shape: MatrixShape, name: HalfName, splitOperands = false): number[] {
   const isQuery = name === 'q' || name === 'dOutput';
   const isEndToEnd = problem.layout === 'thd';
   const rows = isQuery ? (isEndToEnd ? problem.queryRows : problem.queryLength) :
@@ -142,29 +203,37 @@ export function halfShape(problem: Problem, shape: MatrixShape, name: HalfName):
   const size = name === 'q' || name === 'k' ? problem.headSize : problem.valueSize;
   return [
     isEndToEnd ? 1 : problem.batch, isQuery ? problem.queryHeads : problem.keyHeads, halfRows(rows),
-    roundUp(size, padding(shape)) / 2,
+    roundUp(size, padding(shape)) / (splitOperands ? 1 : 2),
   ];
 }
 
-/** What stands in the way of running a kernel over subgroup matrices, in words. */
-export function matrixObstacle(kernel: KernelName, problem: Problem, capabilities: Capabilities): string|undefined {
+/**
+ * What stands in the way of running a kernel over subgroup matrices, in words.
+ * @param splitOperands each is two f16.
+ */
+export function matrixObstacle(
+    kernel: KernelName, problem: Problem, capabilities: Capabilities, splitOperands = false): string|undefined {
   const {computeType, headSize, valueSize, maskShape} = problem;
   const {limits, subgroups} = capabilities;
-  if (computeType !== 'float16' && computeType !== 'bfloat16') {
+  const isHalf = computeType === 'float16' || computeType === 'bfloat16';
+  if (!splitOperands && !isHalf) {
     return `computeType ${computeType} asks for more than f16`;
+  }
+  if (splitOperands && isHalf) {
+    return `computeType ${computeType} does not ask for more than f16`;
   }
   const shape = matrixShape(capabilities);
   if (!shape || !subgroups || subgroups.min !== subgroups.max) {
     return 'the device has no subgroup matrices of f16 with sums of f32, or subgroups of several sizes';
   }
-  if (!matrixBlocking({kernel, headSize, valueSize, mask: maskShape !== undefined}, capabilities)) {
+  if (!matrixBlocking({kernel, headSize, valueSize, splitOperands, mask: maskShape !== undefined}, capabilities)) {
     return `no blocking for head sizes ${headSize} and ${valueSize} fits the device's workgroup memory`;
   }
   if (limits.maxStorageBuffersPerShaderStage < MOST_BUFFERS) {
     return `it binds up to ${MOST_BUFFERS} storage buffers`;
   }
   const largest = Math.max(...(['q', 'k', 'v', 'dOutput'] as const).map(
-      name => 4 * halfShape(problem, shape, name).reduce((size, n) => size * n, 1)));
+      name => 4 * halfShape(problem, shape, name, splitOperands).reduce((size, n) => size * n, 1)));
   if (largest > Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize)) {
     return `an operand in f16 takes ${largest} bytes`;
   }

@@ -3,7 +3,7 @@ import type {Problem} from '../../op/problem.js';
 import {SEQUENCE_FIELDS} from '../../op/sequences.js';
 
 import type {Capabilities, DeviceLimits} from './capabilities.js';
-import {choosePlan, FEW_QUERIES} from './choose.js';
+import {choosePlan, FEW_QUERIES, isMatrixKind} from './choose.js';
 import type {PlanKind} from './choose.js';
 import {decodeBlockings, decodeMemory, decodeSizes} from './decode_plan.js';
 import {deriveMatrix, halfShape, isWrittenOut, matrixBlocking, matrixMemory} from './matrix_plan.js';
@@ -43,6 +43,8 @@ export interface Features {
   /** to_half: the backward pass; the second time, for tensors that f16 does not hold as they are. */
   readonly hasDOutput: boolean;
   readonly again: boolean;
+  /** to_half and the kind `matrix_split`: each operand is the sum of two f16. (`split` is about keys.) */
+  readonly splitOperands: boolean;
   /** backward_dbias: the gradient is one number for all queries (keys). */
   readonly overQueries: boolean;
   readonly overKeys: boolean;
@@ -74,7 +76,7 @@ export interface Plan extends Blocking, Features {
   readonly kind: PlanKind;
   readonly headSize: number;
   readonly valueSize: number;
-  /** Kind `matrix` and to_half: the subgroup matrices, and how a workgroup is blocked for them. */
+  /** Kinds `matrix` and `matrix_split`, and to_half: the subgroup matrices, and how a workgroup is blocked for them. */
   readonly matrix?: MatrixBlocking;
   /** Threads hand each other values by subgroup operations. */
   readonly subgroups: boolean;
@@ -161,7 +163,7 @@ export function derive(plan: Plan): Derived {
 
 /** True for kernels over subgroup matrices. */
 export function isMatrixPlan(plan: Plan): plan is Plan&{matrix: MatrixBlocking} {
-  return plan.kind === 'matrix' && isTiled(plan.kernel);
+  return isMatrixKind(plan.kind) && isTiled(plan.kernel);
 }
 
 /** All constants that a plan's shader has beside the plan itself. */
@@ -276,7 +278,7 @@ function featuresOf(kernel: KernelName, problem: Problem): Features {
     cache: readsKeys && problem.cache === true,
     paged: readsKeys && pageSize > 0,
     split: false, hasLseGradient: false, wantKeys: false, wantValues: false, sharedResult: false,
-    routed: false, hasDOutput: false, again: false, overQueries: false, overKeys: false,
+    routed: false, hasDOutput: false, again: false, splitOperands: false, overQueries: false, overKeys: false,
   };
 }
 
@@ -316,6 +318,7 @@ export function makePlan(
     tableVec4: words === 0 ? 0 : 2 ** Math.max(4, Math.ceil(Math.log2(words / 4))),
     ...featuresOf(kernel, problem),
     ...features,
+    ...kind === 'matrix_split' && {splitOperands: true},
   };
   const plain = {keysAtOnce: 0, earlyValues: false, unrolled: false};
   if (!isTiled(kernel)) {
@@ -327,7 +330,7 @@ export function makePlan(
       ...plain,
     };
   }
-  if (kind === 'matrix') {
+  if (isMatrixKind(kind)) {
     const matrix = matrixBlocking(common, capabilities);
     if (!matrix) {
       throw noPlan(kernel, problem, limits);
@@ -429,7 +432,8 @@ export function workgroupCount(plan: Plan, problem: Problem, window: Extent, hea
 /** Threads that keep a large GPU busy (an H200 has 132 multiprocessors). */
 const BUSY_THREADS = 2 ** 16;
 /** The most parts that merging pays for, and the most there are if a caller asks for more. */
-const PAYING_SPLITS: {readonly [kind in PlanKind]: number} = {simt: 64, subgroup: 64, matrix: 64, decode: 256};
+const PAYING_SPLITS: {readonly [kind in PlanKind]: number} = 
+    {simt: 64, subgroup: 64, matrix: 64, matrix_split: 64, decode: 256};
 const MOST_SPLITS = 256;
 /** Keys of the largest tile that any plan has. */
 const LARGEST_TILE = 256;

@@ -17,7 +17,7 @@ import type {OperandName, Range} from './windows.js';
 /** Features that do not follow from the problem. */
 const VARIANTS = [
   'split', 'hasLseGradient', 'wantKeys', 'wantValues', 'sharedResult', 'overQueries', 'overKeys',
-  'routed', 'hasDOutput', 'again',
+  'routed', 'hasDOutput', 'again', 'splitOperands',
 ] as const satisfies ReadonlyArray<keyof Features>;
 
 /** One kernel on one problem, whatever its tensors. */

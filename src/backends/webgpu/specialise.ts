@@ -35,7 +35,7 @@ function partsOf(plan: Plan): Part[] {
   const hiddenTiles: Part = plan.mask ? 'hidden_tiles' : 'no_hidden_tiles';
   if (isMatrixPlan(plan)) {
     const own: {readonly [kernel in KernelName]?: Part[]} = {
-      forward: ['matrix_rows', 'matrix_forward'],
+      forward: ['matrix_rows', 'matrix_softmax', plan.splitOperands ? 'matrix_forward_split' : 'matrix_forward'],
       backward_dq: ['pair_gradients', 'matrix_gradient', 'matrix_rows', 'matrix_dq'],
       backward_dkv: ['pair_gradients', 'matrix_gradient', secondResult, 'matrix_dkv'],
     };

@@ -1,0 +1,99 @@
+// The softmax of kernels over subgroup matrices whose strips are queries: scores out of `sums`, weights into `weights`.
+//
+// Scores and row_max are in units of log 2; with split operands in those of the logarithm itself, because a factor of
+// log2(e) would be rounded into each score.
+
+@group(0) @binding(9) var<storage, read_write> lse: array<f32>;       // [B,Hq,Nq]
+@group(0) @binding(10) var<storage, read_write> lse_tail: array<f32>; // the same: what rounding took from the LSE
+
+const LOG2_E = 1.4426950408889634;
+const LN_2 = 0.6931471805599453;
+const LARGEST_SUM = 32768.0;
+const UNITS = select(LOG2_E, 1.0, SPLIT_OPERANDS);
+
+var<workgroup> too_large: u32;
+
+// Before a row has seen a key. Far above HIDDEN, so that the weight of what is not seen is 0 from the start; a first
+// key that is seen gives ∞, and with it a maximum.
+const NO_MAXIMUM = select(-3.3e38f, -1.9e38f, SPLIT_OPERANDS);
+const HIDDEN = select(NOT_SEEN, -2.0e38f, SPLIT_OPERANDS); // times log2(e) still finite
+
+alias Scores = array<vec4f, ROW_VEC4>;
+
+// Scores of this lane, from what is in `sums`. HIDDEN where the query does not see the key.
+fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool) -> Scores {
+  var scores: Scores;
+  let row = (subgroup % SUBGROUPS * MATRIX_M + lane % LANES / LANES_PER_ROW) * SUMS_STRIDE;
+  for (var n = 0u; n < ROW_VEC4; n++) {
+    let product = bitcast<vec4f>(sums[row + lane % LANES_PER_ROW + LANES_PER_ROW * n]);
+    if (SOFTCAP || ALIBI || BIAS) {
+      scores[n] = with_additions(cap(product * scale), ids, query, key_0 + 4u * lane_vec4(n)) * UNITS;
+    } else {
+      scores[n] = product * (scale * UNITS);
+    }
+  }
+  if (partial) {
+    for (var n = 0u; n < ROW_VEC4; n++) {
+      for (var c = 0u; c < 4u; c++) {
+        if (!sees(ids, query, key_0 + 4u * lane_vec4(n) + c)) {
+          scores[n][c] = HIDDEN;
+        }
+      }
+    }
+  }
+  return scores;
+}
+
+// e^difference, or 2^difference: whatever units the scores are in.
+fn exp_of_units(difference: vec4f) -> vec4f {
+  if (SPLIT_OPERANDS) {
+    return exp2(difference * LOG2_E);
+  }
+  return exp2(difference);
+}
+
+// Writes the weights of this lane, with split operands also what f16 takes from them, and gives their sum.
+fn write_weights(scores: ptr<function, Scores>, row_max: f32, ids: HeadIds, query: u32, key_0: u32) -> f32 {
+  var total = vec4f();
+  let row = (subgroup % SUBGROUPS * MATRIX_M + lane % LANES / LANES_PER_ROW) * WEIGHTS_STRIDE;
+  for (var n = 0u; n < ROW_VEC4; n++) {
+    var weight = exp_of_units((*scores)[n] - row_max);
+    total += weight;
+    if (DROPOUT) {
+      weight = select(vec4f(), weight, factors_of(ids, query, key_0 + 4u * lane_vec4(n)) > vec4f());
+    }
+    let half_weight = vec4h(weight);
+    weights[row + lane % LANES_PER_ROW + LANES_PER_ROW * n] = half_weight;
+    if (SPLIT_OPERANDS) {
+      weights[row + BLOCK_ROWS / 4u + lane % LANES_PER_ROW + LANES_PER_ROW * n] = vec4h(weight - vec4f(half_weight));
+    }
+  }
+  return (total.x + total.y) + (total.z + total.w);
+}
+
+fn row_maximum(mine: f32) -> f32 {
+  var largest = mine;
+  for (var mask = 1u; mask < LANES_PER_ROW; mask *= 2u) {
+    largest = max(largest, subgroupShuffleXor(largest, mask));
+  }
+  return largest;
+}
+
+fn row_total(mine: f32) -> f32 {
+  var total = mine;
+  for (var mask = 1u; mask < LANES_PER_ROW; mask *= 2u) {
+    total += subgroupShuffleXor(total, mask);
+  }
+  return total;
+}
+
+fn next_seen(ids: HeadIds, query_0: u32, from_key: u32, end: u32) -> u32 {
+  var key_0 = from_key;
+  while (key_0 < end) {
+    if (is_seen(ids, query_0, key_0)) {
+      break;
+    }
+    key_0 += BLOCK_KEYS;
+  }
+  return key_0;
+}
