@@ -114,13 +114,15 @@ describe('plans over subgroup matrices', () => {
 
   it('of split operands fit it too, with twice the operands and weights', () => {
     for (const capabilities of [H100, LAVAPIPE]) {
-      for (const headSize of [8, 64, 72, 128, 256]) {
+      for (const headSize of capabilities === H100 ? [8, 64, 72, 128, 256] : [8, 64, 72, 128]) {
         const plan = splitPlan(capabilities, headSize);
         expect(workgroupBytes(plan)).toBeLessThanOrEqual(capabilities.limits.maxComputeWorkgroupStorageSize);
         const declared = [...specialise(plan).matchAll(/var<workgroup> (\w+)/g)].map(([, name]) => name);
         expect(workgroupMemory(plan).map(({name}) => name).sort()).toEqual(declared.sort());
       }
     }
+    expect(obstacle('forward', 'matrix_split', problem({headSize: 256, computeType: 'float32'}), LAVAPIPE))
+        .toContain('no blocking for head sizes 256');
     const sizes = (headSize: number) => workgroupMemory(splitPlan(H100, headSize)).map(({bytes}) => bytes);
     // 32 rows of 2·64 + 8 halves; 4 strips of 16 rows of 32 + 8 floats; of 2·32 + 8 halves.
     expect(sizes(64)).toEqual([2 * 32 * 136, 2 * 32 * 136, 4 * 4 * 16 * 40, 2 * 4 * 16 * 72, 16]);
@@ -136,7 +138,7 @@ describe('plans over subgroup matrices', () => {
     }));
     const large = deriveMatrix(splitPlan(H100, 128) as Required<Plan>);
     expect(large).toEqual(jasmine.objectContaining({
-      headRest: 16, columnsAtOnce: 1, restSums: false, restColumns: 1, heldKeys: false, heldSteps: 1, flushTiles: 4,
+      headRest: 16, columnsAtOnce: 1, restSums: false, restColumns: 1, heldKeys: false, heldSteps: 1, flushTiles: 2,
       outputVec4: 16,
     }));
     expect(deriveMatrix(splitPlan(H100, 48) as Required<Plan>)).toEqual(jasmine.objectContaining({columnsAtOnce: 1}));

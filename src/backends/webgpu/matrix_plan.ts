@@ -162,7 +162,7 @@ const RESTS_IN_REGISTERS = 64;
 /** Not measured yet; see benchmarks/NOTES.md for what it was counted from. */
 function restBlocking(headSize: number, valueSize: number): RestBlocking {
   const isSmall = Math.max(headSize, valueSize) <= RESTS_IN_REGISTERS;
-  return {restSums: isSmall, heldKeys: isSmall, flushKeys: isSmall ? 128 : 64};
+  return {restSums: isSmall, heldKeys: isSmall, flushKeys: isSmall ? 128 : 32};
 }
 
 /** The preferred blocking that fits the device; undefined where none does. */

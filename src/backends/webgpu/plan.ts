@@ -432,7 +432,7 @@ export function workgroupCount(plan: Plan, problem: Problem, window: Extent, hea
 /** Threads that keep a large GPU busy (an H200 has 132 multiprocessors). */
 const BUSY_THREADS = 2 ** 16;
 /** The most parts that merging pays for, and the most there are if a caller asks for more. */
-const PAYING_SPLITS: {readonly [kind in PlanKind]: number} = 
+const PAYING_SPLITS: {readonly [kind in PlanKind]: number} =
     {simt: 64, subgroup: 64, matrix: 64, matrix_split: 64, decode: 256};
 const MOST_SPLITS = 256;
 /** Keys of the largest tile that any plan has. */
