@@ -65,7 +65,9 @@ fn write_weights(scores: ptr<function, Scores>, row_max: f32, ids: HeadIds, quer
     let half_weight = vec4h(weight);
     weights[row + lane % LANES_PER_ROW + LANES_PER_ROW * n] = half_weight;
     if (SPLIT_OPERANDS) {
-      weights[row + BLOCK_ROWS / 4u + lane % LANES_PER_ROW + LANES_PER_ROW * n] = vec4h(weight - vec4f(half_weight));
+      // As in to_half: not to be taken for the weight itself.
+      let kept = bitcast<vec4h>(bitcast<vec2u>(half_weight) ^ vec2u(params.splits >> 31u));
+      weights[row + BLOCK_ROWS / 4u + lane % LANES_PER_ROW + LANES_PER_ROW * n] = vec4h(weight - vec4f(kept));
     }
   }
   return (total.x + total.y) + (total.z + total.w);

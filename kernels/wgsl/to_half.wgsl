@@ -125,8 +125,10 @@ fn main(
       if (SPLIT_OPERANDS) {
         if (AGAIN) {
           let at = n / vectors * vectors * 2u + d8;
+          // Bits that a compiler knows nothing of: else some (Mesa's) take what is unpacked for what was packed.
+          let kept = halves ^ vec4u(params.splits >> 31u);
           store_halves(tensor, at, halves);
-          store_halves(tensor, at + vectors, halves_of(low - half_values(halves.xy), high - half_values(halves.zw)));
+          store_halves(tensor, at + vectors, halves_of(low - half_values(kept.xy), high - half_values(kept.zw)));
         }
       } else {
         store_halves(tensor, n, halves);
