@@ -4,12 +4,8 @@ set -e
 here=$(cd "$(dirname "$0")" && pwd)
 kernels=$here/../../kernels
 out=$1
-mkdir -p "$out/cuda/in"
-for file in "$kernels"/cuda/*.cuh "$kernels"/cuda/*.cu "$kernels"/cuda/params.h "$kernels"/cuda/scales.h \
-    "$kernels"/cuda/layout.h "$kernels"/cuda/instances.h; do
-  sed -e 's/^ *extern __shared__.*$//' -e 's/__shared__/static/' "$file" > "$out/cuda/in/$(basename "$file")"
-done
-sed "s#\.\./emulator\.h#$here/emulator.h#" "$here/emulated/mma.cuh" > "$out/cuda/in/mma.cuh"
+tests=$here
+. "$tests/emulated/sources.sh"
 flags="-std=c++20 -O2 -mf16c -mfma -fpermissive -w -include $here/emulator.h -D__CUDACC__"
 for file in "$out"/cuda/in/*.cu; do
   object=$out/$(basename "$file" .cu).o
