@@ -48,3 +48,7 @@ g++ -rdynamic "$out"/runner/*.o $(ls "$out"/*.o | grep -v -e /plan_ -e /emulate_
 for test in layout plan; do
   g++ -std=c++17 -Wall -Wextra -O1 -I"$kernels/cuda" "$here/${test}_test.cc" "$out"/plan_*.o -o "$out/${test}_test"
 done
+for test in layouts order pipeline; do
+  g++ -std=c++17 -Wall -Wextra -Wno-unknown-pragmas -Wno-psabi -O2 "$here/hopper/${test}_test.cc" \
+    "$kernels/cuda/hopper/tensor_map.cc" -o "$out/hopper_${test}_test"
+done

@@ -42,6 +42,19 @@ if (nvcc) {
   skip(REPORT, 'there is no nvcc of CUDA 13 or newer');
 }
 
+await check('the kernels\' own source, on emulated multiprocessors, gives what the kernels for CPUs give', () => {
+  const folder = 'build/cuda_emulated';
+  run('sh', ['test/cuda/build.sh', folder], {cwd: root});
+  for (const test of ['layout_test', 'plan_test', 'hopper_layouts_test', 'hopper_order_test', 'hopper_pipeline_test',
+    'emulate_test']) {
+    const last = run(join(root, folder, test), [], {cwd: root, maxBuffer: 1e8}).trimEnd().split('\n').at(-1);
+    console.log(`        ${last}`);
+    if (test === 'emulate_test') {
+      expectText(last, /^[1-9]\d+ kernels run, 0 not, 0 failed$/);
+    }
+  }
+});
+
 const quiet = line => /^\[/.test(line) || console.log(line);
 const fakes = {};
 let driver;
