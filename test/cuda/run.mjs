@@ -1,5 +1,6 @@
-// What of the CUDA part needs no GPU: the compiler's report on every kernel (with nvcc), the kernels' own source emulated
-// and the host's part on a fake libcuda (with g++). Leaves its counts in build/cuda_counts.json.
+// What of the CUDA part needs no GPU: the compiler's report on every kernel (with nvcc), the kernels' own source on
+// emulated multiprocessors, and the host's part on a fake libcuda (with g++). Leaves its counts in
+// build/cuda_counts.json.
 import {spawnSync} from 'node:child_process';
 import {existsSync} from 'node:fs';
 import {join} from 'node:path';
