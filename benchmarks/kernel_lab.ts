@@ -11,6 +11,10 @@
  * A blocking is threadsX x threadsY x rows[:chunk[:rowChunk]]; without any, the plan's own choice is timed. Those of
  * subgroup matrices: see benchmarks/lab/matrix.ts.
  * Variants of decode: see benchmarks/lab/decode.ts.
+ *
+ *   npx tsx benchmarks/kernel_lab.ts --shapes 1x16x1024x64,1x16x1024x64c --kinds matrix --forward own,4x32/2,8x32/4w256
+ *
+ * With shapes: whole calls and their kernels; see benchmarks/lab/short.ts.
  */
 import {parseArgs} from 'node:util';
 
@@ -20,6 +24,7 @@ import type {PlanKind} from '../src/backends/webgpu/choose.js';
 import {labDecode} from './lab/decode.js';
 import {openLab} from './lab/device.js';
 import {labMatrix} from './lab/matrix.js';
+import {labShort} from './lab/short.js';
 import {labTiles} from './lab/tiles.js';
 import type {TiledKernel} from './lab/tiles.js';
 
@@ -46,6 +51,11 @@ const {values: args} = parseArgs({options: {
   },
   workgroups: {type: 'string', default: '0,264,1056'},
 
+  // of short calls
+  shapes: {type: 'string', default: ''},
+  forward: {type: 'string', default: 'own'},
+  backward: {type: 'string', default: 'own'},
+
   dawn: {type: 'string', default: 'allow_unsafe_apis'},
   label: {type: 'string', default: ''},
 }});
@@ -59,7 +69,12 @@ const capabilities = capabilitiesOf(lab.device);
 console.log(`${info.vendor} ${info.architecture} ${info.description}; dawn ${args.dawn} ${args.label}`);
 const kernels = list(args.kernels);
 const tiled = kernels.filter((name): name is TiledKernel => name !== 'decode');
-if (tiled.length > 0) {
+const shapes = list(args.shapes);
+await labShort(lab, capabilities, {
+  shapes, kernels: tiled, kinds: list(args.kinds) as PlanKind[], forward: list(args.forward),
+  backward: list(args.backward),
+});
+if (tiled.length > 0 && shapes.length === 0) {
   console.log(`tokens ${args.tokens} length ${args.length} causal ${args.causal}`);
   const options = {
     kernels: tiled, sizes: numbers(args.sizes), tokens: Number(args.tokens), length: Number(args.length),

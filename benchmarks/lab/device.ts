@@ -29,7 +29,7 @@ export type Lab = Awaited<ReturnType<typeof openLab>>;
 /** @param dawn Dawn's switches, comma-separated. */
 export async function openLab(dawn: string) {
   Object.assign(globalThis, globals);
-  const gpu = create([`enable-dawn-features=${dawn}`]);
+  const gpu = create([`enable-dawn-features=${dawn}`, 'disable-dawn-features=timestamp_quantization']);
   const adapter = await gpu.requestAdapter({powerPreference: 'high-performance'});
   if (!adapter) {
     throw new Error('no WebGPU adapter');
@@ -46,6 +46,7 @@ export async function openLab(dawn: string) {
       maxBufferSize: limits.maxBufferSize,
       maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
       maxComputeWorkgroupSizeX: limits.maxComputeWorkgroupSizeX,
+      maxStorageBuffersPerShaderStage: limits.maxStorageBuffersPerShaderStage,
     },
   });
   noteAdapter(device, adapter.info);
@@ -112,7 +113,16 @@ export async function openLab(dawn: string) {
     return {ms, spread: (samples[SAMPLES - 1] - samples[0]) / ms};
   }
 
-  async function compile(code: string): Promise<{pipeline: GPUComputePipeline, compileMs: number}> {
+  const compiled = new Map<string, Promise<{pipeline: GPUComputePipeline, compileMs: number}>>();
+
+  /** Once for each text. */
+  function compile(code: string): Promise<{pipeline: GPUComputePipeline, compileMs: number}> {
+    const known = compiled.get(code) ?? compileAnew(code);
+    compiled.set(code, known);
+    return known;
+  }
+
+  async function compileAnew(code: string): Promise<{pipeline: GPUComputePipeline, compileMs: number}> {
     const module = device.createShaderModule({code});
     const start = performance.now();
     const pipeline = await device.createComputePipelineAsync({layout: 'auto', compute: {module, entryPoint: 'main'}});

@@ -85,10 +85,11 @@ fn main(
   if (item >= tiles * key_heads * params.batches) {
     return;
   }
-  let batch = item / tiles / key_heads;
-  let key_head = item / tiles % key_heads;
+  let place = place_of(item, tiles, key_heads * params.batches);
+  let batch = place.head / key_heads;
+  let key_head = place.head % key_heads;
   // Under causal masking the first keys are seen by the most queries; they come first.
-  let key_0 = item % tiles * BLOCK_KEYS;
+  let key_0 = place.tile * BLOCK_KEYS;
   let of_keys = head_ids(batch, key_head * params.heads_per_key);
   if (key_0 >= of_keys.key_rows) {
     return;

@@ -14,8 +14,9 @@ fn main(
   if (item >= tiles * params.heads * params.batches) {
     return;
   }
-  let ids = head_ids(item / tiles / params.heads, item / tiles % params.heads);
-  let query_0 = (tiles - 1u - item % tiles) * BLOCK_QUERIES;
+  let place = place_of(item, tiles, params.heads * params.batches);
+  let ids = head_ids(place.head / params.heads, place.head % params.heads);
+  let query_0 = (tiles - 1u - place.tile) * BLOCK_QUERIES;
 
   if (query_0 >= ids.query_rows) {
     return;

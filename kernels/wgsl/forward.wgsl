@@ -13,13 +13,14 @@ fn run_workgroup(group_id: vec3u, groups: vec3u, index: u32, lanes: u32) {
   start_thread(index);
   let tiles = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES;
   let item = group_id.x + group_id.y * groups.x;
-  let split = item / tiles / params.heads / params.batches;
-  if (split >= params.splits) {
+  if (item >= tiles * params.heads * params.batches * params.splits) {
     return;
   }
-  let ids = head_ids(item / tiles / params.heads % params.batches, item / tiles % params.heads);
+  let place = place_of(item, tiles, params.heads * params.batches * params.splits);
+  let split = place.head / params.heads / params.batches;
+  let ids = head_ids(place.head / params.heads % params.batches, place.head % params.heads);
   // Under causal masking the last queries see the most keys: start with them, so that none is left over at the end.
-  let query_0 = (tiles - 1u - item % tiles) * BLOCK_QUERIES;
+  let query_0 = (tiles - 1u - place.tile) * BLOCK_QUERIES;
   if (query_0 >= ids.query_rows) {
     return;
   }
@@ -79,11 +80,7 @@ fn run_workgroup(group_id: vec3u, groups: vec3u, index: u32, lanes: u32) {
       let query = query_0 + query_row(i);
       var score = with_additions(cap(scaled(scores[i])), ids, query, key_0 + 4u * tx);
       if (partial) {
-        for (var c = 0u; c < 4u; c++) {
-          if (!sees(ids, query, key_0 + 4u * tx + c)) {
-            score[c] = NOT_SEEN;
-          }
-        }
+        score = select(vec4f(NOT_SEEN), score, sees_four(ids, query, key_0 + 4u * tx));
       }
       scores[i] = score;
       let largest = max(score.xy, score.zw);
@@ -126,7 +123,7 @@ fn run_workgroup(group_id: vec3u, groups: vec3u, index: u32, lanes: u32) {
       let normalise = 1.0 / row_sum[i];
       let at = query_at(params.output, ids, query) + split * params.split_output;
       for (var j = 0u; j < COLUMNS; j++) {
-        if (column(j) < VALUE_VEC4) {
+        if (column(j) < VALUE_VEC4 && !(SPLIT && empty)) { // merging passes over parts that saw nothing
           let value = select(accumulator[i * COLUMNS + j] * normalise, vec4f(), empty);
           store_result_0(at, column(j), VALUE_SIZE, value);
         }

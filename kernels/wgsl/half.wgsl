@@ -10,14 +10,18 @@
 // rests not to be subnormal the power of two brings every tensor's largest element to 2^14 and more; elements 2^16 times
 // smaller still have all their bits.
 
+const HALF_ROWS = 128u; // of a workgroup of to_half; tiles have no more
+
 const Q = 0u;
 const K = 1u;
 const V = 2u;
 const D_OUTPUT = 3u;
 const D_LSE = 4u;
 
+// Rows of a head: whole tiles, wherever they begin.
 fn half_rows(length: u32, total: u32) -> u32 {
-  return (select(length, total, END_TO_END) + 255u) / 128u * 128u;
+  return (select(length, total, END_TO_END) + HALF_ROWS - 1u) / HALF_ROWS * HALF_ROWS +
+      select(0u, HALF_ROWS, END_TO_END);
 }
 
 fn half_query_row(ids: HeadIds, query: u32) -> u32 {

@@ -32,8 +32,9 @@ fn main(
   if (item >= tiles * params.heads * params.batches) {
     return;
   }
-  let ids = head_ids(item / tiles / params.heads, item / tiles % params.heads);
-  let query_0 = (tiles - 1u - item % tiles) * BLOCK_QUERIES;
+  let place = place_of(item, tiles, params.heads * params.batches);
+  let ids = head_ids(place.head / params.heads, place.head % params.heads);
+  let query_0 = (tiles - 1u - place.tile) * BLOCK_QUERIES;
   if (query_0 >= ids.query_rows) {
     return;
   }
@@ -61,12 +62,11 @@ fn main(
 
   let begin = key_begin(ids, query_0) / BLOCK_KEYS * BLOCK_KEYS;
   let end = select(0u, key_end(ids, min(query_0 + BLOCK_QUERIES, ids.queries) - 1u), query_0 < ids.queries);
-  for (var key_0 = begin; key_0 < end; key_0 += BLOCK_KEYS) {
-    if (!is_seen(ids, query_0, key_0)) {
-      continue;
-    }
-    var fetched_keys = fetch_keys(ids, key_0);
-    var fetched_values = fetch_values(ids, key_0);
+  var key_0 = next_seen(ids, query_0, begin, end);
+  var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
+  var fetched_values = fetch_values(ids, min(key_0, ids.keys));
+  while (key_0 < end) {
+    let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
     workgroupBarrier();
     store_head_tile(&fetched_keys);
     store_value_tile(&fetched_values);
@@ -89,6 +89,10 @@ fn main(
       subgroupMatrixStore<row_major>(
           &sums, D_WEIGHTS_AT + subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), d_weights, SUMS_STRIDE);
     }
+    if (FETCH_AHEAD) {
+      fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
+      fetched_values = fetch_values(ids, select(key_0, next, next < end));
+    }
     workgroupBarrier();
 
     if (is_partial(ids, query_0, key_0)) {
@@ -106,6 +110,11 @@ fn main(
             &head_tile, j * MATRIX_K * HEAD_STRIDE + o * (MATRIX_N / 4u), HEAD_STRIDE);
         accumulator[o] = subgroupMatrixMultiplyAccumulate(left, keys, accumulator[o]);
       }
+    }
+    key_0 = next;
+    if (!FETCH_AHEAD) {
+      fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
+      fetched_values = fetch_values(ids, min(key_0, ids.keys));
     }
   }
 

@@ -9,6 +9,11 @@
 // (580.159) takes what a lane has read for what it reads after a subgroup matrix was stored over it, once it knows the
 // address exactly (NOTES.md).
 
+// Whether any query of a strip sees a key of a tile, as far as lengths and the window's right side tell.
+fn strip_sees(ids: HeadIds, strip: u32, key_0: u32) -> bool {
+  return strip < ids.queries && key_end(ids, strip + MATRIX_M - 1u) > key_0;
+}
+
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
@@ -19,12 +24,13 @@ fn main(
   start_thread(index);
   let tiles = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES;
   let item = group_id.x + group_id.y * groups.x;
-  let split = item / tiles / params.heads / params.batches;
-  if (split >= params.splits) {
+  if (item >= tiles * params.heads * params.batches * params.splits) {
     return;
   }
-  let ids = head_ids(item / tiles / params.heads % params.batches, item / tiles % params.heads);
-  let query_0 = (tiles - 1u - item % tiles) * BLOCK_QUERIES;
+  let place = place_of(item, tiles, params.heads * params.batches * params.splits);
+  let split = place.head / params.heads / params.batches;
+  let ids = head_ids(place.head / params.heads % params.batches, place.head % params.heads);
+  let query_0 = (tiles - 1u - place.tile) * BLOCK_QUERIES;
   if (query_0 >= ids.query_rows) {
     return;
   }
@@ -47,8 +53,14 @@ fn main(
     begin = max(begin, split * params.split_keys);
     end = min(end, (split + 1u) * params.split_keys);
   }
-  // In the first round only tiles from which a row may get its first maximum are watched: the look at what is too large
-  // costs two barriers. Where weights of another tile turn out to have been too large, a second round watches them all.
+  if (SPLIT && split > 0u && begin >= end) {
+    store_nothing_seen(ids, query, split);
+    return;
+  }
+  // In the first round only tiles from which a row may get its first maximum are watched, since the look at what is too
+  // large costs two barriers: the first tile, and where that may be hidden from a row (HIDES_FIRST_KEYS) those that not all
+  // queries see whole and the tile after each. Where weights of another tile turn out to have been too large, a second
+  // round watches them all.
   var watches_all = false;
   loop {
     for (var o = 0u; o < VALUE_COLUMNS; o++) {
@@ -70,34 +82,42 @@ fn main(
     if (thread == 0u) {
       too_large = 0u;
     }
-    var watched = true; // the first tile, those that not all queries see whole, and the tile after each of those
+    var watched = true;
     var missed = false;
+    var fresh = true; // nothing has been accumulated yet
     workgroupBarrier();
     while (key_0 < end) {
       let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
       let partial = is_partial(ids, query_0, key_0);
-      watched = watched || partial;
-      for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
-        var products = Sums();
-        for (var d = 0u; d < HEAD_STEPS; d++) {
-          let keys = subgroupMatrixLoad<Right, col_major>(
-              &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
-          products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
+      watched = watched || (HIDES_FIRST_KEYS && partial);
+      let works = !SKIPS_STRIPS || !partial || strip_sees(ids, strip, key_0);
+      if (works) {
+        for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
+          var products = Sums();
+          for (var d = 0u; d < HEAD_STEPS; d++) {
+            let keys = subgroupMatrixLoad<Right, col_major>(
+                &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
+            products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
+          }
+          subgroupMatrixStore<row_major>(
+              &sums, subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
         }
-        subgroupMatrixStore<row_major>(
-            &sums, subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
       }
       workgroupBarrier();
 
       var fetched_values = fetch_values(ids, key_0);
       fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
-      var scores = scores_of(ids, query, key_0, scale, partial);
-      var total = write_weights(&scores, row_max, ids, query, key_0);
-      if (!(total <= LARGEST_SUM)) {
-        if (watched) {
-          too_large = 1u;
-        } else {
-          missed = true;
+      var scores: Scores;
+      var total = 0.0;
+      if (works) {
+        scores = scores_of(ids, query, key_0, scale, partial);
+        total = write_weights(&scores, row_max, ids, query, key_0);
+        if (!(total <= LARGEST_SUM)) {
+          if (watched) {
+            too_large = 1u;
+          } else {
+            missed = true;
+          }
         }
       }
       store_value_tile(&fetched_values);
@@ -109,7 +129,7 @@ fn main(
       } else {
         workgroupBarrier();
       }
-      watched = watches_all || partial;
+      watched = watches_all || (HIDES_FIRST_KEYS && partial);
       if (renew) {
         if (thread == 0u) {
           too_large = 0u;
@@ -125,28 +145,33 @@ fn main(
         row_max = largest_score;
         row_sum *= rescale;
         total = write_weights(&scores, row_max, ids, query, key_0);
-        for (var o = 0u; o < VALUE_COLUMNS; o++) {
-          workgroupBarrier();
-          subgroupMatrixStore<row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
-          workgroupBarrier();
-          for (var n = 0u; n < COLUMN_VEC4; n++) {
-            let at = sums_at() + lane_vec4(n);
-            sums[at] = bitcast<vec4u>(sums_vec4(at) * rescale);
+        if (!fresh) {
+          for (var o = 0u; o < VALUE_COLUMNS; o++) {
+            workgroupBarrier();
+            subgroupMatrixStore<row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
+            workgroupBarrier();
+            for (var n = 0u; n < COLUMN_VEC4; n++) {
+              let at = sums_at() + lane_vec4(n);
+              sums[at] = bitcast<vec4u>(sums_vec4(at) * rescale);
+            }
+            workgroupBarrier();
+            accumulator[o] = subgroupMatrixLoad<Sums, row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, SUMS_STRIDE);
           }
-          workgroupBarrier();
-          accumulator[o] = subgroupMatrixLoad<Sums, row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, SUMS_STRIDE);
         }
         workgroupBarrier();
       }
       row_sum += total;
+      fresh = false;
 
-      for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
-        let left = subgroupMatrixLoad<Left, row_major>(
-            &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
-        for (var o = 0u; o < VALUE_COLUMNS; o++) {
-          let values = subgroupMatrixLoad<Right, row_major>(
-              &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
-          accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
+      if (works) {
+        for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
+          let left = subgroupMatrixLoad<Left, row_major>(
+              &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
+          for (var o = 0u; o < VALUE_COLUMNS; o++) {
+            let values = subgroupMatrixLoad<Right, row_major>(
+                &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
+            accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
+          }
         }
       }
       key_0 = next;
@@ -173,7 +198,7 @@ fn main(
     workgroupBarrier();
     for (var n = 0u; n < COLUMN_VEC4; n++) {
       let d4 = o * (MATRIX_N / 4u) + lane_vec4(n);
-      if (query < ids.query_rows && d4 < VALUE_VEC4) {
+      if (query < ids.query_rows && d4 < VALUE_VEC4 && !(SPLIT && empty)) { // merging passes over parts that saw nothing
         let value = select(sums_vec4(sums_at() + lane_vec4(n)) * normalise, vec4f(), empty);
         store_result_0(at, d4, VALUE_SIZE, value);
       }

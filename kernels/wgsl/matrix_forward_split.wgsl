@@ -22,12 +22,13 @@ fn main(
   start_thread(index);
   let tiles = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES;
   let item = group_id.x + group_id.y * groups.x;
-  let split = item / tiles / params.heads / params.batches;
-  if (split >= params.splits) {
+  if (item >= tiles * params.heads * params.batches * params.splits) {
     return;
   }
-  let ids = head_ids(item / tiles / params.heads % params.batches, item / tiles % params.heads);
-  let query_0 = (tiles - 1u - item % tiles) * BLOCK_QUERIES;
+  let place = place_of(item, tiles, params.heads * params.batches * params.splits);
+  let split = place.head / params.heads / params.batches;
+  let ids = head_ids(place.head / params.heads % params.batches, place.head % params.heads);
+  let query_0 = (tiles - 1u - place.tile) * BLOCK_QUERIES;
   if (query_0 >= ids.query_rows) {
     return;
   }
@@ -56,8 +57,10 @@ fn main(
     begin = max(begin, split * params.split_keys);
     end = min(end, (split + 1u) * params.split_keys);
   }
-  // In the first round only tiles from which a row may get its first maximum are watched: the look at what is too large
-  // costs two barriers. Where weights of another tile turn out to have been too large, a second round watches them all.
+  // In the first round only tiles from which a row may get its first maximum are watched, since the look at what is too
+  // large costs two barriers: the first tile, and where that may be hidden from a row (HIDES_FIRST_KEYS) those that not all
+  // queries see whole and the tile after each. Where weights of another tile turn out to have been too large, a second
+  // round watches them all.
   var watches_all = false;
   loop {
     for (var o = 0u; o < VALUE_COLUMNS; o++) {
@@ -76,13 +79,14 @@ fn main(
     if (thread == 0u) {
       too_large = 0u;
     }
-    var watched = true; // the first tile, those that not all queries see whole, and the tile after each of those
+    var watched = true;
     var missed = false;
+    var fresh = true; // nothing has been accumulated yet
     workgroupBarrier();
     while (key_0 < end) {
       let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
       let partial = is_partial(ids, query_0, key_0);
-      watched = watched || partial;
+      watched = watched || (HIDES_FIRST_KEYS && partial);
       for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
         var products = Sums();
         for (var d = 0u; d < HEAD_STEPS; d++) {
@@ -130,7 +134,7 @@ fn main(
       } else {
         workgroupBarrier();
       }
-      watched = watches_all || partial;
+      watched = watches_all || (HIDES_FIRST_KEYS && partial);
       var rescale = 1.0;
       if (renew) {
         if (thread == 0u) {
@@ -149,7 +153,9 @@ fn main(
         total = write_weights(&scores, row_max, ids, query, key_0);
       }
       row_sum += total;
-      if (renew || unflushed == FLUSH_TILES) {
+      if (renew && fresh) {
+        workgroupBarrier();
+      } else if (renew || unflushed == FLUSH_TILES) {
         unflushed = 0u;
         for (var r = 0u; r < VALUE_COLUMNS / COLUMNS_AT_ONCE; r++) {
           workgroupBarrier();
@@ -190,6 +196,7 @@ fn main(
         }
         workgroupBarrier();
       }
+      fresh = false;
       unflushed++;
 
       for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {

@@ -19,3 +19,15 @@ fn sums_at() -> u32 {
 fn sums_vec4(at: u32) -> vec4f {
   return bitcast<vec4f>(sums[at]);
 }
+
+// The first tile of keys from `from_key` on that a mask does not hide; `end` and more if there is none.
+fn next_seen(ids: HeadIds, query_0: u32, from_key: u32, end: u32) -> u32 {
+  var key_0 = from_key;
+  while (key_0 < end) {
+    if (is_seen(ids, query_0, key_0)) {
+      break;
+    }
+    key_0 += BLOCK_KEYS;
+  }
+  return key_0;
+}

@@ -18,6 +18,9 @@ var<workgroup> too_large: u32;
 const NO_MAXIMUM = select(-3.3e38f, -1.9e38f, SPLIT_OPERANDS);
 const HIDDEN = select(NOT_SEEN, -2.0e38f, SPLIT_OPERANDS); // times log2(e) still finite
 
+// Rows that see any of a stretch of keys may still not see its first.
+const HIDES_FIRST_KEYS = MASK || BIAS || WINDOW_LEFT;
+
 alias Scores = array<vec4f, ROW_VEC4>;
 
 // Scores of this lane, from what is in `sums`. HIDDEN where the query does not see the key.
@@ -34,11 +37,7 @@ fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool) ->
   }
   if (partial) {
     for (var n = 0u; n < ROW_VEC4; n++) {
-      for (var c = 0u; c < 4u; c++) {
-        if (!sees(ids, query, key_0 + 4u * lane_vec4(n) + c)) {
-          scores[n][c] = HIDDEN;
-        }
-      }
+      scores[n] = select(vec4f(HIDDEN), scores[n], sees_four(ids, query, key_0 + 4u * lane_vec4(n)));
     }
   }
   return scores;
@@ -89,13 +88,11 @@ fn row_total(mine: f32) -> f32 {
   return total;
 }
 
-fn next_seen(ids: HeadIds, query_0: u32, from_key: u32, end: u32) -> u32 {
-  var key_0 = from_key;
-  while (key_0 < end) {
-    if (is_seen(ids, query_0, key_0)) {
-      break;
-    }
-    key_0 += BLOCK_KEYS;
+// The part of the keys holds none that this query sees.
+fn store_nothing_seen(ids: HeadIds, query: u32, split: u32) {
+  if (query < ids.query_rows && lane % LANES_PER_ROW == 0u) {
+    let row = query_at(params.rows, ids, query) + split * params.split_rows;
+    lse[row] = negative_infinity();
+    lse_tail[row] = 0.0;
   }
-  return key_0;
 }

@@ -1,19 +1,10 @@
 // Joins the parts that a forward pass with SPLIT made, by their LSE: O = Σ exp(LSE_s − LSE)·O_s. One workgroup a row.
 // MERGE_SLOTS groups of VALUE_VEC4 threads each take every MERGE_SLOTS-th part, one thread a vec4 of the row: with one
 // query there is little else to keep a GPU busy, and what counts is how few loads wait for each other.
-// saved_output holds the parts [splits, …output], result_0 becomes the output.
-
-@group(0) @binding(9) var<storage, read_write> lse: array<f32>;       // [B,Hq,Nq]
-@group(0) @binding(10) var<storage, read_write> lse_tail: array<f32>; // the same
-@group(0) @binding(11) var<storage, read> part_lse: array<f32>;       // [splits,B,Hq,Nq]
-@group(0) @binding(12) var<storage, read> part_tail: array<f32>;      // the same
 
 var<workgroup> maxima: array<f32, THREADS>;
 var<workgroup> totals: array<f32, THREADS>;
 var<workgroup> sums: array<vec4f, THREADS>;
-
-// Parts of a slot whose loads are in flight at once.
-const AT_ONCE = 4u;
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -79,20 +70,5 @@ fn main(
     total += totals[index + n * VALUE_VEC4];
     sum += sums[index + n * VALUE_VEC4];
   }
-  let empty = total == 0.0;
-  store_result_0(at, d4, VALUE_SIZE, select(sum / total, vec4f(), empty));
-  if (index == 0u) {
-    // As in the forward kernel: the sum of two floats and its exact rest.
-    let log_total = log_or_nan(total);
-    let log_sum = largest + log_total;
-    lse[row] = select(log_sum, negative_infinity(), empty);
-    lse_tail[row] = select(rounding_error(largest, log_total), 0.0, empty);
-  }
-}
-
-// exp(LSE of a part − the largest); 0 where the part saw no key, NaN where its LSE is NaN.
-fn part_weight(row: u32, s: u32, largest: f32) -> f32 {
-  let part = part_lse[row + s * params.split_rows];
-  let tail = part_tail[row + s * params.split_rows]; // not after a test: both loads are in flight at once
-  return select(exp_or_nan(vec4f(part - largest + tail)).x, 0.0, part < NOT_SEEN);
+  store_merged(ids, query, d4, largest, total, sum);
 }

@@ -37,12 +37,9 @@ fn pair_gradients(
   }
   gradient = select(gradient, vec4f(), is_empty_row(statistics));
   if (partial) {
-    for (var c = 0u; c < 4u; c++) {
-      if (!sees(ids, query, key + c)) {
-        weights[c] = 0.0;
-        gradient[c] = 0.0;
-      }
-    }
+    let seen = sees_four(ids, query, key);
+    weights = select(vec4f(), weights, seen);
+    gradient = select(vec4f(), gradient, seen);
   }
   return PairGradients(weights, factors, gradient);
 }

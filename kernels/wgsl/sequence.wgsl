@@ -47,6 +47,25 @@ fn head_ids(batch: u32, head: u32) -> HeadIds {
       select(0, i32(key_length) - i32(query_length), params.bottom_right != 0u));
 }
 
+struct Place {
+  tile: u32,
+  head: u32, // counted over the batches, and over the parts of the keys
+}
+
+// What the workgroup with this number works on. Workgroups start in the order of their numbers. Where tiles are of
+// different length (causal), so many heads go together that they have WAVE tiles, the longest of all of them first: the
+// last to start are short then, however few heads there are. More would lose what caches hold of k and v.
+fn place_of(item: u32, tiles: u32, heads: u32) -> Place {
+  if (WAVE == 0u) {
+    return Place(item % tiles, item / tiles);
+  }
+  let most = max(1u, WAVE / tiles);
+  let first = item / (tiles * most) * most;
+  let together = min(most, heads - first);
+  let within = item - first * tiles;
+  return Place(within / together, first + within % together);
+}
+
 fn query_at(view: View, ids: HeadIds, query: u32) -> u32 {
   return view.base + ids.batch * view.batch + (ids.query_first + query) * view.row + ids.head * view.head;
 }

@@ -8,10 +8,10 @@
 @group(0) @binding(19) var<storage, read_write> half_v: array<vec4u>;
 
 var<workgroup> largest_here: atomic<u32>;
-var<workgroup> largest_d_lse_here: atomic<u32>;
 
-// Eight halves a thread and step.
-const STEPS = 4u;
+// A workgroup takes HALF_ROWS rows of a head, eight halves a thread and step; the loads of so many steps are in flight
+// at once.
+const AT_ONCE = 4u;
 
 // vec4us of a row without what rounding took from it.
 const HEAD_VECTORS = HEAD_VEC8 / OPERAND_PARTS;
@@ -22,30 +22,51 @@ fn bits_of_largest(value: vec4f) -> u32 {
   return max(max(bits.x, bits.y), max(bits.z, bits.w));
 }
 
-fn groups_of(vectors: u32) -> u32 {
-  return (vectors + THREADS * STEPS - 1u) / (THREADS * STEPS);
-}
-
 struct Source {
   at: u32,
   valid: bool,
 }
 
 // Row `row` of those that a head of q or dO (of k or v) has as halves.
-fn query_source(view: View, batch: u32, head: u32, row: u32) -> Source {
+fn query_source(view: View, ids: HeadIds, row: u32) -> Source {
   if (END_TO_END) {
-    return Source(view.base + row * view.row + head * view.head, row < params.query_total);
+    return Source(view.base + row * view.row + ids.head * view.head, row < params.query_total);
   }
-  let ids = head_ids(batch, head);
   return Source(query_at(view, ids, min(row, max(ids.queries, 1u) - 1u)), row < ids.queries);
 }
 
-fn key_source(view: View, batch: u32, key_head: u32, row: u32) -> Source {
+fn key_source(view: View, ids: HeadIds, row: u32) -> Source {
   if (END_TO_END) {
-    return Source(view.base + row * view.row + key_head * view.head, row < params.key_total);
+    return Source(view.base + row * view.row + ids.key_head * view.head, row < params.key_total);
   }
-  let ids = head_ids(batch, key_head * params.heads_per_key);
   return Source(key_at(view, ids, min(row, max(ids.keys, 1u) - 1u)), row < ids.keys);
+}
+
+// Eight neighbours of a row.
+struct Eight {
+  low: vec4f,
+  high: vec4f,
+}
+
+fn source_eight(tensor: u32, ids: HeadIds, row: u32, d8: u32) -> Eight {
+  switch tensor {
+    case Q: {
+      let source = query_source(params.q, ids, row);
+      return Eight(q_vec4(source, 2u * d8), q_vec4(source, 2u * d8 + 1u));
+    }
+    case K: {
+      let source = key_source(params.k, ids, row);
+      return Eight(k_vec4(source, 2u * d8), k_vec4(source, 2u * d8 + 1u));
+    }
+    case V: {
+      let source = key_source(params.v, ids, row);
+      return Eight(v_vec4(source, 2u * d8), v_vec4(source, 2u * d8 + 1u));
+    }
+    default: {
+      let source = query_source(params.output, ids, row);
+      return Eight(d_output_vec4(source, 2u * d8), d_output_vec4(source, 2u * d8 + 1u));
+    }
+  }
 }
 
 @compute @workgroup_size(THREADS)
@@ -56,98 +77,100 @@ fn main(
   let key_rows = half_rows(params.keys, params.key_total);
   let key_heads = params.heads / params.heads_per_key;
   let batches = select(params.batches, 1u, END_TO_END);
-  let sizes = vec4u(
-      batches * params.heads * query_rows * HEAD_VECTORS, batches * key_heads * key_rows * HEAD_VECTORS,
-      batches * key_heads * key_rows * VALUE_VECTORS, batches * params.heads * query_rows * VALUE_VECTORS);
-  var group = group_id.x + group_id.y * groups.x;
-  var tensor = 0u;
-  while (tensor < D_OUTPUT && group >= groups_of(sizes[tensor])) {
-    group -= groups_of(sizes[tensor]);
-    tensor++;
+  let query_groups = batches * params.heads * (query_rows / HALF_ROWS);
+  let key_groups = batches * key_heads * (key_rows / HALF_ROWS);
+  let all = query_groups * select(1u, 2u, HAS_D_OUTPUT) + 2u * key_groups;
+  for (var item = group_id.x + group_id.y * groups.x; item < all; item += groups.x * groups.y) {
+    var group = item;
+    var tensor = Q;
+    if (group >= query_groups) {
+      group -= query_groups;
+      tensor = K + min(group / max(key_groups, 1u), 2u);
+      group -= (tensor - K) * key_groups;
+    }
+    let is_query = tensor == Q || tensor == D_OUTPUT;
+    let heads = select(key_heads, params.heads, is_query);
+    let tiles = select(key_rows, query_rows, is_query) / HALF_ROWS;
+    let head = group / tiles % heads;
+    let batch = group / tiles / heads;
+    var ids = HeadIds();
+    ids.head = head;
+    ids.key_head = head;
+    if (!END_TO_END) {
+      ids = head_ids(batch, select(head * params.heads_per_key, head, is_query));
+    }
+    turn_rows(tensor, ids, group / tiles * tiles * HALF_ROWS, group % tiles * HALF_ROWS, index);
   }
-  let is_query = tensor == Q || tensor == D_OUTPUT;
-  let rows = select(key_rows, query_rows, is_query);
-  let heads = select(key_heads, params.heads, is_query);
-  let vectors = select(VALUE_VECTORS, HEAD_VECTORS, tensor == Q || tensor == K);
-  var end = sizes[tensor];
-  if (tensor == D_OUTPUT && !HAS_D_OUTPUT) {
-    end = 0u;
-  }
-  var divide = 1.0;
+}
+
+// HALF_ROWS rows of a head from `row_0` on; the head's first is row `first` of the tensor as halves.
+fn turn_rows(tensor: u32, ids: HeadIds, first: u32, row_0: u32, index: u32) {
+  var exponent = 0;
   if (AGAIN) {
-    let exponent = half_exponent(atomicLoad(&largest[tensor]));
-    end = select(end, 0u, exponent == 0 && !SPLIT_OPERANDS);
-    divide = power_of_two(-exponent);
+    exponent = half_exponent(atomicLoad(&largest[tensor]));
   }
-
+  let divide = power_of_two(-exponent);
+  let vectors = select(VALUE_VECTORS, HEAD_VECTORS, tensor == Q || tensor == K);
+  let all = select(HALF_ROWS * vectors, 0u, AGAIN && exponent == 0 && !SPLIT_OPERANDS);
   var most = 0u;
-  var most_d_lse = 0u;
-  for (var step = 0u; step < STEPS; step++) {
-    let n = (group * STEPS + step) * THREADS + index;
-    if (n < end) {
-      let d8 = n % vectors;
-      let row = n / vectors % rows;
-      let head = n / vectors / rows % heads;
-      let batch = n / vectors / rows / heads;
-      var low = vec4f();
-      var high = vec4f();
-      var source: Source;
-      switch tensor {
-        case Q: {
-          source = query_source(params.q, batch, head, row);
-          low = q_vec4(source, 2u * d8);
-          high = q_vec4(source, 2u * d8 + 1u);
-        }
-        case K: {
-          source = key_source(params.k, batch, head, row);
-          low = k_vec4(source, 2u * d8);
-          high = k_vec4(source, 2u * d8 + 1u);
-        }
-        case V: {
-          source = key_source(params.v, batch, head, row);
-          low = v_vec4(source, 2u * d8);
-          high = v_vec4(source, 2u * d8 + 1u);
-        }
-        default: {
-          source = query_source(params.output, batch, head, row);
-          low = d_output_vec4(source, 2u * d8);
-          high = d_output_vec4(source, 2u * d8 + 1u);
-          if (HAS_LSE_GRADIENT && d8 == 0u && source.valid) {
-            let row_at = query_source(params.rows, batch, head, row).at;
-            most_d_lse = max(most_d_lse, d_lse_bits(row_at) & 0x7fffffffu);
+  for (var start = index; start < all; start += AT_ONCE * THREADS) {
+    var eights: array<Eight, AT_ONCE>;
+    for (var step = 0u; step < AT_ONCE; step++) {
+      let n = min(start + step * THREADS, all - 1u);
+      eights[step] = source_eight(tensor, ids, row_0 + n / vectors, n % vectors);
+    }
+    for (var step = 0u; step < AT_ONCE; step++) {
+      let n = start + step * THREADS;
+      if (n < all) {
+        most = max(most, max(bits_of_largest(eights[step].low), bits_of_largest(eights[step].high)));
+        let low = eights[step].low * divide;
+        let high = eights[step].high * divide;
+        let halves = halves_of(low, high);
+        let at = (first + row_0) * vectors + n;
+        if (SPLIT_OPERANDS) {
+          if (AGAIN) {
+            let whole_at = at / vectors * vectors * 2u + n % vectors;
+            // Bits that a compiler knows nothing of: else some (Mesa's) take what is unpacked for what was packed.
+            let kept = halves ^ vec4u(params.splits >> 31u);
+            store_halves(tensor, whole_at, halves);
+            store_halves(
+                tensor, whole_at + vectors, halves_of(low - half_values(kept.xy), high - half_values(kept.zw)));
           }
-        }
-      }
-      most = max(most, max(bits_of_largest(low), bits_of_largest(high)));
-      low *= divide;
-      high *= divide;
-      let halves = halves_of(low, high);
-      if (SPLIT_OPERANDS) {
-        if (AGAIN) {
-          let at = n / vectors * vectors * 2u + d8;
-          // Bits that a compiler knows nothing of: else some (Mesa's) take what is unpacked for what was packed.
-          let kept = halves ^ vec4u(params.splits >> 31u);
+        } else {
           store_halves(tensor, at, halves);
-          store_halves(tensor, at + vectors, halves_of(low - half_values(kept.xy), high - half_values(kept.zw)));
         }
-      } else {
-        store_halves(tensor, n, halves);
       }
     }
   }
-
   if (!AGAIN) {
-    if (index == 0u) {
-      atomicStore(&largest_here, 0u);
-      atomicStore(&largest_d_lse_here, 0u);
+    note_largest(tensor, most, index);
+    if (HAS_LSE_GRADIENT && tensor == D_OUTPUT) {
+      var most_d_lse = 0u;
+      for (var row = index; row < HALF_ROWS; row += THREADS) {
+        let source = query_source(params.rows, ids, row_0 + row);
+        if (source.valid) {
+          most_d_lse = max(most_d_lse, d_lse_bits(source.at) & 0x7fffffffu);
+        }
+      }
+      note_largest(D_LSE, most_d_lse, index);
     }
-    workgroupBarrier();
-    atomicMax(&largest_here, most);
-    atomicMax(&largest_d_lse_here, most_d_lse);
-    workgroupBarrier();
-    if (index == 0u) {
-      atomicMax(&largest[tensor], atomicLoad(&largest_here));
-      atomicMax(&largest[D_LSE], atomicLoad(&largest_d_lse_here));
+  }
+}
+
+// By the whole workgroup.
+fn note_largest(tensor: u32, mine: u32, index: u32) {
+  workgroupBarrier();
+  if (index == 0u) {
+    atomicStore(&largest_here, 0u);
+  }
+  workgroupBarrier();
+  atomicMax(&largest_here, mine);
+  workgroupBarrier();
+  if (index == 0u) {
+    let most = atomicLoad(&largest_here);
+    // Thousands of workgroups meet at these five words, and few of them have more to say.
+    if (most > atomicLoad(&largest[tensor])) {
+      atomicMax(&largest[tensor], most);
     }
   }
 }

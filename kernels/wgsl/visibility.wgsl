@@ -27,6 +27,21 @@ fn sees(ids: HeadIds, query: u32, key: u32) -> bool {
   return seen;
 }
 
+// Which of the four keys from `key` on a query sees: as `sees`, with what holds for the query found once.
+fn sees_four(ids: HeadIds, query: u32, key: u32) -> vec4<bool> {
+  let keys = vec4u(key) + vec4u(0u, 1u, 2u, 3u);
+  var seen = keys < vec4u(select(0u, key_end(ids, query), query < ids.queries));
+  if (WINDOW_LEFT) {
+    seen = seen & (keys >= vec4u(key_begin(ids, query)));
+  }
+  if (MASK || BIAS) {
+    for (var c = 0u; c < 4u; c++) {
+      seen[c] = seen[c] && sees(ids, query, key + c);
+    }
+  }
+  return seen;
+}
+
 // The keys that the queries from `query` on see begin here, and those up to `query` see end before, as far as lengths
 // and window tell.
 fn key_begin(ids: HeadIds, query: u32) -> u32 {

@@ -169,18 +169,25 @@ describe('plans over subgroup matrices', () => {
     expect(splits * keys).toBeGreaterThanOrEqual(2 ** 16);
   });
 
-  it('read copies in f16 with rows to spare, which one dispatch makes', () => {
+  it('read copies in f16 of whole tiles of rows, which one dispatch makes', () => {
     const of = problem({headSize: 72});
     const {M, N, K} = matrixShape(H100)!;
-    expect(halfShape(of, {M, N, K}, 'q')).toEqual([1, 8, 640, 40]);
+    expect(halfShape(of, {M, N, K}, 'q')).toEqual([1, 8, 512, 40]);
+    expect(halfShape(problem({headSize: 72, queryLength: 513}), {M, N, K}, 'q')[2]).toBe(640);
     const plan = makePlan('to_half', of, H100, {hasDOutput: false});
     const window = {batches: 1, heads: 8, queries: 512, keys: 512};
-    // Three tensors of 8·640 rows of 10 vec4s, 1024 of them a workgroup.
-    expect(workgroupCount(plan, of, window, 1)).toBe(3 * 50);
-    expect(workgroupCount({...plan, hasDOutput: true}, of, window, 1)).toBe(4 * 50);
+    // Three tensors of 8·512 rows, 128 of them a workgroup.
+    expect(workgroupCount(plan, of, window, 1)).toBe(3 * 32);
+    expect(workgroupCount({...plan, hasDOutput: true}, of, window, 1)).toBe(4 * 32);
     // Split, a row is followed by its rests; a thread makes both.
-    expect(halfShape(of, {M, N, K}, 'q', true)).toEqual([1, 8, 640, 80]);
+    expect(halfShape(of, {M, N, K}, 'q', true)).toEqual([1, 8, 512, 80]);
     const split = makePlan('to_half', of, H100, {hasDOutput: false, splitOperands: true});
-    expect(workgroupCount(split, of, window, 1)).toBe(3 * 50);
+    expect(workgroupCount(split, of, window, 1)).toBe(3 * 32);
+    // The second time a few look whether there is anything to do.
+    const large = problem({headSize: 64, queryLength: 2 ** 18, keyLength: 2 ** 18});
+    const again = makePlan('to_half', large, H100, {hasDOutput: false, again: true});
+    const all = {batches: 1, heads: 8, queries: 2 ** 18, keys: 2 ** 18};
+    expect(workgroupCount(again, large, all, 1)).toBe(1024);
+    expect(workgroupCount({...again, again: false}, large, all, 1)).toBe(3 * 8 * 2048);
   });
 });

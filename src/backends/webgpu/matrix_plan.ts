@@ -21,6 +21,10 @@ export interface MatrixBlocking extends MatrixShape {
   readonly subgroups: number;
   /** Rows of the tiles that all subgroups read. */
   readonly blockRows: number;
+  /** forward: subgroups leave out tiles on the diagonal of which their strips see nothing. */
+  readonly skipsStrips?: boolean;
+  /** backward: the next tile is fetched while this one is worked on, where registers allow. */
+  readonly fetchAhead?: boolean;
   /** Only where operands are split. */
   readonly rests?: RestBlocking;
 }
@@ -43,7 +47,7 @@ const padding = ({N, K}: MatrixShape) => Math.max(8, N, K);
 
 /** Constants of kernels/wgsl/half.wgsl and matrix*.wgsl that follow from a plan. */
 export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix}: MatrixPlan) {
-  const {M, N, K, lanes, subgroups, blockRows, rests} = matrix;
+  const {M, N, K, lanes, subgroups, blockRows, rests, skipsStrips = false, fetchAhead = false} = matrix;
   const threads = lanes * subgroups;
   const headPad = roundUp(headSize, padding(matrix));
   const valuePad = roundUp(valueSize, padding(matrix));
@@ -57,7 +61,7 @@ export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix
   const sumsStride = stripsAreKeys ? (M + 4) / 4 : (blockRows + 8) / 4;
   const rowsOfSums = stripsAreKeys ? 2 * blockRows : kernel === 'backward_dq' ? 2 * M : M;
   return {
-    threads, matrixM: M, matrixN: N, matrixK: K, lanes, subgroups, blockRows,
+    threads, skipsStrips, fetchAhead, matrixM: M, matrixN: N, matrixK: K, lanes, subgroups, blockRows,
     blockQueries: stripsAreKeys ? blockRows : M * subgroups,
     blockKeys: stripsAreKeys ? M * subgroups : blockRows,
     headVec4: Math.ceil(headSize / 4), valueVec4: Math.ceil(valueSize / 4),
@@ -188,8 +192,12 @@ export function matrixBlocking(
 
 const fitsMemory = (bytes: number, limits: DeviceLimits) => bytes <= limits.maxComputeWorkgroupStorageSize;
 
-/** Rows that a head has as halves: enough for any tile that begins within them. */
-const halfRows = (rows: number) => Math.floor((rows + 255) / 128) * 128;
+/** to_half: rows of a workgroup. Tiles have no more. */
+export const HALF_ROWS = 128;
+
+/** Rows that a head has as halves: enough for any tile that begins within them, which end to end is at any row. */
+const halfRows = (rows: number, isEndToEnd: boolean) =>
+    roundUp(rows, HALF_ROWS) + (isEndToEnd ? HALF_ROWS : 0);
 
 export type HalfName = 'q'|'k'|'v'|'dOutput';
 
@@ -202,7 +210,7 @@ export function halfShape(
                          (isEndToEnd ? problem.keyRows : problem.keyLength);
   const size = name === 'q' || name === 'k' ? problem.headSize : problem.valueSize;
   return [
-    isEndToEnd ? 1 : problem.batch, isQuery ? problem.queryHeads : problem.keyHeads, halfRows(rows),
+    isEndToEnd ? 1 : problem.batch, isQuery ? problem.queryHeads : problem.keyHeads, halfRows(rows, isEndToEnd),
     roundUp(size, padding(shape)) / (splitOperands ? 1 : 2),
   ];
 }

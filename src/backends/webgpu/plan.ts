@@ -6,7 +6,7 @@ import type {Capabilities, DeviceLimits} from './capabilities.js';
 import {choosePlan, FEW_QUERIES, isMatrixKind} from './choose.js';
 import type {PlanKind} from './choose.js';
 import {decodeBlockings, decodeMemory, decodeSizes} from './decode_plan.js';
-import {deriveMatrix, halfShape, isWrittenOut, matrixBlocking, matrixMemory} from './matrix_plan.js';
+import {deriveMatrix, HALF_ROWS, halfShape, isWrittenOut, matrixBlocking, matrixMemory} from './matrix_plan.js';
 import type {MatrixBlocking} from './matrix_plan.js';
 
 /** The WGSL kernels: kernels/wgsl/<name>.wgsl. */
@@ -82,6 +82,11 @@ export interface Plan extends Blocking, Features {
   readonly subgroups: boolean;
   /** Storage buffers are read as vec4f; otherwise one float at a time. */
   readonly vectorised: boolean;
+  /**
+   * Tiles among which the longest come first, of several heads if it takes them (kernels/wgsl/sequence.wgsl); 0: head
+   * after head.
+   */
+  readonly wave: number;
   /** Room for what heads and sequences have of their own (kernels/wgsl/table.wgsl), a power of two; 0 without. */
   readonly tableVec4: number;
 }
@@ -121,10 +126,12 @@ export interface Derived extends Sizes {
 const ROW_KERNELS: readonly KernelName[] =
     ['row_statistics', 'merge_splits', 'cache_append', 'half_begin', 'to_half'];
 const ROW_THREADS = 64;
-/** to_half: eight elements at a time, so many times. */
 const HALF_THREADS = 256;
-const HALF_STEPS = 4;
+/** to_half, the second time: as many as a large GPU has resident. */
+const AGAIN_WORKGROUPS = 1024;
 const MERGE_THREADS = 128;
+/** From so many rows on, merge_splits takes rows side by side (merge_rows.wgsl): they keep a GPU busy by themselves. */
+const MANY_ROWS = 4096;
 
 export const isTiled = (kernel: KernelName): boolean => !ROW_KERNELS.includes(kernel);
 
@@ -190,7 +197,7 @@ export function workgroupMemory(plan: Plan): Array<{name: string, bytes: number}
     return [...decodeMemory(plan), ...lanes];
   }
   const {threads, leftLength, rightLength} = derive(plan);
-  if (plan.kernel === 'merge_splits') {
+  if (plan.kernel === 'merge_splits' && plan.rows === 1) {
     return [
       {name: 'maxima', bytes: 4 * threads}, {name: 'totals', bytes: 4 * threads}, {name: 'sums', bytes: 16 * threads},
     ];
@@ -309,12 +316,13 @@ export function makePlan(
     kernel: KernelName, problem: Problem, capabilities: Capabilities, features: Partial<Features> = {},
     batches = problem.batch, kind = choosePlan(kernel, problem, capabilities)): Plan {
   const {limits} = capabilities;
-  const {headSize, valueSize} = problem;
+  const {headSize, valueSize, windowLeft, windowRight} = problem;
   const words = tableWords(kernel, problem, batches);
   const common = {
     kernel, kind, headSize, valueSize,
     subgroups: kind === 'subgroup' || kind === 'decode' && capabilities.subgroups !== undefined,
     vectorised: headSize % 4 === 0 && valueSize % 4 === 0,
+    wave: isTiled(kernel) && windowLeft < 0 && windowRight >= 0 ? WAVE : 0,
     tableVec4: words === 0 ? 0 : 2 ** Math.max(4, Math.ceil(Math.log2(words / 4))),
     ...featuresOf(kernel, problem),
     ...features,
@@ -326,8 +334,8 @@ export function makePlan(
     const threads: {readonly [name in KernelName]?: number} = {to_half: HALF_THREADS, merge_splits: MERGE_THREADS};
     const matrix = kernel === 'to_half' ? matrixBlocking(common, capabilities) : undefined;
     return {
-      ...common, matrix, threadsX: threads[kernel] ?? ROW_THREADS, threadsY: 1, rows: 1, chunk: 1, rowChunk: 1,
-      ...plain,
+      ...common, matrix, threadsX: threads[kernel] ?? ROW_THREADS, threadsY: 1, rows: rowsAtOnce(kernel, problem),
+      chunk: 1, rowChunk: 1, ...plain, unrolled: kernel === 'to_half' && !capabilities.isFallback,
     };
   }
   if (isMatrixKind(kind)) {
@@ -365,6 +373,12 @@ export function makePlan(
     }
   }
   throw noPlan(kernel, problem, limits);
+}
+
+/** Rows that a workgroup of a kernel without tiles takes side by side. */
+function rowsAtOnce(kernel: KernelName, {batch, queryHeads, queryLength, valueSize}: Problem): number {
+  const isMany = kernel === 'merge_splits' && batch * queryHeads * queryLength >= MANY_ROWS;
+  return isMany ? Math.max(1, Math.floor(MERGE_THREADS / vec4s(valueSize))) : 1;
 }
 
 function noPlan(kernel: KernelName, {headSize, valueSize}: Problem, limits: DeviceLimits): Error {
@@ -405,17 +419,19 @@ export function workgroupCount(plan: Plan, problem: Problem, window: Extent, hea
       return 1;
     case 'to_half': {
       const names = ['q', 'k', 'v', ...plan.hasDOutput ? ['dOutput'] as const : []] as const;
-      return names.reduce((sum, name) => {
-        const words = halfShape(problem, plan.matrix!, name).reduce((size, n) => size * n, 1);
-        return sum + Math.ceil(words / 4 / (HALF_THREADS * HALF_STEPS));
+      const all = names.reduce((sum, name) => {
+        const [of, halfHeads, rows] = halfShape(problem, plan.matrix!, name);
+        return sum + of * halfHeads * rows / HALF_ROWS;
       }, 0);
+      // Most of the second time there is nothing to do, which a few find out sooner.
+      return plan.again ? Math.min(all, AGAIN_WORKGROUPS) : all;
     }
     case 'cache_append':
       return Math.ceil(Math.max(headVec4, valueVec4) * queries * heads * batches / ROW_THREADS);
     case 'row_statistics':
       return Math.ceil(queries / ROW_THREADS) * heads * batches;
     case 'merge_splits':
-      return queries * heads * batches;
+      return Math.ceil(queries * heads * batches / plan.rows);
     case 'backward_dkv':
       return Math.ceil(keys / blockKeys) * (heads / headsPerKey) * batches;
     case 'backward_dbias': {
@@ -429,14 +445,20 @@ export function workgroupCount(plan: Plan, problem: Problem, window: Extent, hea
   }
 }
 
+/** Not measured yet: one to four times what a large GPU has resident. */
+const WAVE = 512;
+
 /** Threads that keep a large GPU busy (an H200 has 132 multiprocessors). */
 const BUSY_THREADS = 2 ** 16;
 /** The most parts that merging pays for, and the most there are if a caller asks for more. */
 const PAYING_SPLITS: {readonly [kind in PlanKind]: number} =
     {simt: 64, subgroup: 64, matrix: 64, matrix_split: 64, decode: 256};
 const MOST_SPLITS = 256;
-/** Keys of the largest tile that any plan has. */
+/** Keys of the largest tile that any plan has, and one that is not for few queries. */
 const LARGEST_TILE = 256;
+const STAND_IN_TILE = 64;
+/** Keys that a part has at least: less is not worth a workgroup's start and its share of the merging. */
+const LEAST_KEYS = 512;
 
 /** How the keys of a forward pass are split: into how many parts, of how many keys each (a multiple of the tile). */
 export interface Split {
@@ -451,14 +473,14 @@ export interface Split {
 export function makeSplit(plan: Plan, problem: Problem): Split {
   const {blockKeys: keysOfTile, threads} = sizesOf(plan);
   // The kernel that stands in for one over matrices has tiles of its own; parts must be whole tiles of both.
-  const blockKeys = isMatrixPlan(plan) ? LARGEST_TILE : keysOfTile;
+  const blockKeys = !isMatrixPlan(plan) ? keysOfTile : problem.queryLength > FEW_QUERIES ? STAND_IN_TILE : LARGEST_TILE;
   const tiles = Math.max(1, Math.ceil(problem.keyLength / blockKeys));
   const whole: Extent =
       {batches: problem.batch, heads: problem.queryHeads, queries: problem.queryLength, keys: problem.keyLength};
   const workgroups = Math.max(1, workgroupCount(plan, problem, whole, problem.queryHeads / problem.keyHeads));
-  // Two tiles a part at least: less is not worth a workgroup's start and its share of the merging.
+  const least = isMatrixPlan(plan) ? LEAST_KEYS / blockKeys : 2;
   const automatic = Math.min(
-      PAYING_SPLITS[plan.kind], Math.floor(BUSY_THREADS / threads / workgroups), Math.floor(tiles / 2));
+      PAYING_SPLITS[plan.kind], Math.floor(BUSY_THREADS / threads / workgroups), Math.floor(tiles / least));
   const wanted = Math.max(1, Math.min(tiles, MOST_SPLITS, problem.splits ?? automatic));
   const tilesEach = Math.ceil(tiles / wanted);
   return {splits: Math.ceil(tiles / tilesEach), keys: tilesEach * blockKeys};

@@ -15,8 +15,11 @@ function partsOf(plan: Plan): Part[] {
   const pages: Part = plan.paged ? 'pages' : 'no_pages';
   const secondResult: Part =
       plan.sharedResult ? 'shared_result' : plan.vectorised ? 'second_result_vec4' : 'second_result_scalar';
-  if (plan.kernel === 'row_statistics' || plan.kernel === 'merge_splits') {
+  if (plan.kernel === 'row_statistics') {
     return [...table, plan.kernel];
+  }
+  if (plan.kernel === 'merge_splits') {
+    return [...table, 'merge_parts', plan.rows > 1 ? 'merge_rows' : 'merge_splits'];
   }
   if (plan.kernel === 'half_begin') {
     return ['half_begin'];
