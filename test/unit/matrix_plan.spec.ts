@@ -1,6 +1,6 @@
 import {stockCapabilities} from '../../src/backends/webgpu/capabilities.js';
 import type {Capabilities, DeviceLimits} from '../../src/backends/webgpu/capabilities.js';
-import {choosePlan, obstacle} from '../../src/backends/webgpu/choose.js';
+import {choosePlan, explainChoice, obstacle} from '../../src/backends/webgpu/choose.js';
 import {deriveMatrix, halfShape, matrixShape} from '../../src/backends/webgpu/matrix_plan.js';
 import {makePlan, makeSplit, workgroupBytes, workgroupCount, workgroupMemory} from '../../src/backends/webgpu/plan.js';
 import type {KernelName, Plan} from '../../src/backends/webgpu/plan.js';
@@ -55,8 +55,12 @@ describe('plans over subgroup matrices', () => {
     expect(kind({}, H100, 'backward_dq')).toBe('matrix');
     expect(kind({}, H100, 'backward_dkv')).toBe('matrix');
     expect(kind({}, H100, 'backward_dbias')).toBe('simt');
-    expect(kind({computeType: 'float32'})).toBe('subgroup');
-    expect(kind({computeType: 'tensorfloat32'})).toBe('subgroup');
+    expect(kind({computeType: 'float32'})).toBe('matrix_split');
+    expect(kind({computeType: 'tensorfloat32'})).toBe('matrix_split');
+    expect(kind({computeType: 'float32', headSize: 129})).toBe('subgroup');
+    expect(kind({computeType: 'float32', queryLength: 64, keyLength: 64})).toBe('subgroup');
+    expect(kind({computeType: 'float32'}, H100, 'backward_dq')).toBe('simt');
+    expect(explainChoice('forward', problem({computeType: 'float32'}), H100, true).kind).toBe('subgroup');
     expect(kind({queryLength: 64, keyLength: 64})).toBe('subgroup');
     expect(kind({queryLength: 1, keyLength: 2 ** 20})).toBe('decode');
     expect(kind({}, stockCapabilities(LIMITS))).toBe('simt');
