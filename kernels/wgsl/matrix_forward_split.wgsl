@@ -3,8 +3,7 @@
 //
 // NVIDIA's tensor cores truncate: each product that is added to an accumulator takes up to 2^-23 of what is there, always
 // toward zero. So scores begin with the small products, and the sums over the keys go into registers of the lanes, by
-// additions that round, every FLUSH_TILES tiles; the small products have accumulators of their own (REST_SUMS) where
-// registers allow.
+// additions that round, every FLUSH_TILES tiles.
 //
 // Maxima are followed as in matrix_forward. Here a row's largest weight is 2^6 when a maximum is taken: below it there is
 // room for the rests of weights, which f16 holds to 2^-24, and above it for scores that grow by 6.2.
@@ -31,7 +30,10 @@ fn main(
   if (query_0 >= ids.query_rows) {
     return;
   }
-  let strip = query_0 + MATRIX_M * subgroup;
+  let strip = query_0 + MATRIX_M * strip_place();
+  let part = subgroup % STRIP_SUBGROUPS;
+  // Where this subgroup's columns of the result pass through on their way to the lanes.
+  let sums_from = strip_place() * MATRIX_M * SUMS_STRIDE + part * COLUMNS_AT_ONCE * (MATRIX_N / 4u);
   let query = strip + lane_row();
   let scale = product_scale();
 
@@ -43,9 +45,7 @@ fn main(
     query_rests[d] = subgroupMatrixLoad<Left, row_major>(
         &half_q, query_at_0 + HEAD_REST + d * (MATRIX_K / 8u), HEAD_VEC8);
   }
-  var held_keys: array<Right, HELD_STEPS>;
-  var accumulator: array<Sums, VALUE_COLUMNS>;
-  var rests: array<Sums, REST_COLUMNS>;
+  var accumulator: array<Sums, PART_COLUMNS>;
   var output: array<vec4f, OUTPUT_VEC4>; // this lane's share of the strip
   var row_max: f32;
   var row_sum: f32;
@@ -60,9 +60,8 @@ fn main(
   // costs two barriers. Where weights of another tile turn out to have been too large, a second round watches them all.
   var watches_all = false;
   loop {
-    for (var o = 0u; o < VALUE_COLUMNS; o++) {
+    for (var o = 0u; o < PART_COLUMNS; o++) {
       accumulator[o] = Sums();
-      rests[o % REST_COLUMNS] = Sums();
     }
     for (var n = 0u; n < OUTPUT_VEC4; n++) {
       output[n] = vec4f();
@@ -83,30 +82,24 @@ fn main(
       let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
       let partial = is_partial(ids, query_0, key_0);
       watched = watched || partial;
-      for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
+      for (var j = 0u; j < BLOCK_KEYS / MATRIX_N / STRIP_SUBGROUPS; j++) {
+        let keys_0 = MATRIX_N * (part * (BLOCK_KEYS / MATRIX_N / STRIP_SUBGROUPS) + j);
         var products = Sums();
         for (var d = 0u; d < HEAD_STEPS; d++) {
           let keys = subgroupMatrixLoad<Right, col_major>(
-              &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
+              &head_tile, keys_0 * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
           let key_rests = subgroupMatrixLoad<Right, col_major>(
-              &head_tile, j * MATRIX_N * HEAD_STRIDE + 2u * HEAD_REST + d * (MATRIX_K / 4u), HEAD_STRIDE);
+              &head_tile, keys_0 * HEAD_STRIDE + 2u * HEAD_REST + d * (MATRIX_K / 4u), HEAD_STRIDE);
           products = subgroupMatrixMultiplyAccumulate(queries[d], key_rests, products);
           products = subgroupMatrixMultiplyAccumulate(query_rests[d], keys, products);
-          if (HELD_KEYS) {
-            held_keys[d % HELD_STEPS] = keys;
-          }
         }
         for (var d = 0u; d < HEAD_STEPS; d++) {
-          if (HELD_KEYS) {
-            products = subgroupMatrixMultiplyAccumulate(queries[d], held_keys[d % HELD_STEPS], products);
-          } else {
-            let keys = subgroupMatrixLoad<Right, col_major>(
-                &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
-            products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
-          }
+          let keys = subgroupMatrixLoad<Right, col_major>(
+              &head_tile, keys_0 * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
+          products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
         }
         subgroupMatrixStore<row_major>(
-            &sums, subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
+            &sums, strip_place() * MATRIX_M * SUMS_STRIDE + keys_0 / 4u, products, SUMS_STRIDE);
       }
       workgroupBarrier();
 
@@ -151,35 +144,18 @@ fn main(
       row_sum += total;
       if (renew || unflushed == FLUSH_TILES) {
         unflushed = 0u;
-        for (var r = 0u; r < VALUE_COLUMNS / COLUMNS_AT_ONCE; r++) {
+        for (var r = 0u; r < PART_COLUMNS / COLUMNS_AT_ONCE; r++) {
           workgroupBarrier();
           for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
             subgroupMatrixStore<row_major>(
-                &sums, subgroup * MATRIX_M * SUMS_STRIDE + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c],
-                SUMS_STRIDE);
+                &sums, sums_from + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c], SUMS_STRIDE);
             accumulator[r * COLUMNS_AT_ONCE + c] = Sums();
           }
           workgroupBarrier();
-          for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
+          for (var c = 0u; c < COLUMNS_STORED; c++) {
             for (var n = 0u; n < COLUMN_VEC4; n++) {
-              output[(r * COLUMNS_AT_ONCE + c) * COLUMN_VEC4 + n] +=
+              output[(r * COLUMNS_STORED + c) * COLUMN_VEC4 + n] +=
                   sums_vec4(sums_at() + c * (MATRIX_N / 4u) + lane_vec4(n));
-            }
-          }
-          if (REST_SUMS && renew) {
-            workgroupBarrier();
-            for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
-              subgroupMatrixStore<row_major>(
-                  &sums, subgroup * MATRIX_M * SUMS_STRIDE + c * (MATRIX_N / 4u),
-                  rests[(r * COLUMNS_AT_ONCE + c) % REST_COLUMNS], SUMS_STRIDE);
-              rests[(r * COLUMNS_AT_ONCE + c) % REST_COLUMNS] = Sums();
-            }
-            workgroupBarrier();
-            for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
-              for (var n = 0u; n < COLUMN_VEC4; n++) {
-                output[(r * COLUMNS_AT_ONCE + c) * COLUMN_VEC4 + n] +=
-                    sums_vec4(sums_at() + c * (MATRIX_N / 4u) + lane_vec4(n));
-              }
             }
           }
         }
@@ -194,21 +170,17 @@ fn main(
 
       for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
         let left = subgroupMatrixLoad<Left, row_major>(
-            &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
+            &weights, strip_place() * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
         let left_rests = subgroupMatrixLoad<Left, row_major>(
-            &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + BLOCK_ROWS / 4u + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
-        for (var o = 0u; o < VALUE_COLUMNS; o++) {
+            &weights, strip_place() * MATRIX_M * WEIGHTS_STRIDE + (BLOCK_ROWS + j * MATRIX_K) / 4u, WEIGHTS_STRIDE);
+        for (var o = 0u; o < PART_COLUMNS; o++) {
+          let column = part * PART_COLUMNS + o;
           let values = subgroupMatrixLoad<Right, row_major>(
-              &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
+              &value_tile, j * MATRIX_K * VALUE_STRIDE + column * (MATRIX_N / 4u), VALUE_STRIDE);
           let value_rests = subgroupMatrixLoad<Right, row_major>(
-              &value_tile, j * MATRIX_K * VALUE_STRIDE + 2u * VALUE_REST + o * (MATRIX_N / 4u), VALUE_STRIDE);
-          if (REST_SUMS) {
-            rests[o % REST_COLUMNS] = subgroupMatrixMultiplyAccumulate(left, value_rests, rests[o % REST_COLUMNS]);
-            rests[o % REST_COLUMNS] = subgroupMatrixMultiplyAccumulate(left_rests, values, rests[o % REST_COLUMNS]);
-          } else {
-            accumulator[o] = subgroupMatrixMultiplyAccumulate(left, value_rests, accumulator[o]);
-            accumulator[o] = subgroupMatrixMultiplyAccumulate(left_rests, values, accumulator[o]);
-          }
+              &value_tile, j * MATRIX_K * VALUE_STRIDE + 2u * VALUE_REST + column * (MATRIX_N / 4u), VALUE_STRIDE);
+          accumulator[o] = subgroupMatrixMultiplyAccumulate(left, value_rests, accumulator[o]);
+          accumulator[o] = subgroupMatrixMultiplyAccumulate(left_rests, values, accumulator[o]);
           accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
         }
       }
@@ -223,35 +195,18 @@ fn main(
     }
   }
 
-  for (var r = 0u; r < VALUE_COLUMNS / COLUMNS_AT_ONCE; r++) {
+  for (var r = 0u; r < PART_COLUMNS / COLUMNS_AT_ONCE; r++) {
     workgroupBarrier();
     for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
       subgroupMatrixStore<row_major>(
-          &sums, subgroup * MATRIX_M * SUMS_STRIDE + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c],
-          SUMS_STRIDE);
+          &sums, sums_from + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c], SUMS_STRIDE);
       accumulator[r * COLUMNS_AT_ONCE + c] = Sums();
     }
     workgroupBarrier();
-    for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
+    for (var c = 0u; c < COLUMNS_STORED; c++) {
       for (var n = 0u; n < COLUMN_VEC4; n++) {
-        output[(r * COLUMNS_AT_ONCE + c) * COLUMN_VEC4 + n] +=
+        output[(r * COLUMNS_STORED + c) * COLUMN_VEC4 + n] +=
             sums_vec4(sums_at() + c * (MATRIX_N / 4u) + lane_vec4(n));
-      }
-    }
-    if (REST_SUMS) {
-      workgroupBarrier();
-      for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
-        subgroupMatrixStore<row_major>(
-            &sums, subgroup * MATRIX_M * SUMS_STRIDE + c * (MATRIX_N / 4u),
-            rests[(r * COLUMNS_AT_ONCE + c) % REST_COLUMNS], SUMS_STRIDE);
-        rests[(r * COLUMNS_AT_ONCE + c) % REST_COLUMNS] = Sums();
-      }
-      workgroupBarrier();
-      for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
-        for (var n = 0u; n < COLUMN_VEC4; n++) {
-          output[(r * COLUMNS_AT_ONCE + c) * COLUMN_VEC4 + n] +=
-              sums_vec4(sums_at() + c * (MATRIX_N / 4u) + lane_vec4(n));
-        }
       }
     }
   }
@@ -279,8 +234,11 @@ fn main(
   }
   let at = query_at(params.output, ids, query) + split * params.split_output;
   for (var o = 0u; o < VALUE_COLUMNS; o++) {
+    let c = o % COLUMNS_STORED;
+    let column = c / COLUMNS_AT_ONCE * PART_COLUMNS + o / COLUMNS_STORED * COLUMNS_AT_ONCE +
+        c % COLUMNS_AT_ONCE;
     for (var n = 0u; n < COLUMN_VEC4; n++) {
-      let d4 = o * (MATRIX_N / 4u) + lane_vec4(n);
+      let d4 = column * (MATRIX_N / 4u) + lane_vec4(n);
       if (query < ids.query_rows && d4 < VALUE_VEC4) {
         store_result_0(at, d4, VALUE_SIZE, select(output[o * COLUMN_VEC4 + n] * normalise, vec4f(), empty));
       }
