@@ -128,8 +128,8 @@ describe('plans over subgroup matrices', () => {
     expect(obstacle('forward', 'matrix_split', problem({headSize: 256, computeType: 'float32'}), LAVAPIPE))
         .toContain('no blocking for head sizes 256');
     const sizes = (headSize: number) => workgroupMemory(splitPlan(H100, headSize)).map(({bytes}) => bytes);
-    // 16 rows of 2·64 + 8 halves; 8 strips of 16 rows of 16 + 8 floats; of 2·16 + 8 halves.
-    expect(sizes(64)).toEqual([2 * 16 * 136, 2 * 16 * 136, 4 * 8 * 16 * 24, 2 * 8 * 16 * 40, 16]);
+    // 16 rows of 2·64 + 8 halves; 4 strips of 16 rows of 16 + 8 floats; of 2·16 + 8 halves.
+    expect(sizes(64)).toEqual([2 * 16 * 136, 2 * 16 * 136, 4 * 4 * 16 * 24, 2 * 4 * 16 * 40, 16]);
     // 32 rows of 2·128 + 8 halves; 3 strips, of two subgroups each, of 16 rows of 32 + 8 floats; of 2·32 + 8 halves.
     expect(sizes(128)).toEqual([2 * 32 * 264, 2 * 32 * 264, 4 * 3 * 16 * 40, 2 * 3 * 16 * 72, 16]);
   });
@@ -137,12 +137,12 @@ describe('plans over subgroup matrices', () => {
   it('of split operands flush whole columns, and keep what registers hold', () => {
     const small = deriveMatrix(splitPlan(H100, 64) as Required<Plan>);
     expect(small).toEqual(jasmine.objectContaining({
-      operandParts: 2, headRest: 8, valueRest: 8, stripSubgroups: 1, partColumns: 4, columnsAtOnce: 1, flushTiles: 4,
-      blockQueries: 128, outputVec4: 8,
+      operandParts: 2, headRest: 8, valueRest: 8, stripSubgroups: 1, partColumns: 4, columnsAtOnce: 1, flushTiles: 8,
+      blockQueries: 64, outputVec4: 8,
     }));
     const large = deriveMatrix(splitPlan(H100, 128) as Required<Plan>);
     expect(large).toEqual(jasmine.objectContaining({
-      headRest: 16, stripSubgroups: 2, partColumns: 4, columnsAtOnce: 1, flushTiles: 2, blockQueries: 48, outputVec4: 8,
+      headRest: 16, stripSubgroups: 2, partColumns: 4, columnsAtOnce: 1, flushTiles: 4, blockQueries: 48, outputVec4: 8,
     }));
     expect(deriveMatrix(splitPlan(H100, 48) as Required<Plan>)).toEqual(jasmine.objectContaining({columnsAtOnce: 1}));
     const text = specialise(splitPlan(H100, 128));
