@@ -5,8 +5,8 @@
  *   npx tsx benchmarks/kernel_lab.ts --kernels forward,backward_dq --sizes 64,128 --blockings 16x8x8,16x8x4:4:16
  *   npx tsx benchmarks/kernel_lab.ts --kernels decode --keys 4096,32768 --heads 32 --key-heads 8,32 --sizes 128
  *
- *   npx tsx benchmarks/kernel_lab.ts --kernels forward --kinds simt,matrix_split --matrix-blockings own,8x16:128rh \
- *       --dawn allow_unsafe_apis,vulkan_enable_f16_on_nvidia
+ *   npx tsx benchmarks/kernel_lab.ts --kernels forward --kinds simt,matrix_split \
+ *       --matrix-blockings own,8x16:64,6x32:64:2 --dawn allow_unsafe_apis,vulkan_enable_f16_on_nvidia
  *
  * A blocking is threadsX x threadsY x rows[:chunk[:rowChunk]]; without any, the plan's own choice is timed. Those of
  * subgroup matrices: see benchmarks/lab/matrix.ts.

@@ -33,11 +33,12 @@ const PROGRAMS = {
   probe_webgpu: 'examples/train_gpt/probe_webgpu.ts', // what train starts to look for a GPU
   soak: 'test/soak_device.ts',
   train: 'examples/train_gpt/main.ts',
+  tune: 'benchmarks/tune.ts',
   verify: 'test/verify_device.ts',
 };
 /** What `run` takes: commands of benchmarks/run.ts, and programs. */
 const BENCHMARKS = ['bench', 'decode', 'host', 'peers', 'train-bench'];
-const COMMANDS = [...BENCHMARKS, 'lab', 'soak', 'train', 'verify'];
+const COMMANDS = [...BENCHMARKS, 'lab', 'soak', 'train', 'tune', 'verify'];
 
 if (process.platform !== 'linux' || process.arch !== 'x64') {
   console.error('npm run bundle: the bundle is for Linux on x64 and carries this machine\'s Node; run it there');

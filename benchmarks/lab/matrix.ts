@@ -14,21 +14,21 @@ import type {TilesOptions} from './tiles.js';
 
 /**
  * `own` as the plan chooses, or subgroups x rows of a tile, for split operands followed by
- * :keys until sums are flushed[r: small products have sums of their own][h: keys are held in registers].
+ * :keys until sums are flushed[:subgroups that share a strip].
  */
 function candidate(name: string, kind: PlanKind, problem: Problem, capabilities: Capabilities): Plan {
   const own = makePlan('forward', problem, capabilities, {}, problem.batch, kind);
   if (name === 'own' || !isMatrixPlan(own)) {
     return own;
   }
-  const found = /^(\d+)x(\d+)(?::(\d+)(r?)(h?))?$/.exec(name);
+  const found = /^(\d+)x(\d+)(?::(\d+)(?::(\d+))?)?$/.exec(name);
   if (!found) {
-    throw new Error(`expected own or subgroups x rows[:keys[r][h]] for a blocking, received ${name}`);
+    throw new Error(`expected own or subgroups x rows[:keys[:subgroups]] for a blocking, received ${name}`);
   }
-  const [, subgroups, blockRows, flushKeys, restSums, heldKeys] = found;
+  const [, subgroups, blockRows, flushKeys, stripSubgroups = '1'] = found;
   const rests = flushKeys === undefined ?
       own.matrix.rests :
-      {flushKeys: Number(flushKeys), restSums: restSums === 'r', heldKeys: heldKeys === 'h'};
+      {flushKeys: Number(flushKeys), stripSubgroups: Number(stripSubgroups)};
   const matrix =
       {...own.matrix, subgroups: Number(subgroups), blockRows: Number(blockRows), ...own.matrix.rests && {rests}};
   const plan = {...own, matrix, threadsY: matrix.subgroups};
@@ -37,7 +37,7 @@ function candidate(name: string, kind: PlanKind, problem: Problem, capabilities:
 
 function describe({kind, matrix}: Plan): string {
   const {subgroups, blockRows, rests} = matrix!;
-  const how = rests && `:${rests.flushKeys}${rests.restSums ? 'r' : ''}${rests.heldKeys ? 'h' : ''}`;
+  const how = rests && `:${rests.flushKeys}:${rests.stripSubgroups}`;
   return `${kind} ${subgroups}x${blockRows}${how ?? ''}`;
 }
 

@@ -53,26 +53,22 @@ interface Candidate {
 
 /**
  * A plan by name: `own`, or subgroups x rows of a tile (matrices), or threadsX x threadsY x rows; then [/parts of the
- * keys][w tiles of a wave][k: strips that see nothing are skipped][a: fetching ahead][u: loops are not written out].
+ * keys][w tiles of a wave][W: every tile is watched, without a second round][u: loops are not written out].
  */
 function candidate(
     name: string, kernel: KernelName, kind: PlanKind, problem: Problem, capabilities: Capabilities,
     features: Partial<Features>): Candidate {
-  const [, shape, parts, wave, skips, ahead, loops] =
-      /^(own|[\dx]+)(?:\/(\d+))?(?:w(\d+))?(k?)(a?)(u?)$/.exec(name) ?? [];
+  const [, shape, parts, wave, watches, loops] =
+      /^(own|[\dx]+)(?:\/(\d+))?(?:w(\d+))?(W?)(u?)$/.exec(name) ?? [];
   if (shape === undefined) {
-    throw new Error(`expected a blocking[/parts][w wave][k][a][u], received ${name}`);
+    throw new Error(`expected a blocking[/parts][w wave][W][u], received ${name}`);
   }
   const own = makePlan(kernel, problem, capabilities, features, problem.batch, kind);
   const sizes = shape === 'own' ? undefined : shape.split('x').map(Number);
   let plan: Plan = {...own, wave: wave === undefined ? own.wave : Number(wave)};
   if (isMatrixPlan(plan)) {
     const [subgroups, blockRows] = sizes ?? [plan.matrix.subgroups, plan.matrix.blockRows];
-    const matrix = {
-      ...plan.matrix, subgroups, blockRows,
-      skipsStrips: skips === 'k' || plan.matrix.skipsStrips === true,
-      fetchAhead: ahead === 'a' || plan.matrix.fetchAhead === true,
-    };
+    const matrix = {...plan.matrix, subgroups, blockRows, watchesAll: watches === 'W'};
     const unrolled = isWrittenOut({...plan, matrix}, capabilities) && loops !== 'u';
     plan = {...plan, matrix, threadsY: subgroups, unrolled};
   } else if (sizes) {

@@ -7,9 +7,6 @@
 @group(0) @binding(10) var<storage, read_write> lse_tail: array<f32>; // the same: what rounding took from the LSE
 
 fn run_workgroup(group_id: vec3u, groups: vec3u, index: u32, lanes: u32) {
-  if (!is_for_this_kernel()) {
-    return;
-  }
   start_thread(index);
   let tiles = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES;
   let item = group_id.x + group_id.y * groups.x;

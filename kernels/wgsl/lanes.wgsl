@@ -7,7 +7,9 @@ var<workgroup> common_lanes: u32;
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) index: u32, @builtin(subgroup_size) size: u32) {
-  run_workgroup(group_id, groups, index, lanes_of_row(index, size));
+  if (is_for_this_kernel()) {
+    run_workgroup(group_id, groups, index, lanes_of_row(index, size));
+  }
 }
 
 // How many neighbouring threads, a power of two up to THREADS_X, hand each other values by subgroupShuffleXor: thread t

@@ -62,11 +62,12 @@ fn main(
 
   let begin = key_begin(ids, query_0) / BLOCK_KEYS * BLOCK_KEYS;
   let end = select(0u, key_end(ids, min(query_0 + BLOCK_QUERIES, ids.queries) - 1u), query_0 < ids.queries);
-  var key_0 = next_seen(ids, query_0, begin, end);
-  var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
-  var fetched_values = fetch_values(ids, min(key_0, ids.keys));
-  while (key_0 < end) {
-    let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
+  for (var key_0 = begin; key_0 < end; key_0 += BLOCK_KEYS) {
+    if (!is_seen(ids, query_0, key_0)) {
+      continue;
+    }
+    var fetched_keys = fetch_keys(ids, key_0);
+    var fetched_values = fetch_values(ids, key_0);
     workgroupBarrier();
     store_head_tile(&fetched_keys);
     store_value_tile(&fetched_values);
@@ -89,10 +90,6 @@ fn main(
       subgroupMatrixStore<row_major>(
           &sums, D_WEIGHTS_AT + subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), d_weights, SUMS_STRIDE);
     }
-    if (FETCH_AHEAD) {
-      fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
-      fetched_values = fetch_values(ids, select(key_0, next, next < end));
-    }
     workgroupBarrier();
 
     if (is_partial(ids, query_0, key_0)) {
@@ -110,11 +107,6 @@ fn main(
             &head_tile, j * MATRIX_K * HEAD_STRIDE + o * (MATRIX_N / 4u), HEAD_STRIDE);
         accumulator[o] = subgroupMatrixMultiplyAccumulate(left, keys, accumulator[o]);
       }
-    }
-    key_0 = next;
-    if (!FETCH_AHEAD) {
-      fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
-      fetched_values = fetch_values(ids, min(key_0, ids.keys));
     }
   }
 

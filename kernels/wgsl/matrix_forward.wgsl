@@ -9,11 +9,6 @@
 // (580.159) takes what a lane has read for what it reads after a subgroup matrix was stored over it, once it knows the
 // address exactly (NOTES.md).
 
-// Whether any query of a strip sees a key of a tile, as far as lengths and the window's right side tell.
-fn strip_sees(ids: HeadIds, strip: u32, key_0: u32) -> bool {
-  return strip < ids.queries && key_end(ids, strip + MATRIX_M - 1u) > key_0;
-}
-
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
@@ -90,41 +85,34 @@ fn main(
       let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
       let partial = is_partial(ids, query_0, key_0);
       watched = watched || (HIDES_FIRST_KEYS && partial);
-      let works = !SKIPS_STRIPS || !partial || strip_sees(ids, strip, key_0);
-      if (works) {
-        for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
-          var products = Sums();
-          for (var d = 0u; d < HEAD_STEPS; d++) {
-            let keys = subgroupMatrixLoad<Right, col_major>(
-                &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
-            products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
-          }
-          subgroupMatrixStore<row_major>(
-              &sums, subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
+      for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
+        var products = Sums();
+        for (var d = 0u; d < HEAD_STEPS; d++) {
+          let keys = subgroupMatrixLoad<Right, col_major>(
+              &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
+          products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
         }
+        subgroupMatrixStore<row_major>(
+            &sums, subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
       }
       workgroupBarrier();
 
       var fetched_values = fetch_values(ids, key_0);
       fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
-      var scores: Scores;
-      var total = 0.0;
-      if (works) {
-        scores = scores_of(ids, query, key_0, scale, partial);
-        total = write_weights(&scores, row_max, ids, query, key_0);
-        if (!(total <= LARGEST_SUM)) {
-          if (watched) {
-            too_large = 1u;
-          } else {
-            missed = true;
-          }
+      var scores = scores_of(ids, query, key_0, scale, partial);
+      var total = write_weights(&scores, row_max, ids, query, key_0);
+      if (!(total <= LARGEST_SUM)) {
+        if (WATCHES_ALL || watched) {
+          too_large = 1u;
+        } else {
+          missed = true;
         }
       }
       store_value_tile(&fetched_values);
       store_head_tile(&fetched_keys);
 
       var renew = false;
-      if (watched) {
+      if (WATCHES_ALL || watched) {
         renew = workgroupUniformLoad(&too_large) != 0u;
       } else {
         workgroupBarrier();
@@ -163,18 +151,19 @@ fn main(
       row_sum += total;
       fresh = false;
 
-      if (works) {
-        for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
-          let left = subgroupMatrixLoad<Left, row_major>(
-              &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
-          for (var o = 0u; o < VALUE_COLUMNS; o++) {
-            let values = subgroupMatrixLoad<Right, row_major>(
-                &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
-            accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
-          }
+      for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
+        let left = subgroupMatrixLoad<Left, row_major>(
+            &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
+        for (var o = 0u; o < VALUE_COLUMNS; o++) {
+          let values = subgroupMatrixLoad<Right, row_major>(
+              &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
+          accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
         }
       }
       key_0 = next;
+    }
+    if (WATCHES_ALL) {
+      break;
     }
     if (missed) {
       too_large = 1u;

@@ -3,11 +3,11 @@
 //
 // NVIDIA's tensor cores truncate: each product that is added to an accumulator takes up to 2^-23 of what is there, always
 // toward zero. So scores begin with the small products, and the sums over the keys go into registers of the lanes, by
-// additions that round, every FLUSH_TILES tiles; the small products have accumulators of their own (REST_SUMS) where
-// registers allow.
+// additions that round, every FLUSH_TILES tiles.
 //
-// Maxima are followed as in matrix_forward. Here a row's largest weight is 2^6 when a maximum is taken: below it there is
-// room for the rests of weights, which f16 holds to 2^-24, and above it for scores that grow by 6.2.
+// Maxima are followed as in matrix_forward, but every tile is watched. A row's largest weight is 2^6 when a maximum is
+// taken: below it there is room for the rests of weights, which f16 holds to 2^-24, and above it for scores that grow by
+// 6.2, which one key that suits a query is enough for.
 
 const WEIGHT_BITS = 6.0;
 const LN_WEIGHT = WEIGHT_BITS * LN_2;
@@ -32,7 +32,10 @@ fn main(
   if (query_0 >= ids.query_rows) {
     return;
   }
-  let strip = query_0 + MATRIX_M * subgroup;
+  let strip = query_0 + MATRIX_M * strip_place();
+  let part = subgroup % STRIP_SUBGROUPS;
+  // Where this subgroup's columns of the result pass through on their way to the lanes.
+  let sums_from = strip_place() * MATRIX_M * SUMS_STRIDE + part * COLUMNS_AT_ONCE * (MATRIX_N / 4u);
   let query = strip + lane_row();
   let scale = product_scale();
 
@@ -44,9 +47,7 @@ fn main(
     query_rests[d] = subgroupMatrixLoad<Left, row_major>(
         &half_q, query_at_0 + HEAD_REST + d * (MATRIX_K / 8u), HEAD_VEC8);
   }
-  var held_keys: array<Right, HELD_STEPS>;
-  var accumulator: array<Sums, VALUE_COLUMNS>;
-  var rests: array<Sums, REST_COLUMNS>;
+  var accumulator: array<Sums, PART_COLUMNS>;
   var output: array<vec4f, OUTPUT_VEC4>; // this lane's share of the strip
   var row_max: f32;
   var row_sum: f32;
@@ -57,208 +58,136 @@ fn main(
     begin = max(begin, split * params.split_keys);
     end = min(end, (split + 1u) * params.split_keys);
   }
-  // In the first round only tiles from which a row may get its first maximum are watched, since the look at what is too
-  // large costs two barriers: the first tile, and where that may be hidden from a row (HIDES_FIRST_KEYS) those that not all
-  // queries see whole and the tile after each. Where weights of another tile turn out to have been too large, a second
-  // round watches them all.
-  var watches_all = false;
-  loop {
-    for (var o = 0u; o < VALUE_COLUMNS; o++) {
-      accumulator[o] = Sums();
-      rests[o % REST_COLUMNS] = Sums();
+  for (var o = 0u; o < PART_COLUMNS; o++) {
+    accumulator[o] = Sums();
+  }
+  for (var n = 0u; n < OUTPUT_VEC4; n++) {
+    output[n] = vec4f();
+  }
+  var unflushed = 0u;
+  row_max = NO_MAXIMUM;
+  row_sum = 0.0;
+  var key_0 = next_seen(ids, query_0, begin, end);
+  var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
+  store_head_tile(&fetched_keys);
+  if (thread == 0u) {
+    too_large = 0u;
+  }
+  var fresh = true; // nothing has been accumulated yet
+  workgroupBarrier();
+  while (key_0 < end) {
+    let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
+    let partial = is_partial(ids, query_0, key_0);
+    for (var j = 0u; j < BLOCK_KEYS / MATRIX_N / STRIP_SUBGROUPS; j++) {
+      let keys_0 = MATRIX_N * (part * (BLOCK_KEYS / MATRIX_N / STRIP_SUBGROUPS) + j);
+      var products = Sums();
+      for (var d = 0u; d < HEAD_STEPS; d++) {
+        let keys = subgroupMatrixLoad<Right, col_major>(
+            &head_tile, keys_0 * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
+        let key_rests = subgroupMatrixLoad<Right, col_major>(
+            &head_tile, keys_0 * HEAD_STRIDE + 2u * HEAD_REST + d * (MATRIX_K / 4u), HEAD_STRIDE);
+        products = subgroupMatrixMultiplyAccumulate(queries[d], key_rests, products);
+        products = subgroupMatrixMultiplyAccumulate(query_rests[d], keys, products);
+      }
+      for (var d = 0u; d < HEAD_STEPS; d++) {
+        let keys = subgroupMatrixLoad<Right, col_major>(
+            &head_tile, keys_0 * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
+        products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
+      }
+      subgroupMatrixStore<row_major>(
+          &sums, strip_place() * MATRIX_M * SUMS_STRIDE + keys_0 / 4u, products, SUMS_STRIDE);
     }
-    for (var n = 0u; n < OUTPUT_VEC4; n++) {
-      output[n] = vec4f();
-    }
-    var unflushed = 0u;
-    row_max = NO_MAXIMUM;
-    row_sum = 0.0;
-    var key_0 = next_seen(ids, query_0, begin, end);
-    var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
-    store_head_tile(&fetched_keys);
-    if (thread == 0u) {
-      too_large = 0u;
-    }
-    var watched = true;
-    var missed = false;
-    var fresh = true; // nothing has been accumulated yet
     workgroupBarrier();
-    while (key_0 < end) {
-      let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
-      let partial = is_partial(ids, query_0, key_0);
-      watched = watched || (HIDES_FIRST_KEYS && partial);
-      for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
-        var products = Sums();
-        for (var d = 0u; d < HEAD_STEPS; d++) {
-          let keys = subgroupMatrixLoad<Right, col_major>(
-              &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
-          let key_rests = subgroupMatrixLoad<Right, col_major>(
-              &head_tile, j * MATRIX_N * HEAD_STRIDE + 2u * HEAD_REST + d * (MATRIX_K / 4u), HEAD_STRIDE);
-          products = subgroupMatrixMultiplyAccumulate(queries[d], key_rests, products);
-          products = subgroupMatrixMultiplyAccumulate(query_rests[d], keys, products);
-          if (HELD_KEYS) {
-            held_keys[d % HELD_STEPS] = keys;
-          }
-        }
-        for (var d = 0u; d < HEAD_STEPS; d++) {
-          if (HELD_KEYS) {
-            products = subgroupMatrixMultiplyAccumulate(queries[d], held_keys[d % HELD_STEPS], products);
-          } else {
-            let keys = subgroupMatrixLoad<Right, col_major>(
-                &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
-            products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
-          }
-        }
-        subgroupMatrixStore<row_major>(
-            &sums, subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
-      }
-      workgroupBarrier();
 
-      var fetched_values = fetch_values(ids, key_0);
-      fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
-      var scores = scores_of(ids, query, key_0, scale, partial);
-      var total = write_weights(&scores, row_max, ids, query, key_0);
-      if (!(total <= LARGEST_SUM)) {
-        if (watched) {
-          too_large = 1u;
-        } else {
-          missed = true;
-        }
-      }
-      store_value_tile(&fetched_values);
-      store_head_tile(&fetched_keys);
-
-      var renew = false;
-      if (watched) {
-        renew = workgroupUniformLoad(&too_large) != 0u;
-      } else {
-        workgroupBarrier();
-      }
-      watched = watches_all || (HIDES_FIRST_KEYS && partial);
-      var rescale = 1.0;
-      if (renew) {
-        if (thread == 0u) {
-          too_large = 0u;
-        }
-        scores = scores_of(ids, query, key_0, scale, partial);
-        var largest_score = row_max + LN_WEIGHT;
-        for (var n = 0u; n < ROW_VEC4; n++) {
-          let pair = max(scores[n].xy, scores[n].zw);
-          largest_score = max(largest_score, max(pair.x, pair.y));
-        }
-        let new_max = row_maximum(largest_score) - LN_WEIGHT;
-        rescale = exp2((row_max - new_max) * LOG2_E);
-        row_max = new_max;
-        row_sum *= rescale;
-        total = write_weights(&scores, row_max, ids, query, key_0);
-      }
-      row_sum += total;
-      if (renew && fresh) {
-        workgroupBarrier();
-      } else if (renew || unflushed == FLUSH_TILES) {
-        unflushed = 0u;
-        for (var r = 0u; r < VALUE_COLUMNS / COLUMNS_AT_ONCE; r++) {
-          workgroupBarrier();
-          for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
-            subgroupMatrixStore<row_major>(
-                &sums, subgroup * MATRIX_M * SUMS_STRIDE + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c],
-                SUMS_STRIDE);
-            accumulator[r * COLUMNS_AT_ONCE + c] = Sums();
-          }
-          workgroupBarrier();
-          for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
-            for (var n = 0u; n < COLUMN_VEC4; n++) {
-              output[(r * COLUMNS_AT_ONCE + c) * COLUMN_VEC4 + n] +=
-                  sums_vec4(sums_at() + c * (MATRIX_N / 4u) + lane_vec4(n));
-            }
-          }
-          if (REST_SUMS && renew) {
-            workgroupBarrier();
-            for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
-              subgroupMatrixStore<row_major>(
-                  &sums, subgroup * MATRIX_M * SUMS_STRIDE + c * (MATRIX_N / 4u),
-                  rests[(r * COLUMNS_AT_ONCE + c) % REST_COLUMNS], SUMS_STRIDE);
-              rests[(r * COLUMNS_AT_ONCE + c) % REST_COLUMNS] = Sums();
-            }
-            workgroupBarrier();
-            for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
-              for (var n = 0u; n < COLUMN_VEC4; n++) {
-                output[(r * COLUMNS_AT_ONCE + c) * COLUMN_VEC4 + n] +=
-                    sums_vec4(sums_at() + c * (MATRIX_N / 4u) + lane_vec4(n));
-              }
-            }
-          }
-        }
-        if (renew) {
-          for (var n = 0u; n < OUTPUT_VEC4; n++) {
-            output[n] *= rescale;
-          }
-        }
-        workgroupBarrier();
-      }
-      fresh = false;
-      unflushed++;
-
-      for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
-        let left = subgroupMatrixLoad<Left, row_major>(
-            &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
-        let left_rests = subgroupMatrixLoad<Left, row_major>(
-            &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + BLOCK_ROWS / 4u + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
-        for (var o = 0u; o < VALUE_COLUMNS; o++) {
-          let values = subgroupMatrixLoad<Right, row_major>(
-              &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
-          let value_rests = subgroupMatrixLoad<Right, row_major>(
-              &value_tile, j * MATRIX_K * VALUE_STRIDE + 2u * VALUE_REST + o * (MATRIX_N / 4u), VALUE_STRIDE);
-          if (REST_SUMS) {
-            rests[o % REST_COLUMNS] = subgroupMatrixMultiplyAccumulate(left, value_rests, rests[o % REST_COLUMNS]);
-            rests[o % REST_COLUMNS] = subgroupMatrixMultiplyAccumulate(left_rests, values, rests[o % REST_COLUMNS]);
-          } else {
-            accumulator[o] = subgroupMatrixMultiplyAccumulate(left, value_rests, accumulator[o]);
-            accumulator[o] = subgroupMatrixMultiplyAccumulate(left_rests, values, accumulator[o]);
-          }
-          accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
-        }
-      }
-      key_0 = next;
-    }
-    if (missed) {
+    var fetched_values = fetch_values(ids, key_0);
+    fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
+    var scores = scores_of(ids, query, key_0, scale, partial);
+    var total = write_weights(&scores, row_max, ids, query, key_0);
+    if (!(total <= LARGEST_SUM)) {
       too_large = 1u;
     }
-    watches_all = workgroupUniformLoad(&too_large) != 0u;
-    if (!watches_all) {
-      break;
+    store_value_tile(&fetched_values);
+    store_head_tile(&fetched_keys);
+
+    let renew = workgroupUniformLoad(&too_large) != 0u;
+    var rescale = 1.0;
+    if (renew) {
+      if (thread == 0u) {
+        too_large = 0u;
+      }
+      scores = scores_of(ids, query, key_0, scale, partial);
+      var largest_score = row_max + LN_WEIGHT;
+      for (var n = 0u; n < ROW_VEC4; n++) {
+        let pair = max(scores[n].xy, scores[n].zw);
+        largest_score = max(largest_score, max(pair.x, pair.y));
+      }
+      let new_max = row_maximum(largest_score) - LN_WEIGHT;
+      rescale = exp2((row_max - new_max) * LOG2_E);
+      row_max = new_max;
+      row_sum *= rescale;
+      total = write_weights(&scores, row_max, ids, query, key_0);
     }
+    row_sum += total;
+    if (renew && fresh) {
+      workgroupBarrier();
+    } else if (renew || unflushed == FLUSH_TILES) {
+      unflushed = 0u;
+      for (var r = 0u; r < PART_COLUMNS / COLUMNS_AT_ONCE; r++) {
+        workgroupBarrier();
+        for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
+          subgroupMatrixStore<row_major>(
+              &sums, sums_from + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c], SUMS_STRIDE);
+          accumulator[r * COLUMNS_AT_ONCE + c] = Sums();
+        }
+        workgroupBarrier();
+        for (var c = 0u; c < COLUMNS_STORED; c++) {
+          for (var n = 0u; n < COLUMN_VEC4; n++) {
+            output[(r * COLUMNS_STORED + c) * COLUMN_VEC4 + n] +=
+                sums_vec4(sums_at() + c * (MATRIX_N / 4u) + lane_vec4(n));
+          }
+        }
+      }
+      if (renew) {
+        for (var n = 0u; n < OUTPUT_VEC4; n++) {
+          output[n] *= rescale;
+        }
+      }
+      workgroupBarrier();
+    }
+    fresh = false;
+    unflushed++;
+
+    for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
+      let left = subgroupMatrixLoad<Left, row_major>(
+          &weights, strip_place() * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
+      let left_rests = subgroupMatrixLoad<Left, row_major>(
+          &weights, strip_place() * MATRIX_M * WEIGHTS_STRIDE + (BLOCK_ROWS + j * MATRIX_K) / 4u, WEIGHTS_STRIDE);
+      for (var o = 0u; o < PART_COLUMNS; o++) {
+        let column = part * PART_COLUMNS + o;
+        let values = subgroupMatrixLoad<Right, row_major>(
+            &value_tile, j * MATRIX_K * VALUE_STRIDE + column * (MATRIX_N / 4u), VALUE_STRIDE);
+        let value_rests = subgroupMatrixLoad<Right, row_major>(
+            &value_tile, j * MATRIX_K * VALUE_STRIDE + 2u * VALUE_REST + column * (MATRIX_N / 4u), VALUE_STRIDE);
+        accumulator[o] = subgroupMatrixMultiplyAccumulate(left, value_rests, accumulator[o]);
+        accumulator[o] = subgroupMatrixMultiplyAccumulate(left_rests, values, accumulator[o]);
+        accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
+      }
+    }
+    key_0 = next;
   }
 
-  for (var r = 0u; r < VALUE_COLUMNS / COLUMNS_AT_ONCE; r++) {
+  for (var r = 0u; r < PART_COLUMNS / COLUMNS_AT_ONCE; r++) {
     workgroupBarrier();
     for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
       subgroupMatrixStore<row_major>(
-          &sums, subgroup * MATRIX_M * SUMS_STRIDE + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c],
-          SUMS_STRIDE);
+          &sums, sums_from + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c], SUMS_STRIDE);
       accumulator[r * COLUMNS_AT_ONCE + c] = Sums();
     }
     workgroupBarrier();
-    for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
+    for (var c = 0u; c < COLUMNS_STORED; c++) {
       for (var n = 0u; n < COLUMN_VEC4; n++) {
-        output[(r * COLUMNS_AT_ONCE + c) * COLUMN_VEC4 + n] +=
+        output[(r * COLUMNS_STORED + c) * COLUMN_VEC4 + n] +=
             sums_vec4(sums_at() + c * (MATRIX_N / 4u) + lane_vec4(n));
-      }
-    }
-    if (REST_SUMS) {
-      workgroupBarrier();
-      for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
-        subgroupMatrixStore<row_major>(
-            &sums, subgroup * MATRIX_M * SUMS_STRIDE + c * (MATRIX_N / 4u),
-            rests[(r * COLUMNS_AT_ONCE + c) % REST_COLUMNS], SUMS_STRIDE);
-        rests[(r * COLUMNS_AT_ONCE + c) % REST_COLUMNS] = Sums();
-      }
-      workgroupBarrier();
-      for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
-        for (var n = 0u; n < COLUMN_VEC4; n++) {
-          output[(r * COLUMNS_AT_ONCE + c) * COLUMN_VEC4 + n] +=
-              sums_vec4(sums_at() + c * (MATRIX_N / 4u) + lane_vec4(n));
-        }
       }
     }
   }
@@ -286,8 +215,11 @@ fn main(
   }
   let at = query_at(params.output, ids, query) + split * params.split_output;
   for (var o = 0u; o < VALUE_COLUMNS; o++) {
+    let c = o % COLUMNS_STORED;
+    let column = c / COLUMNS_AT_ONCE * PART_COLUMNS + o / COLUMNS_STORED * COLUMNS_AT_ONCE +
+        c % COLUMNS_AT_ONCE;
     for (var n = 0u; n < COLUMN_VEC4; n++) {
-      let d4 = o * (MATRIX_N / 4u) + lane_vec4(n);
+      let d4 = column * (MATRIX_N / 4u) + lane_vec4(n);
       if (query < ids.query_rows && d4 < VALUE_VEC4) {
         store_result_0(at, d4, VALUE_SIZE, select(output[o * COLUMN_VEC4 + n] * normalise, vec4f(), empty));
       }

@@ -1,10 +1,16 @@
 // For kernels whose strips are queries (forward, dQ): scores [query][key] of a strip go through `sums`, weights through
-// `weights`. LANES_PER_ROW lanes share a query and take its keys in turns of four.
+// `weights`. LANES_PER_ROW lanes share a query and take its keys in turns of four. With split operands STRIP_SUBGROUPS
+// subgroups may share a strip: each makes the scores of some keys, and sums some columns of the result.
 
-var<workgroup> weights: array<vec4h, SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE>;
+var<workgroup> weights: array<vec4h, SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE>;
+
+// The strip's place in the workgroup.
+fn strip_place() -> u32 {
+  return subgroup % SUBGROUPS / STRIP_SUBGROUPS;
+}
 
 fn lane_row() -> u32 {
-  return lane % LANES / LANES_PER_ROW;
+  return (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW;
 }
 
 // The n-th vec4 of keys that this lane takes of its row.
@@ -13,7 +19,7 @@ fn lane_vec4(n: u32) -> u32 {
 }
 
 fn sums_at() -> u32 {
-  return (subgroup % SUBGROUPS * MATRIX_M + lane_row()) * SUMS_STRIDE;
+  return (strip_place() * MATRIX_M + lane_row()) * SUMS_STRIDE;
 }
 
 fn sums_vec4(at: u32) -> vec4f {

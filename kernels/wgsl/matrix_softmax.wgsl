@@ -26,7 +26,9 @@ alias Scores = array<vec4f, ROW_VEC4>;
 // Scores of this lane, from what is in `sums`. HIDDEN where the query does not see the key.
 fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool) -> Scores {
   var scores: Scores;
-  let row = (subgroup % SUBGROUPS * MATRIX_M + lane % LANES / LANES_PER_ROW) * SUMS_STRIDE;
+  // Not by functions: through their results Dawn does not see that an index stays inside.
+  let row = (subgroup % SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M +
+             (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW) * SUMS_STRIDE;
   for (var n = 0u; n < ROW_VEC4; n++) {
     let product = bitcast<vec4f>(sums[row + lane % LANES_PER_ROW + LANES_PER_ROW * n]);
     if (SOFTCAP || ALIBI || BIAS) {
@@ -54,7 +56,8 @@ fn exp_of_units(difference: vec4f) -> vec4f {
 // Writes the weights of this lane, with split operands also what f16 takes from them, and gives their sum.
 fn write_weights(scores: ptr<function, Scores>, row_max: f32, ids: HeadIds, query: u32, key_0: u32) -> f32 {
   var total = vec4f();
-  let row = (subgroup % SUBGROUPS * MATRIX_M + lane % LANES / LANES_PER_ROW) * WEIGHTS_STRIDE;
+  let row = (subgroup % SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M +
+             (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW) * WEIGHTS_STRIDE;
   for (var n = 0u; n < ROW_VEC4; n++) {
     var weight = exp_of_units((*scores)[n] - row_max);
     total += weight;

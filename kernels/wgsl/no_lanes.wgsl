@@ -4,5 +4,7 @@
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) index: u32) {
-  run_workgroup(group_id, groups, index, 1u);
+  if (is_for_this_kernel()) {
+    run_workgroup(group_id, groups, index, 1u);
+  }
 }

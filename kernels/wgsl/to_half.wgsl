@@ -8,6 +8,7 @@
 @group(0) @binding(19) var<storage, read_write> half_v: array<vec4u>;
 
 var<workgroup> largest_here: atomic<u32>;
+var<workgroup> divides_any: u32;
 
 // A workgroup takes HALF_ROWS rows of a head, eight halves a thread and step; the loads of so many steps are in flight
 // at once.
@@ -73,6 +74,20 @@ fn source_eight(tensor: u32, ids: HeadIds, row: u32, d8: u32) -> Eight {
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) index: u32) {
+  if (AGAIN && !SPLIT_OPERANDS) {
+    // One thread a workgroup looks: nothing caches what is read atomically.
+    if (index == 0u) {
+      var divides = half_exponent(atomicLoad(&largest[Q])) != 0 || half_exponent(atomicLoad(&largest[K])) != 0 ||
+          half_exponent(atomicLoad(&largest[V])) != 0;
+      if (HAS_D_OUTPUT) {
+        divides = divides || half_exponent(atomicLoad(&largest[D_OUTPUT])) != 0;
+      }
+      divides_any = select(0u, 1u, divides);
+    }
+    if (workgroupUniformLoad(&divides_any) == 0u) {
+      return;
+    }
+  }
   let query_rows = half_rows(params.queries, params.query_total);
   let key_rows = half_rows(params.keys, params.key_total);
   let key_heads = params.heads / params.heads_per_key;

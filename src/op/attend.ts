@@ -1,4 +1,4 @@
-import {randomUniform, reshape, tensor, Tensor, tidy, util} from '@tensorflow/tfjs-core';
+import {engine, randomUniform, reshape, tensor, Tensor, tidy, util} from '@tensorflow/tfjs-core';
 import type {Tensor4D, TensorLike} from '@tensorflow/tfjs-core';
 
 import {shareGradientWork} from './gradient.js';
@@ -101,7 +101,8 @@ export function optionTensors({alibiSlopes, sinks}: CommonOptions): NamedInputs 
 export function attend(named: NamedInputs, options: CallOptions): {output: Tensor, lse: Tensor} {
   problemOf(named, options); // throws where the shapes do not belong together
   const inputNames = ORDER.filter(name => named[name] !== undefined);
-  const attrs: AttentionAttrs = {...options, inputNames};
+  const forGradient = engine().state.gradientDepth > 0;
+  const attrs: AttentionAttrs = {...options, inputNames, forGradient};
   const [output, lse] = runAttentionKernel(FLASH_ATTENTION, inputNames.map(name => named[name]!), attrs);
   shareGradientWork(output, attrs);
   return {output, lse};

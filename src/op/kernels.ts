@@ -32,15 +32,20 @@ export type GradInputName = AttentionInputName|OutputName|'dOutput'|'dLse';
 /** Inputs whose gradient the gradient kernel computes. That of `sinks` needs no scores: see op/gradient. */
 export type WantedGradient = 'q'|'k'|'v'|'qkv'|'kv'|'bias';
 
+interface Recorded {
+  /** tfjs records the call for gradients: its LSE must suit the backward kernels. */
+  readonly forGradient?: boolean;
+}
+
 /**
  * tfjs saves the inputs of a kernel for its gradient either by a fixed list of names, which an optional input
  * breaks, or all of them when the inputs are an array. So both kernels take an array, named by `inputNames`.
  */
-export interface AttentionAttrs extends CallOptions {
+export interface AttentionAttrs extends CallOptions, Recorded {
   readonly inputNames: readonly AttentionInputName[];
 }
 
-export interface GradAttrs extends CallOptions {
+export interface GradAttrs extends CallOptions, Recorded {
   readonly inputNames: readonly GradInputName[];
   /** Which gradients to compute; the kernel's outputs, in this order. */
   readonly wanted: readonly WantedGradient[];
@@ -115,7 +120,7 @@ export interface PlannedKernel {
 
 /** One kind of plans that a call can run by. Plain data. */
 export interface TunedKind {
-  /** `simt`, `subgroup`, `matrix` or `decode`. */
+  /** `simt`, `subgroup`, `matrix`, `matrix_split` or `decode`. */
   readonly kind: string;
   /** Milliseconds of a call, by the median; absent where it takes no part. */
   readonly milliseconds?: number;

@@ -196,8 +196,10 @@ function wantedOf(gradients: Gradients, inputNames: readonly AttentionInputName[
 export function plannedCall(
     shapes: CallShapes, options: CallShapeOptions, gradients: Gradients,
     lseGradient = false): {problem: Problem, kernels: PlannedKernel[]} {
-  const forward = plannedForward(shapes, options);
-  const wanted = wantedOf(gradients, forward.attrs.inputNames);
+  const plain = plannedForward(shapes, options);
+  const wanted = wantedOf(gradients, plain.attrs.inputNames);
+  const forGradient = wanted.length > 0;
+  const forward = {...plain, attrs: {...plain.attrs, forGradient}};
   if (wanted.length > 0 && forward.attrs.cache) {
     throw invalid('false over a cache, which has none,', 'gradients', gradients);
   }
@@ -209,7 +211,7 @@ export function plannedCall(
     kernels: [
       ...forward.args.kCache && forward.args.k ? [plannedAppend(forward)] : [],
       {name: FLASH_ATTENTION, inputs: forward.inputs, attrs: forward.attrs},
-      ...wanted.length > 0 ? [plannedGradient(wanted, lseGradient, forward)] : [],
+      ...forGradient ? [plannedGradient(wanted, lseGradient, forward)] : [],
     ],
   };
 }

@@ -95,9 +95,11 @@ describe('the plans that tune times', () => {
     ['few queries on it', problem(1, 512), STOCK, false, ['simt', 'decode']],
     ['subgroups', problem(512, 512), SUBGROUPS, true, ['simt', 'subgroup']],
     ['few queries', problem(4, 512), SUBGROUPS, false, ['simt', 'subgroup', 'decode']],
-    ['few queries with gradients', problem(4, 512), SUBGROUPS, true, ['simt', 'subgroup', 'decode']],
-    ['matrices and float32', problem(512, 512), MATRICES, true, ['simt', 'subgroup']],
-    ['matrices and tensorfloat32', problem(512, 512, 8, 8, 'tensorfloat32'), MATRICES, true, ['simt', 'subgroup']],
+    ['few queries with gradients', problem(4, 512), SUBGROUPS, true, ['simt', 'subgroup']],
+    ['matrices and float32 with gradients', problem(512, 512), MATRICES, true, ['simt', 'subgroup']],
+    ['matrices and float32', problem(512, 512), MATRICES, false, ['simt', 'subgroup', 'matrix_split']],
+    ['matrices and tensorfloat32', problem(512, 512, 8, 8, 'tensorfloat32'), MATRICES, false,
+      ['simt', 'subgroup', 'matrix_split']],
     ['matrices and float16', half, MATRICES, true, ['simt', 'subgroup', 'matrix']],
     ['matrices and bfloat16', problem(512, 512, 8, 8, 'bfloat16'), MATRICES, false, ['simt', 'subgroup', 'matrix']],
     ['few queries in float16', problem(2, 512, 8, 8, 'float16'), MATRICES, false,
@@ -110,8 +112,8 @@ describe('the plans that tune times', () => {
 });
 
 describe('a winner', () => {
-  const wins = (kind: PlanKind, of: Problem, on: Capabilities): Capabilities =>
-      ({...on, winners: {[problemClass(of)]: kind}});
+  const wins = (kind: PlanKind, of: Problem, on: Capabilities, forGradient = false): Capabilities =>
+      ({...on, winners: {[problemClass(of, forGradient)]: kind}});
   const many = problem(512, 512);
   const few = problem(3, 4096);
   const half = problem(512, 512, 8, 8, 'float16');
@@ -127,13 +129,14 @@ describe('a winner', () => {
   it('is not chosen where the device or the problem does not allow it', () => {
     expect(choosePlan('forward', many, wins('subgroup', many, STOCK))).toBe('simt');
     expect(choosePlan('forward', many, wins('decode', many, SUBGROUPS))).toBe('subgroup');
-    expect(choosePlan('forward', many, wins('matrix', many, MATRICES))).toBe('subgroup');
+    expect(choosePlan('forward', many, wins('matrix', many, MATRICES))).toBe('matrix_split');
     expect(choosePlan('forward', half, wins('matrix', half, {...MATRICES, matrix: []}))).toBe('subgroup');
     expect(choosePlan('forward', few, wins('simt', few, SUBGROUPS))).toBe('simt');
   });
 
   it('is not chosen for a gradient where it rounds otherwise, nor where another is forced', () => {
-    expect(explainChoice('forward', few, wins('decode', few, SUBGROUPS), true).kind).toBe('subgroup');
+    expect(explainChoice('forward', few, wins('decode', few, SUBGROUPS, true), true).kind).toBe('subgroup');
+    expect(explainChoice('forward', many, wins('matrix_split', many, MATRICES, true), true).kind).toBe('subgroup');
     forcePlan('subgroup');
     try {
       expect(planKind('forward', many, wins('simt', many, SUBGROUPS))).toEqual({kind: 'subgroup', why: 'forced'});
@@ -144,14 +147,17 @@ describe('a winner', () => {
 
   it('has the backward kernels follow: they round scores as the forward pass does', () => {
     const both = (of: Problem, on: Capabilities) => [
-      choosePlan('forward', of, on), choosePlan('backward_dq', of, on), choosePlan('backward_dkv', of, on),
+      explainChoice('forward', of, on, true).kind, choosePlan('backward_dq', of, on),
+      choosePlan('backward_dkv', of, on),
     ];
     expect(both(half, MATRICES)).toEqual(['matrix', 'matrix', 'matrix']);
-    expect(both(half, wins('subgroup', half, MATRICES))).toEqual(['subgroup', 'simt', 'simt']);
+    expect(both(half, wins('subgroup', half, MATRICES, true))).toEqual(['subgroup', 'simt', 'simt']);
+    expect(both(half, wins('subgroup', half, MATRICES))).toEqual(['matrix', 'matrix', 'matrix']); // without gradients
     const small = problem(16, 16, 1, 1, 'float16');
     expect(both(small, MATRICES)).toEqual(['subgroup', 'simt', 'simt']);
-    expect(both(small, wins('matrix', small, MATRICES))).toEqual(['matrix', 'matrix', 'matrix']);
-    expect(explainChoice('backward_dq', half, wins('matrix', half, MATRICES)).why).toBe('the fastest that tune found');
+    expect(both(small, wins('matrix', small, MATRICES, true))).toEqual(['matrix', 'matrix', 'matrix']);
+    expect(explainChoice('backward_dq', half, wins('matrix', half, MATRICES, true)).why)
+        .toBe('the fastest that tune found');
     try {
       forcePlan('subgroup');
       expect(planKind('backward_dq', half, MATRICES).kind).toBe('simt');

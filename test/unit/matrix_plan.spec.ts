@@ -1,6 +1,6 @@
 import {stockCapabilities} from '../../src/backends/webgpu/capabilities.js';
 import type {Capabilities, DeviceLimits} from '../../src/backends/webgpu/capabilities.js';
-import {choosePlan, obstacle} from '../../src/backends/webgpu/choose.js';
+import {choosePlan, explainChoice, obstacle} from '../../src/backends/webgpu/choose.js';
 import {deriveMatrix, halfShape, matrixShape} from '../../src/backends/webgpu/matrix_plan.js';
 import {makePlan, makeSplit, workgroupBytes, workgroupCount, workgroupMemory} from '../../src/backends/webgpu/plan.js';
 import type {KernelName, Plan} from '../../src/backends/webgpu/plan.js';
@@ -55,8 +55,12 @@ describe('plans over subgroup matrices', () => {
     expect(kind({}, H100, 'backward_dq')).toBe('matrix');
     expect(kind({}, H100, 'backward_dkv')).toBe('matrix');
     expect(kind({}, H100, 'backward_dbias')).toBe('simt');
-    expect(kind({computeType: 'float32'})).toBe('subgroup');
-    expect(kind({computeType: 'tensorfloat32'})).toBe('subgroup');
+    expect(kind({computeType: 'float32'})).toBe('matrix_split');
+    expect(kind({computeType: 'tensorfloat32'})).toBe('matrix_split');
+    expect(kind({computeType: 'float32', headSize: 129})).toBe('subgroup');
+    expect(kind({computeType: 'float32', queryLength: 64, keyLength: 64})).toBe('subgroup');
+    expect(kind({computeType: 'float32'}, H100, 'backward_dq')).toBe('simt');
+    expect(explainChoice('forward', problem({computeType: 'float32'}), H100, true).kind).toBe('subgroup');
     expect(kind({queryLength: 64, keyLength: 64})).toBe('subgroup');
     expect(kind({queryLength: 1, keyLength: 2 ** 20})).toBe('decode');
     expect(kind({}, stockCapabilities(LIMITS))).toBe('simt');
@@ -109,7 +113,23 @@ describe('plans over subgroup matrices', () => {
       }
     }
     const {blockRows, headStride, sumsLength} = deriveMatrix(matrixPlan('forward', H100) as Required<Plan>);
-    expect([blockRows, headStride, sumsLength]).toEqual([32, 18, 8 * 16 * 10]);
+    expect([blockRows, headStride, sumsLength]).toEqual([16, 18, 4 * 16 * 6]);
+  });
+
+  it('have the tiles that were the fastest on GPUs, and smaller ones where memory is short', () => {
+    const tile = (kernel: KernelName, headSize: number, bytes = H100.limits.maxComputeWorkgroupStorageSize) => {
+      const {subgroups, blockRows} = matrixPlan(
+          kernel, {...H100, limits: {...H100.limits, maxComputeWorkgroupStorageSize: bytes}}, headSize).matrix!;
+      return `${subgroups}x${blockRows}`;
+    };
+    for (const headSize of [64, 128, 256]) {
+      expect(tile('forward', headSize)).toBe('4x16');
+    }
+    for (const kernel of ['backward_dq', 'backward_dkv'] as const) {
+      expect([tile(kernel, 64), tile(kernel, 72), tile(kernel, 128)]).toEqual(['4x16', '4x32', '4x32']);
+    }
+    expect(tile('forward', 128, 16384)).toBe('2x16');
+    expect(tile('backward_dkv', 128, 16384)).toBe('2x16');
   });
 
   it('of split operands fit it too, with twice the operands and weights', () => {
@@ -124,22 +144,21 @@ describe('plans over subgroup matrices', () => {
     expect(obstacle('forward', 'matrix_split', problem({headSize: 256, computeType: 'float32'}), LAVAPIPE))
         .toContain('no blocking for head sizes 256');
     const sizes = (headSize: number) => workgroupMemory(splitPlan(H100, headSize)).map(({bytes}) => bytes);
-    // 32 rows of 2·64 + 8 halves; 4 strips of 16 rows of 32 + 8 floats; of 2·32 + 8 halves.
-    expect(sizes(64)).toEqual([2 * 32 * 136, 2 * 32 * 136, 4 * 4 * 16 * 40, 2 * 4 * 16 * 72, 16]);
-    // 16 rows of 2·128 + 8 halves; 8 strips of 16 rows of 16 + 8 floats; of 2·16 + 8 halves.
-    expect(sizes(128)).toEqual([2 * 16 * 264, 2 * 16 * 264, 4 * 8 * 16 * 24, 2 * 8 * 16 * 40, 16]);
+    // 16 rows of 2·64 + 8 halves; 4 strips of 16 rows of 16 + 8 floats; of 2·16 + 8 halves.
+    expect(sizes(64)).toEqual([2 * 16 * 136, 2 * 16 * 136, 4 * 4 * 16 * 24, 2 * 4 * 16 * 40, 16]);
+    // 32 rows of 2·128 + 8 halves; 3 strips, of two subgroups each, of 16 rows of 32 + 8 floats; of 2·32 + 8 halves.
+    expect(sizes(128)).toEqual([2 * 32 * 264, 2 * 32 * 264, 4 * 3 * 16 * 40, 2 * 3 * 16 * 72, 16]);
   });
 
   it('of split operands flush whole columns, and keep what registers hold', () => {
     const small = deriveMatrix(splitPlan(H100, 64) as Required<Plan>);
     expect(small).toEqual(jasmine.objectContaining({
-      operandParts: 2, headRest: 8, valueRest: 8, columnsAtOnce: 2, restSums: true, restColumns: 4, heldKeys: true,
-      heldSteps: 4, flushTiles: 4, outputVec4: 8,
+      operandParts: 2, headRest: 8, valueRest: 8, stripSubgroups: 1, partColumns: 4, columnsAtOnce: 1, flushTiles: 8,
+      blockQueries: 64, outputVec4: 8,
     }));
     const large = deriveMatrix(splitPlan(H100, 128) as Required<Plan>);
     expect(large).toEqual(jasmine.objectContaining({
-      headRest: 16, columnsAtOnce: 1, restSums: false, restColumns: 1, heldKeys: false, heldSteps: 1, flushTiles: 2,
-      outputVec4: 16,
+      headRest: 16, stripSubgroups: 2, partColumns: 4, columnsAtOnce: 1, flushTiles: 4, blockQueries: 48, outputVec4: 8,
     }));
     expect(deriveMatrix(splitPlan(H100, 48) as Required<Plan>)).toEqual(jasmine.objectContaining({columnsAtOnce: 1}));
     const text = specialise(splitPlan(H100, 128));
@@ -167,6 +186,18 @@ describe('plans over subgroup matrices', () => {
     expect(splits).toBeGreaterThan(1);
     expect(keys % 256).toBe(0);
     expect(splits * keys).toBeGreaterThanOrEqual(2 ** 16);
+  });
+
+  it('split keys only where there are fewer workgroups than multiprocessors', () => {
+    const parts = (queryHeads: number, length: number, windowRight = -1) => {
+      const of = {
+        ...problem({queryLength: length, keyLength: length}), queryHeads, keyHeads: queryHeads, windowRight,
+      };
+      return makeSplit(makePlan('forward', of, H100, {}, 1, 'matrix'), of).splits;
+    };
+    expect([16, 8, 4, 2, 1].map(heads => parts(heads, 1024))).toEqual([1, 1, 2, 2, 2]);
+    expect([16, 8, 4, 2, 1].map(heads => parts(heads, 1024, 0))).toEqual([1, 1, 2, 2, 2]);
+    expect([2, 1].map(heads => parts(heads, 4096))).toEqual([1, 8]);
   });
 
   it('read copies in f16 of whole tiles of rows, which one dispatch makes', () => {

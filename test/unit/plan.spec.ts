@@ -265,8 +265,8 @@ describe('the table of a plan', () => {
 });
 
 describe('the split of the keys', () => {
-  // [B, Hq, Nq, Nk, asked for] → parts × keys of each
-  const table: Array<[number, number, number, number, number|undefined, string]> = [
+  // [B, Hq, Nq, Nk, asked for] → parts × keys of each; others of the problem
+  const table: Array<[number, number, number, number, number|undefined, string, Partial<Problem>?]> = [
     [1, 32, 1, 32768, undefined, '16 × 2048'],
     [1, 8, 1, 32768, undefined, '64 × 512'],
     [1, 1, 1, 32768, undefined, '128 × 256'],
@@ -283,11 +283,21 @@ describe('the split of the keys', () => {
     [4, 16, 4096, 4096, undefined, '1 × 4096'],
     [1, 2, 128, 8192, undefined, '64 × 128'],
     [4, 16, 4096, 4096, 1, '1 × 4096'],
+    // One workgroup for each place of the GPU: parts pay where the longest sees more keys than most.
+    [1, 16, 1024, 1024, undefined, '1 × 1024'],
+    [1, 16, 1024, 1024, undefined, '2 × 512', {windowRight: 0}],
+    [1, 16, 1024, 1024, undefined, '1 × 1024', {windowRight: 0, windowLeft: 128}],
+    [1, 16, 1024, 1024, undefined, '1 × 1024', {headSize: 128, valueSize: 128}],
+    [1, 16, 1024, 1024, undefined, '2 × 512', {headSize: 128, valueSize: 128, windowRight: 0}],
+    [1, 16, 4096, 4096, undefined, '1 × 4096', {windowRight: 0}],
+    [1, 16, 1024, 65536, undefined, '1 × 65536', {windowRight: 0, causalAlignment: 'bottom-right'}],
+    [1, 4, 1024, 1024, undefined, '4 × 256'],
+    [1, 4, 1024, 1024, undefined, '8 × 128', {windowRight: 0}],
   ];
-  for (const [batch, queryHeads, queryLength, keyLength, splits, expected] of table) {
-    const shape = `B${batch} H${queryHeads} Nq${queryLength} Nk${keyLength}`;
+  for (const [batch, queryHeads, queryLength, keyLength, splits, expected, others = {}] of table) {
+    const shape = `B${batch} H${queryHeads} Nq${queryLength} Nk${keyLength} ${JSON.stringify(others)}`;
     it(`is ${expected} for ${shape}, ${splits ?? 'nothing'} asked`, () => {
-      const p = problem(64, 64, {batch, queryHeads, keyHeads: queryHeads, queryLength, keyLength, splits});
+      const p = problem(64, 64, {batch, queryHeads, keyHeads: queryHeads, queryLength, keyLength, splits, ...others});
       const split = makeSplit(makePlan('forward', p, LARGE), p);
       expect(`${split.splits} × ${split.keys}`).toBe(expected);
       expect(split.splits * split.keys).toBeGreaterThanOrEqual(keyLength);

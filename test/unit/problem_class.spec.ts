@@ -47,6 +47,9 @@ describe('classes of problems', () => {
     it(`tell apart ${what}`, () => expect(problemClass(a)).not.toBe(problemClass(b)));
   }
 
+  it('tell apart calls with gradients and without', () =>
+    expect(problemClass(problem(64), true)).not.toBe(problemClass(problem(64))));
+
   it('can be read', () => {
     expect(problemClass(problem(1000, 1000, {causal: true, computeType: 'float16'})))
         .toBe('float16 D64 Dv64 heads 2^3 of 1 queries 2^10 keys 2^10 causal');

@@ -19,9 +19,6 @@ export type PlanKind = typeof PLAN_KINDS[number];
 /** Over subgroup matrices. */
 export const isMatrixKind = (kind: PlanKind): boolean => kind === 'matrix' || kind === 'matrix_split';
 
-/** Kinds that no GPU has run yet: only where they are forced, and `tune` leaves them out. */
-const UNMEASURED: readonly PlanKind[] = ['matrix_split'];
-
 /** A choice and what decided it. */
 export interface Choice {
   readonly kind: PlanKind;
@@ -68,19 +65,24 @@ function isLarge({batch, queryHeads, queryLength, keyLength}: Problem): boolean 
   return queryLength >= 32 && batch * queryHeads * queryLength * keyLength >= 2 ** 20;
 }
 
+/** Head sizes up to which split operands beat plain arithmetic: past them sums and queries leave the registers. */
+const LARGEST_SPLIT = 128;
+
+const splitPays = ({headSize, valueSize}: Problem): boolean => Math.max(headSize, valueSize) <= LARGEST_SPLIT;
+
 /**
  * The kinds of plans that a call can run by on such a device, the plainest first: what `tune` times. Pure.
  * @param withGradients the backward kernels can too.
  */
 export function candidates(problem: Problem, capabilities: Capabilities, withGradients: boolean): PlanKind[] {
   const kernels: readonly KernelName[] = withGradients ? ['forward', ...BACKWARD] : ['forward'];
-  return PLAN_KINDS.filter(kind => !UNMEASURED.includes(kind) && kernels.every(
+  return PLAN_KINDS.filter(kind => (!withGradients || roundsAsBackward(kind)) && kernels.every(
       kernel => !hasKind(kernel, kind) || obstacle(kernel, kind, problem, capabilities) === undefined));
 }
 
 /** What `tune` found to be fastest, if it did and that can run the problem: its class is wider than the problem. */
 function winnerOf(problem: Problem, capabilities: Capabilities, forGradient: boolean): PlanKind|undefined {
-  const winner = capabilities.winners?.[problemClass(problem)];
+  const winner = capabilities.winners?.[problemClass(problem, forGradient)];
   const canRun = winner && obstacle('forward', winner, problem, capabilities) === undefined &&
       !(forGradient && !roundsAsBackward(winner));
   return canRun ? winner : undefined;
@@ -107,6 +109,10 @@ export function explainChoice(
   }
   if (hasKind(kernel, 'matrix') && isLarge(problem) && matrixObstacle(kernel, problem, capabilities) === undefined) {
     return {kind: 'matrix', why: `computeType ${problem.computeType}, and the device has subgroup matrices`};
+  }
+  if (!forGradient && hasKind(kernel, 'matrix_split') && isLarge(problem) && splitPays(problem) &&
+      matrixObstacle(kernel, problem, capabilities, true) === undefined) {
+    return {kind: 'matrix_split', why: 'no gradient is recorded, and the device has subgroup matrices'};
   }
   if (!hasKind(kernel, 'subgroup')) {
     return {kind: 'simt', why: `the only kind of ${kernel}`};

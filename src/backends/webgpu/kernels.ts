@@ -13,6 +13,7 @@ import {biasGradientShape, isEmpty, lseShape, rowShape} from '../../op/problem.j
 import type {Problem} from '../../op/problem.js';
 
 import type {Backend} from './backend.js';
+import {forcedPlan} from './choose.js';
 import {limitsOf} from './device.js';
 import {checkBackend} from './guarded_backend.js';
 import {disposeHalves, makeHalves, matrixKernels, runWith} from './halves.js';
@@ -64,7 +65,7 @@ function newResults(backend: Backend, problem: Problem, parts: number[], of: str
   };
 }
 
-function forward(backend: Backend, call: Call, forGradient = false): Results {
+function forward(backend: Backend, call: Call, forGradient: boolean): Results {
   const {tensors, problem, seed} = call;
   const results = newResults(backend, problem, [], '');
   const bindResults = ({output, lse, lseTail}: Results, name: {output?: OperandName, rows?: OperandName}): Binding[] =>
@@ -103,6 +104,10 @@ function forward(backend: Backend, call: Call, forGradient = false): Results {
   return results;
 }
 
+/** Whether a forward pass is by a plan for gradients: one that is forced runs as asked, and its LSE is made again. */
+const isForGradient = ({forGradient}: AttentionAttrs|GradAttrs): boolean =>
+    forGradient === true && forcedPlan() === undefined;
+
 function forwardKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): TensorInfo[] {
   const call = kernelCall(inputs, attrs as unknown as AttentionAttrs);
   const {problem} = call;
@@ -113,7 +118,7 @@ function forwardKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): 
       filledTensor(backend, lseShape(problem), 0),
     ];
   }
-  const {output, lse, lseTail} = forward(backend, call);
+  const {output, lse, lseTail} = forward(backend, call, isForGradient(attrs as unknown as AttentionAttrs));
   return [output, lse, lseTail];
 }
 
@@ -162,7 +167,9 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
   for (const name of wanted) {
     results[name] = newTensor(backend, `the gradient of ${name}`, gradientShape(name, call));
   }
-  const again = canStartFromLse(backend.device, problem) ? undefined : forward(backend, call as Call, true);
+  const again = canStartFromLse(backend.device, problem, isForGradient(attrs as unknown as GradAttrs)) ?
+      undefined :
+      forward(backend, call as Call, true);
   const {lse, lseTail} = again ?? tensors;
   const statistics = newTensor(backend, 'the row statistics', [...lseShape(problem), 4]);
   run(backend, {

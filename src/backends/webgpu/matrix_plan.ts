@@ -3,12 +3,10 @@ import type {Problem} from '../../op/problem.js';
 import type {Capabilities, DeviceLimits, MatrixShape} from './capabilities.js';
 import type {KernelName} from './plan.js';
 
-/** How the forward pass sums up the products of operands that are split into two f16 (matrix_forward_split.wgsl). */
+/** How the forward pass goes about the products of operands that are split into two f16 (matrix_forward_split.wgsl). */
 export interface RestBlocking {
-  /** The small products over the keys have accumulators of their own. */
-  readonly restSums: boolean;
-  /** A tile's keys stay in registers from the small products to the large ones, else they are read again. */
-  readonly heldKeys: boolean;
+  /** Subgroups that share a strip of queries: each makes some of its scores and sums some of its columns. */
+  readonly stripSubgroups: number;
   /** So many keys are summed by the matrices, which truncate, before the lanes add what came of them. */
   readonly flushKeys: number;
 }
@@ -21,10 +19,8 @@ export interface MatrixBlocking extends MatrixShape {
   readonly subgroups: number;
   /** Rows of the tiles that all subgroups read. */
   readonly blockRows: number;
-  /** forward: subgroups leave out tiles on the diagonal of which their strips see nothing. */
-  readonly skipsStrips?: boolean;
-  /** backward: the next tile is fetched while this one is worked on, where registers allow. */
-  readonly fetchAhead?: boolean;
+  /** forward: every tile is watched for weights that are too large, and there is no second round. */
+  readonly watchesAll?: boolean;
   /** Only where operands are split. */
   readonly rests?: RestBlocking;
 }
@@ -47,12 +43,14 @@ const padding = ({N, K}: MatrixShape) => Math.max(8, N, K);
 
 /** Constants of kernels/wgsl/half.wgsl and matrix*.wgsl that follow from a plan. */
 export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix}: MatrixPlan) {
-  const {M, N, K, lanes, subgroups, blockRows, rests, skipsStrips = false, fetchAhead = false} = matrix;
+  const {M, N, K, lanes, subgroups, blockRows, rests, watchesAll = false} = matrix;
   const threads = lanes * subgroups;
   const headPad = roundUp(headSize, padding(matrix));
   const valuePad = roundUp(valueSize, padding(matrix));
   const stripsAreKeys = kernel === 'backward_dkv';
-  const lanesPerRow = lanes / M;
+  const stripSubgroups = rests?.stripSubgroups ?? 1;
+  const strips = subgroups / stripSubgroups;
+  const lanesPerRow = lanes * stripSubgroups / M;
   const operandParts = splitOperands ? 2 : 1;
   const headLoads = operandParts * blockRows * headPad / 8;
   const valueLoads = operandParts * blockRows * valuePad / 8;
@@ -61,9 +59,9 @@ export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix
   const sumsStride = stripsAreKeys ? (M + 4) / 4 : (blockRows + 8) / 4;
   const rowsOfSums = stripsAreKeys ? 2 * blockRows : kernel === 'backward_dq' ? 2 * M : M;
   return {
-    threads, skipsStrips, fetchAhead, matrixM: M, matrixN: N, matrixK: K, lanes, subgroups, blockRows,
-    blockQueries: stripsAreKeys ? blockRows : M * subgroups,
-    blockKeys: stripsAreKeys ? M * subgroups : blockRows,
+    threads, watchesAll, matrixM: M, matrixN: N, matrixK: K, lanes, subgroups, blockRows,
+    blockQueries: stripsAreKeys ? blockRows : M * strips,
+    blockKeys: stripsAreKeys ? M * strips : blockRows,
     headVec4: Math.ceil(headSize / 4), valueVec4: Math.ceil(valueSize / 4),
     operandParts, headVec8: operandParts * headPad / 8, valueVec8: operandParts * valuePad / 8,
     // In vec4s of halves; 8 more than the row, so that eight rows lie in different banks.
@@ -71,11 +69,11 @@ export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix
     headTrips: Math.ceil(headLoads / threads), valueTrips: Math.ceil(valueLoads / threads),
     headExact: headLoads % threads === 0, valueExact: valueLoads % threads === 0,
     headSteps: headPad / K, valueSteps: valuePad / K, headColumns: headPad / N, valueColumns: valuePad / N,
-    sumsStride, sumsLength: subgroups * rowsOfSums * sumsStride,
+    sumsStride, sumsLength: strips * rowsOfSums * sumsStride, stripSubgroups,
     weightsStride: (operandParts * blockRows + 8) / 4, lanesPerRow, rowVec4: blockRows / 4 / lanesPerRow,
     columnVec4: N / 4 / lanesPerRow,
     queryTrips: Math.ceil(blockRows / lanes), queriesExact: blockRows % lanes === 0, blockTrips: M * N / 4 / lanes,
-    ...rests && deriveRests(rests, {blockRows, headPad, valuePad, N, K, lanesPerRow}),
+    ...rests && deriveRests(rests, {blockRows, headPad, valuePad, N, lanesPerRow}),
   };
 }
 
@@ -84,37 +82,39 @@ interface RestSizes {
   readonly headPad: number;
   readonly valuePad: number;
   readonly N: number;
-  readonly K: number;
   readonly lanesPerRow: number;
 }
 
 /** Constants of matrix_forward_split.wgsl alone. */
 function deriveRests(
-    {restSums, heldKeys, flushKeys}: RestBlocking, {blockRows, headPad, valuePad, N, K, lanesPerRow}: RestSizes) {
-  const valueColumns = valuePad / N;
+    {stripSubgroups, flushKeys}: RestBlocking, {blockRows, headPad, valuePad, N, lanesPerRow}: RestSizes) {
+  const partColumns = valuePad / N / stripSubgroups;
   // As many columns of matrices as a row of `sums` holds, in whole rounds.
-  let columnsAtOnce = Math.floor(blockRows / N);
-  while (valueColumns % columnsAtOnce > 0) {
+  let columnsAtOnce = Math.floor(blockRows / N / stripSubgroups);
+  while (partColumns % columnsAtOnce > 0) {
     columnsAtOnce--;
   }
   return {
-    restSums, heldKeys, flushTiles: Math.max(1, flushKeys / blockRows), columnsAtOnce,
+    flushTiles: Math.max(1, flushKeys / blockRows), columnsAtOnce, partColumns,
+    // Of all subgroups of a strip.
+    columnsStored: stripSubgroups * columnsAtOnce,
     // vec4s of eight halves from a row of an operand to what rounding took from it.
     headRest: headPad / 8, valueRest: valuePad / 8,
-    restColumns: restSums ? valueColumns : 1, heldSteps: heldKeys ? headPad / K : 1,
     outputVec4: valuePad / 4 / lanesPerRow,
   };
 }
 
 /** Bytes of workgroup memory, term by term. */
 export function matrixMemory(plan: MatrixPlan): Array<{name: string, bytes: number}> {
-  const {blockRows, headStride, valueStride, sumsLength, weightsStride, subgroups, matrixM} = deriveMatrix(plan);
+  const {blockRows, headStride, valueStride, sumsLength, weightsStride, subgroups, stripSubgroups, matrixM} =
+      deriveMatrix(plan);
+  const strips = subgroups / stripSubgroups;
   const hiddenTiles = [{name: 'seen_by_any', bytes: 16}, {name: 'tile_is_seen', bytes: 16}];
   return [
     {name: 'head_tile', bytes: 8 * blockRows * headStride},
     {name: 'value_tile', bytes: 8 * blockRows * valueStride},
     {name: 'sums', bytes: 16 * sumsLength},
-    ...plan.kernel === 'backward_dkv' ? [] : [{name: 'weights', bytes: 8 * subgroups * matrixM * weightsStride}],
+    ...plan.kernel === 'backward_dkv' ? [] : [{name: 'weights', bytes: 8 * strips * matrixM * weightsStride}],
     ...plan.kernel === 'forward' ? [{name: 'too_large', bytes: 16}] : [],
     ...plan.mask ? hiddenTiles : [],
   ];
@@ -141,32 +141,47 @@ const MOST_MATRICES = 96;
 /** Whether a kernel's loops are written out (unroll.ts): not on a CPU, where LLVM would compile them for minutes. */
 export function isWrittenOut(plan: MatrixPlan, {isFallback}: Capabilities): boolean {
   const {headSteps, valueSteps, headColumns, valueColumns} = deriveMatrix(plan);
-  const {restSums = false, heldKeys = false} = plan.matrix.rests ?? {};
+  const {stripSubgroups = 1} = plan.matrix.rests ?? {};
   const parts = plan.splitOperands ? 2 : 1;
   const held = {
-    forward: (parts + (heldKeys ? 1 : 0)) * headSteps + (restSums ? 2 : 1) * valueColumns,
+    forward: parts * headSteps + valueColumns / stripSubgroups,
     backward_dq: headSteps + valueSteps + headColumns,
     backward_dkv: headSteps + valueSteps + headColumns + valueColumns,
   } as {readonly [name in KernelName]?: number};
   return !isFallback && (held[plan.kernel] ?? 0) <= MOST_MATRICES;
 }
 
-/**
- * [subgroups, blockRows] in order of preference, measured on an H200 (benchmarks/NOTES.md); then those for less. Those
- * of split operands are not measured yet.
- */
-function shapesOf(kernel: KernelName, splitOperands: boolean): Array<[number, number]> {
-  const less: Array<[number, number]> = [[4, 32], [2, 32], [4, 16], [2, 16], [1, 16]];
-  return kernel !== 'forward' ? less : splitOperands ? [[4, 32], [8, 16], ...less] : [[8, 32], ...less];
+interface Shape {
+  readonly subgroups: number;
+  readonly blockRows: number;
+  readonly rests?: RestBlocking;
 }
 
-/** Heads up to this size leave registers for accumulators of the small products, and for a tile's keys. Counted. */
-const RESTS_IN_REGISTERS = 64;
+/** In order of preference: what follows the first is for devices with little workgroup memory. */
+const SHORT_TILES: readonly Shape[] = [4, 2, 1].map(subgroups => ({subgroups, blockRows: 16}));
+const LONG_TILES: readonly Shape[] = [...[4, 2].map(subgroups => ({subgroups, blockRows: 32})), ...SHORT_TILES];
 
-/** Not measured yet; see benchmarks/NOTES.md for what it was counted from. */
-function restBlocking(headSize: number, valueSize: number): RestBlocking {
-  const isSmall = Math.max(headSize, valueSize) <= RESTS_IN_REGISTERS;
-  return {restSums: isSmall, heldKeys: isSmall, flushKeys: isSmall ? 128 : 32};
+/** Keys after which sums leave the matrices: more gain no time, and fewer no digits (H100, benchmarks/NOTES.md). */
+const FLUSH_KEYS = 128;
+
+/** In order of preference, measured on an H200 and an H100 (benchmarks/NOTES.md). */
+function shapesOf(
+    {kernel, headSize, valueSize, splitOperands}: Omit<MatrixPlan, 'matrix'>, shape: MatrixShape,
+    lanes: number): Shape[] {
+  if (!splitOperands) {
+    return [...kernel === 'forward' || Math.max(headSize, valueSize) <= 64 ? SHORT_TILES : LONG_TILES];
+  }
+  const whole = {stripSubgroups: 1, flushKeys: FLUSH_KEYS};
+  // Queries, sums and results of a strip of large heads are too many registers for one subgroup. Two must come out even
+  // with the columns of the result and, four of a row at a time, with those of a matrix.
+  const {M, N} = shape;
+  const isShared = Math.max(headSize, valueSize) > 64 && N % (8 * lanes / M) === 0 &&
+      roundUp(valueSize, padding(shape)) / N % 2 === 0;
+  return [
+    ...isShared ? [6, 4].map(subgroups => ({subgroups, blockRows: 32, rests: {...whole, stripSubgroups: 2}})) : [],
+    // Not of one subgroup, which gave wrong results on an H100 (driver 580.159): barriers mean nothing to it there.
+    ...[4, 2].map(subgroups => ({subgroups, blockRows: 16, rests: whole})),
+  ];
 }
 
 /** The preferred blocking that fits the device; undefined where none does. */
@@ -178,12 +193,10 @@ export function matrixBlocking(
     return undefined;
   }
   const lanes = capabilities.subgroups!.max;
-  const {kernel, headSize, valueSize, splitOperands} = plan;
-  const rests = kernel === 'forward' && splitOperands ? {rests: restBlocking(headSize, valueSize)} : {};
-  for (const [subgroups, blockRows] of shapesOf(kernel, splitOperands)) {
-    const matrix = {...shape, lanes, subgroups, blockRows, ...rests};
+  for (const tile of shapesOf(plan, shape, lanes)) {
+    const matrix = {...shape, lanes, ...tile};
     const bytes = matrixMemory({...plan, matrix}).reduce((sum, term) => sum + term.bytes, 0);
-    if (lanes * subgroups <= limits.maxComputeInvocationsPerWorkgroup && fitsMemory(bytes, limits)) {
+    if (lanes * tile.subgroups <= limits.maxComputeInvocationsPerWorkgroup && fitsMemory(bytes, limits)) {
       return matrix;
     }
   }

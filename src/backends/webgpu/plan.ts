@@ -1,4 +1,4 @@
-import {biasGradientShape} from '../../op/problem.js';
+import {biasGradientShape, diagonalOffset} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
 import {SEQUENCE_FIELDS} from '../../op/sequences.js';
 
@@ -445,11 +445,15 @@ export function workgroupCount(plan: Plan, problem: Problem, window: Extent, hea
   }
 }
 
-/** Not measured yet: one to four times what a large GPU has resident. */
+/** One to four times what a large GPU has resident; no better with 2048 (H100, benchmarks/NOTES.md). */
 const WAVE = 512;
 
 /** Threads that keep a large GPU busy (an H200 has 132 multiprocessors). */
 const BUSY_THREADS = 2 ** 16;
+/** Workgroups that take all of a large GPU: with simt and subgroup, whose registers leave room for two at once. */
+const TILE_PLACES = 256;
+/** From so many workgroups on a call over subgroup matrices gains less by parts than merging costs (NOTES.md). */
+const MATRIX_PLACES = 128;
 /** The most parts that merging pays for, and the most there are if a caller asks for more. */
 const PAYING_SPLITS: {readonly [kind in PlanKind]: number} =
     {simt: 64, subgroup: 64, matrix: 64, matrix_split: 64, decode: 256};
@@ -466,12 +470,42 @@ export interface Split {
   readonly keys: number;
 }
 
+/** Into how many parts the keys must go for `workgroups` of one part each to fill a large GPU. */
+function fillingParts(plan: Plan, problem: Problem, workgroups: number): number {
+  const {threads, blockQueries} = sizesOf(plan);
+  if (isMatrixPlan(plan)) {
+    return workgroups >= MATRIX_PLACES ? 1 : Math.floor(BUSY_THREADS / threads / workgroups);
+  }
+  if (plan.kind === 'decode' || problem.queryLength <= FEW_QUERIES) {
+    return Math.floor(BUSY_THREADS / threads / workgroups);
+  }
+  return Math.round(TILE_PLACES * longestShare(problem, blockQueries) / workgroups);
+}
+
+/**
+ * Keys that the longest tile of queries sees over those that tiles see on average: nearly 2 with causal masking. A GPU
+ * that has room for all tiles waits for the longest, so that parts pay although it is full.
+ */
+export function longestShare(problem: Problem, blockQueries: number): number {
+  const {queryLength, keyLength, windowLeft, windowRight} = problem;
+  if (windowLeft >= 0 || windowRight < 0) {
+    return 1;
+  }
+  const tiles = Math.ceil(queryLength / blockQueries);
+  const seen = Array.from({length: tiles}, (_, tile) => {
+    const last = Math.min((tile + 1) * blockQueries, queryLength) - 1;
+    return Math.max(0, Math.min(keyLength, last + diagonalOffset(problem, queryLength, keyLength) + windowRight + 1));
+  });
+  const all = seen.reduce((sum, keys) => sum + keys, 0);
+  return all === 0 ? 1 : Math.max(...seen) * tiles / all;
+}
+
 /**
  * Splits the keys over several workgroups where there are too few tiles of queries to fill a GPU (flash_attn's
  * split-KV), or as the caller says. Pure.
  */
 export function makeSplit(plan: Plan, problem: Problem): Split {
-  const {blockKeys: keysOfTile, threads} = sizesOf(plan);
+  const {blockKeys: keysOfTile} = sizesOf(plan);
   // The kernel that stands in for one over matrices has tiles of its own; parts must be whole tiles of both.
   const blockKeys = !isMatrixPlan(plan) ? keysOfTile : problem.queryLength > FEW_QUERIES ? STAND_IN_TILE : LARGEST_TILE;
   const tiles = Math.max(1, Math.ceil(problem.keyLength / blockKeys));
@@ -479,8 +513,8 @@ export function makeSplit(plan: Plan, problem: Problem): Split {
       {batches: problem.batch, heads: problem.queryHeads, queries: problem.queryLength, keys: problem.keyLength};
   const workgroups = Math.max(1, workgroupCount(plan, problem, whole, problem.queryHeads / problem.keyHeads));
   const least = isMatrixPlan(plan) ? LEAST_KEYS / blockKeys : 2;
-  const automatic = Math.min(
-      PAYING_SPLITS[plan.kind], Math.floor(BUSY_THREADS / threads / workgroups), Math.floor(tiles / least));
+  const automatic =
+      Math.min(PAYING_SPLITS[plan.kind], fillingParts(plan, problem, workgroups), Math.floor(tiles / least));
   const wanted = Math.max(1, Math.min(tiles, MOST_SPLITS, problem.splits ?? automatic));
   const tilesEach = Math.ceil(tiles / wanted);
   return {splits: Math.ceil(tiles / tilesEach), keys: tilesEach * blockKeys};

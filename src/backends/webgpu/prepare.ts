@@ -139,6 +139,6 @@ export function splitOf(device: GPUDevice, problem: Problem, forGradient: boolea
 }
 
 /** Whether the backward kernels can start from the LSE that a forward pass left, or need one made for them. */
-export function canStartFromLse(device: GPUDevice, problem: Problem): boolean {
-  return roundsAsBackward(kindOf(device, 'forward', problem).kind);
+export function canStartFromLse(device: GPUDevice, problem: Problem, forGradient: boolean): boolean {
+  return roundsAsBackward(kindOf(device, 'forward', problem, forGradient).kind);
 }

@@ -45,7 +45,7 @@ function partsOf(plan: Plan): Part[] {
     return [...pairs, hiddenTiles, 'half', 'finite', 'matrix', ...own[plan.kernel]!];
   }
   if (plan.kind === 'decode') {
-    return [...pairs, 'threads', ...decodeSums(plan), 'decode'];
+    return [...pairs, 'threads', 'always', ...decodeSums(plan), 'decode'];
   }
   const tiles: Part[] = ['threads', 'tiles', hiddenTiles, 'stage', plan.routed ? 'finite' : 'always'];
   const own: Record<typeof plan.kernel, Part[]> = {

@@ -121,12 +121,8 @@ const median = (values: readonly number[]): number => [...values].sort((a, b) =>
 /** Milliseconds of a call by each kind, taken in turns. */
 async function timeCalls(
     backend: Backend, kinds: readonly PlanKind[], call: Call, milliseconds: number): Promise<Map<PlanKind, number>> {
-  const stopwatch = new Stopwatch(backend);
-  const time = async (kind: PlanKind, calls: number) => await stopwatch.time(() => {
-    for (let n = 0; n < calls; n++) {
-      dispose(backend, call(kind, backend));
-    }
-  }) / calls;
+  const stopwatch = new Stopwatch(backend, MOST_CALLS);
+  const time = (kind: PlanKind, calls: number) => stopwatch.time(() => dispose(backend, call(kind, backend)), calls);
   try {
     const once = new Map<PlanKind, number>();
     for (const kind of kinds) {
@@ -136,7 +132,7 @@ async function timeCalls(
         Math.max(1, Math.min(MOST_CALLS, Math.round(milliseconds / ROUNDS / once.get(kind)!)));
     // GPUs idle at a fraction of their clock.
     const start = performance.now();
-    while (performance.now() - start < Math.min(milliseconds, WARM_UP_MS)) {
+    while (performance.now() - start < WARM_UP_MS) {
       await time(kinds[0], callsOf(kinds[0]));
     }
     const rounds = new Map(kinds.map(kind => [kind, [] as number[]]));
@@ -191,7 +187,7 @@ async function tuneNow(
   const forward = kernels.find(({name}) => name === FLASH_ATTENTION)!;
   const gradient = kernels.find(({name}) => name === FLASH_ATTENTION_GRAD);
   const {problem} = kernelCall(forward.inputs, forward.attrs as AttentionAttrs);
-  const report = {adapter: adapterOf(device), problems: problemClass(problem)};
+  const report = {adapter: adapterOf(device), problems: problemClass(problem, gradient !== undefined)};
   const kinds = candidates(problem, capabilitiesFor(device, 'forward', problem), gradient !== undefined);
   if (kinds.length === 1 || isEmpty(problem)) {
     return {...report, timed: [], winner: kinds[0]};
