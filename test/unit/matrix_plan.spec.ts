@@ -69,6 +69,16 @@ describe('plans over subgroup matrices', () => {
     expect(kind({batch: 4096, keyLength: 2048})).toBe('subgroup');
   });
 
+  it('are for gradients only where the backward kernels have them too', () => {
+    const little = {...H100, limits: {...LIMITS, maxComputeWorkgroupStorageSize: 16384}};
+    const large = problem({headSize: 192});
+    expect(obstacle('forward', 'matrix', large, little)).toBeUndefined();
+    expect(obstacle('backward_dq', 'matrix', large, little)).toContain('workgroup memory');
+    expect(explainChoice('forward', large, little).kind).toBe('matrix');
+    expect(explainChoice('forward', large, little, true).kind).toBe('subgroup');
+    expect(choosePlan('backward_dkv', large, little)).toBe('simt');
+  });
+
   it('say what stands in their way', () => {
     expect(obstacle('forward', 'matrix', problem({computeType: 'float32'}), H100)).toContain('computeType float32');
     expect(obstacle('forward', 'matrix', problem(), stockCapabilities(LIMITS))).toContain('no subgroup matrices');

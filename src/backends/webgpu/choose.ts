@@ -107,7 +107,10 @@ export function explainChoice(
   if (winner) {
     return {kind: winner, why: 'the fastest that tune found'};
   }
-  if (hasKind(kernel, 'matrix') && isLarge(problem) && matrixObstacle(kernel, problem, capabilities) === undefined) {
+  // A forward pass for gradients only if the backward kernels can too: scores must be rounded alike.
+  const alike = forGradient ? [kernel, ...BACKWARD] : [kernel];
+  if (hasKind(kernel, 'matrix') && isLarge(problem) &&
+      alike.every(name => matrixObstacle(name, problem, capabilities) === undefined)) {
     return {kind: 'matrix', why: `computeType ${problem.computeType}, and the device has subgroup matrices`};
   }
   if (!forGradient && hasKind(kernel, 'matrix_split') && isLarge(problem) && splitPays(problem) &&
