@@ -1,15 +1,15 @@
 /**
  * Runs the case table on a real device and says how it went: for machines that the test runner does not reach.
- *   npx tsx test/verify_device.ts [--backend webgpu|cpu|wasm] [--seeds 0,1,2] [--plans simt,subgroup,matrix,decode]
- *       [--matrix 16x8x8] [--device cuda] [--compute float32,bfloat16] [--grid 100] [--seconds 0] [--workers 1]
- *       [--out FOLDER]
+ *   npx tsx test/verify_device.ts [--backend webgpu|cpu|wasm|tensorflow] [--seeds 0,1,2]
+ *       [--plans simt,subgroup,matrix,decode] [--matrix 16x8x8] [--device cuda] [--compute float32,bfloat16]
+ *       [--grid 100] [--seconds 0] [--workers 1] [--out FOLDER]
  * Each seed draws other numbers for the same shapes. --plans has WebGPU's kernels run by each of these kinds in turn,
  * where they have it and it can run the case (default: as chosen); --matrix takes that product of subgroup matrices;
- * --device is where the native addon computes (setNativeDevice), with the backends cpu and wasm; --compute has every
- * case computed in each of these compute types; --grid takes that many cases of the generator besides; --seconds starts
- * no new case after that long (0 is no limit); --workers shares the cases among that many processes, since compiling
- * takes most of the time. With --out it leaves verify-<device>.json there, which belongs in benchmarks/results. Exit
- * code 1 when a case fails.
+ * --device is where the native addon computes (setNativeDevice), with the backends cpu and wasm; with tensorflow it is
+ * the GPU where TensorFlow has one. --compute has every case computed in each of these compute types; --grid takes that
+ * many cases of the generator besides; --seconds starts no new case after that long (0 is no limit); --workers shares
+ * the cases among that many processes, since compiling takes most of the time. With --out it leaves
+ * verify-<device>.json there, which belongs in benchmarks/results. Exit code 1 when a case fails.
  */
 import {spawn} from 'node:child_process';
 import {mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
@@ -17,8 +17,11 @@ import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {parseArgs} from 'node:util';
 
+import * as tf from '@tensorflow/tfjs';
+
 import {slug} from '../benchmarks/core/slug.js';
 import {describeEnvironment, useBackend} from '../benchmarks/environment.js';
+import {isOnGpu} from '../src/backends/native/tensorflow_kernels.js';
 import {noteAdapter} from '../src/backends/webgpu/capabilities.js';
 import {forcePlan} from '../src/backends/webgpu/choose.js';
 import type {PlanKind} from '../src/backends/webgpu/choose.js';
@@ -111,14 +114,20 @@ async function verify(
   return verdict;
 }
 
+const isInTensorFlowsGpu = () => args.backend === 'tensorflow' && isOnGpu(tf.backend());
+
 /** The device that computed, where that was to be one of CUDA. @throws where it was not */
 function cudaEnvironment() {
   const {calls, cuda, device} = nativeReport();
-  if (!calls || !cuda || calls.cuda === 0 || calls.inPlaceOfCuda > 0) {
-    throw new Error(`nothing was computed on ${args.device}: ${JSON.stringify(calls)}`);
+  const made = calls && calls.forward + calls.backward + calls.append;
+  const isAllThere = calls && calls.cuda > 0 && calls.inPlaceOfCuda === 0 &&
+      (!isInTensorFlowsGpu() || calls.tensorflow === made);
+  if (!isAllThere || !cuda) {
+    throw new Error(`not everything was computed on CUDA: ${JSON.stringify(calls)}`);
   }
   const {name} = cuda.devices.find(each => each.device === device) ?? cuda.devices[0];
-  return {device: name, native: device, driver: cuda.driver, kernels: cuda.kernels};
+  const native = isInTensorFlowsGpu() ? 'cuda, in TensorFlow\'s GPU memory' : device;
+  return {device: name, native, driver: cuda.driver, kernels: cuda.kernels};
 }
 
 /** The cases of this process. */
@@ -149,7 +158,7 @@ async function verifyAll(): Promise<Report> {
     }
   };
   const errors = args.backend === 'webgpu' ? await deviceErrors(run) : (await run(), []);
-  const environment = {...describeEnvironment(backend), ...args.device && cudaEnvironment()};
+  const environment = {...describeEnvironment(backend), ...(args.device || isInTensorFlowsGpu()) && cudaEnvironment()};
   return {environment, verdicts, deviceErrors: errors};
 }
 
