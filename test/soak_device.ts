@@ -7,6 +7,7 @@
  * 1 when something grows or differs. On SwiftShader, --dawn-flags enable-dawn-features=disable_workgroup_init spares
  * minutes of compiling.
  */
+import {execFileSync} from 'node:child_process';
 import {mkdirSync, writeFileSync} from 'node:fs';
 import {join} from 'node:path';
 import {parseArgs} from 'node:util';
@@ -17,8 +18,9 @@ import * as tf from '@tensorflow/tfjs';
 
 import {slug} from '../benchmarks/core/slug.js';
 import {describeEnvironment, useBackend} from '../benchmarks/environment.js';
+import {isOnGpu} from '../src/backends/native/tensorflow_kernels.js';
 import {keptSizes} from '../src/backends/webgpu/device.js';
-import {enableWebGPU} from '../src/node.js';
+import {enableWebGPU, nativeReport} from '../src/node.js';
 
 import {makeCase} from './support/case.js';
 import type {Row} from './support/case.js';
@@ -59,11 +61,20 @@ const REPEATED: readonly Row[] = [
   },
 ];
 
+/** What all processes have of the NVIDIA GPUs here. */
+function usedMegabytes(): number {
+  const list = execFileSync('nvidia-smi', ['--query-gpu=memory.used', '--format=csv,noheader,nounits']);
+  return String(list).trim().split('\n').reduce((sum, line) => sum + Number(line), 0);
+}
+
 function sample(): MemorySample {
   collectGarbage();
   const {numTensors, numBytes, numDataBuffers} = tf.memory();
   const {heapUsed, rss} = process.memoryUsage();
   const common = {numTensors, numBytes, numDataBuffers, heapUsed, rss};
+  if (isOnGpu(tf.backend())) {
+    return {...common, gpuMegabytes: usedMegabytes()};
+  }
   if (args.backend !== 'webgpu') {
     return common;
   }
@@ -155,11 +166,14 @@ if (args['dawn-flags'] !== undefined) {
   await enableWebGPU({dawnFlags: args['dawn-flags'].split(' ')});
 }
 const environment = describeEnvironment(await useBackend(args.backend));
+if (isOnGpu(tf.backend())) {
+  environment.device = nativeReport().cuda?.devices[0].name ?? environment.device;
+}
 console.log(`${environment.device}, backend ${environment.backend}, commit ${environment.commit}`);
 const problems: string[] = [];
 let contents = {};
 const run = async () => {
-  contents = {training: await train(problems), determinism: await repeat(problems)};
+  contents = {training: await train(problems), determinism: await repeat(problems), calls: nativeReport().calls};
 };
 const errors = args.backend === 'webgpu' ? await deviceErrors(run) : (await run(), []);
 problems.push(...new Set(errors.map(message => `device error: ${message.split('\n')[0]}`)));

@@ -1,15 +1,15 @@
 /**
  * Runs the case table on a real device and says how it went: for machines that the test runner does not reach.
- *   npx tsx test/verify_device.ts [--backend webgpu|cpu|wasm] [--seeds 0,1,2] [--plans simt,subgroup,matrix,decode]
- *       [--matrix 16x8x8] [--device cuda] [--compute float32,bfloat16] [--grid 100] [--seconds 0] [--workers 1]
- *       [--out FOLDER]
+ *   npx tsx test/verify_device.ts [--backend webgpu|cpu|wasm|tensorflow] [--seeds 0,1,2]
+ *       [--plans simt,subgroup,matrix,matrix_split,decode] [--matrix 16x8x8] [--device cuda]
+ *       [--compute float32,bfloat16] [--grid 100] [--long] [--seconds 0] [--workers 1] [--out FOLDER]
  * Each seed draws other numbers for the same shapes. --plans has WebGPU's kernels run by each of these kinds in turn,
  * where they have it and it can run the case (default: as chosen); --matrix takes that product of subgroup matrices;
- * --device is where the native addon computes (setNativeDevice), with the backends cpu and wasm; --compute has every
- * case computed in each of these compute types; --grid takes that many cases of the generator besides; --seconds starts
- * no new case after that long (0 is no limit); --workers shares the cases among that many processes, since compiling
- * takes most of the time. With --out it leaves verify-<device>.json there, which belongs in benchmarks/results. Exit
- * code 1 when a case fails.
+ * --device is where the native addon computes (setNativeDevice), with the backends cpu and wasm; with tensorflow it is
+ * the GPU where TensorFlow has one. --compute has every case computed in each of these compute types; --grid takes that
+ * many cases of the generator besides; --long some of a thousand keys and more; --seconds starts no new case after that
+ * long (0 is no limit); --workers shares the cases among that many processes, since compiling takes most of the time.
+ * With --out it leaves verify-<device>.json there, which belongs in benchmarks/results. Exit code 1 when a case fails.
  */
 import {spawn} from 'node:child_process';
 import {mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
@@ -17,8 +17,11 @@ import {tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {parseArgs} from 'node:util';
 
+import * as tf from '@tensorflow/tfjs';
+
 import {slug} from '../benchmarks/core/slug.js';
 import {describeEnvironment, useBackend} from '../benchmarks/environment.js';
+import {isOnGpu} from '../src/backends/native/tensorflow_kernels.js';
 import {noteAdapter} from '../src/backends/webgpu/capabilities.js';
 import {forcePlan} from '../src/backends/webgpu/choose.js';
 import type {PlanKind} from '../src/backends/webgpu/choose.js';
@@ -26,6 +29,8 @@ import {nativeReport, setNativeDevice} from '../src/node.js';
 import type {NativeDevice} from '../src/node.js';
 
 import {gridSample} from './support/case_grid.js';
+import {makeCase} from './support/case.js';
+import type {Row} from './support/case.js';
 import {caseTable} from './support/cases.js';
 import type {Case} from './support/cases.js';
 import {judgeCase} from './support/run_case.js';
@@ -40,6 +45,7 @@ const {values: args} = parseArgs({options: {
   device: {type: 'string', default: ''},
   compute: {type: 'string', default: 'float32'},
   grid: {type: 'string', default: '0'},
+  long: {type: 'boolean', default: false},
   seconds: {type: 'string', default: '0'},
   workers: {type: 'string', default: '1'},
   /** `2/8`: every eighth case from the third on, verdicts into the file `report`. */
@@ -50,6 +56,16 @@ const {values: args} = parseArgs({options: {
 
 /** Multiply-adds of a case of the generator, on average: the reference computes them on one CPU thread. */
 const GRID_WORK = 4e6;
+
+/** Enough keys that sums over them show how they are made. The reference takes seconds for each. */
+const LONG_ROWS: readonly Row[] = [64, 128].flatMap((headSize): Row[] => [
+  {queryLength: 1024, keyLength: 1024, headSize},
+  {queryLength: 1024, keyLength: 1024, headSize, causal: true},
+  {queryLength: 256, keyLength: 4096, headSize},
+  {queryLength: 512, keyLength: 2048, headSize, values: 'large'},
+  {queryLength: 512, keyLength: 2048, headSize, keyHeads: 1, softcap: 10, sinks: true, lengths: 'both'},
+  {queryLength: 512, keyLength: 2048, headSize, dropoutP: 0.2, seed: 5},
+]);
 
 /** How a set of cases went. */
 interface Verdict {
@@ -111,14 +127,20 @@ async function verify(
   return verdict;
 }
 
+const isInTensorFlowsGpu = () => args.backend === 'tensorflow' && isOnGpu(tf.backend());
+
 /** The device that computed, where that was to be one of CUDA. @throws where it was not */
 function cudaEnvironment() {
   const {calls, cuda, device} = nativeReport();
-  if (!calls || !cuda || calls.cuda === 0 || calls.inPlaceOfCuda > 0) {
-    throw new Error(`nothing was computed on ${args.device}: ${JSON.stringify(calls)}`);
+  const made = calls && calls.forward + calls.backward + calls.append;
+  const isAllThere = calls && calls.cuda > 0 && calls.inPlaceOfCuda === 0 &&
+      (!isInTensorFlowsGpu() || calls.tensorflow === made);
+  if (!isAllThere || !cuda) {
+    throw new Error(`not everything was computed on CUDA: ${JSON.stringify(calls)}`);
   }
   const {name} = cuda.devices.find(each => each.device === device) ?? cuda.devices[0];
-  return {device: name, native: device, driver: cuda.driver, kernels: cuda.kernels};
+  const native = isInTensorFlowsGpu() ? 'cuda, in TensorFlow\'s GPU memory' : device;
+  return {device: name, native, driver: cuda.driver, kernels: cuda.kernels};
 }
 
 /** The cases of this process. */
@@ -142,6 +164,10 @@ async function verifyAll(): Promise<Report> {
       for (const seed of args.seeds.split(',').map(Number)) {
         verdicts.push(await verify(`case table, seed ${seed}${by}`, caseTable(seed), kind, type));
       }
+      if (args.long) {
+        const rows = LONG_ROWS.map((row, place) => makeCase(row, 5000 + place));
+        verdicts.push(await verify(`long rows${by}`, rows, kind, type));
+      }
       if (Number(args.grid) > 0) {
         const sampled = gridSample(Number(args.grid), GRID_WORK * Number(args.grid));
         verdicts.push(await verify(`generator${by}`, sampled, kind, type));
@@ -149,7 +175,7 @@ async function verifyAll(): Promise<Report> {
     }
   };
   const errors = args.backend === 'webgpu' ? await deviceErrors(run) : (await run(), []);
-  const environment = {...describeEnvironment(backend), ...args.device && cudaEnvironment()};
+  const environment = {...describeEnvironment(backend), ...(args.device || isInTensorFlowsGpu()) && cudaEnvironment()};
   return {environment, verdicts, deviceErrors: errors};
 }
 
@@ -159,7 +185,8 @@ async function verifyByWorkers(count: number): Promise<Report> {
   const reports = await Promise.all(Array.from({length: count}, (_, n) => new Promise<Report>((resolve, reject) => {
     const report = join(folder, `${n}.json`);
     const {workers: _workers, out: _out, ...own} = {...args, part: `${n}/${count}`, report};
-    const list = Object.entries(own).map(([name, value]) => `--${name}=${value}`);
+    const list = Object.entries(own).flatMap(([name, value]) =>
+      value === true ? [`--${name}`] : value === false ? [] : [`--${name}=${value}`]);
     const child = spawn(process.execPath, [...process.execArgv, process.argv[1], ...list], {stdio: 'inherit'});
     child.on('exit', (code, signal) => {
       try {

@@ -89,6 +89,12 @@ export async function measureAttention(m: AttentionMeasurement, emit: (row: Atte
     const attend = (...x: tf.Tensor[]) => attention(...x as [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D]);
     return tf.grads(attend)([set(n).q, set(n).k, set(n).v], set(n).dO);
   });
+  // What is left out of a gradient's calculation: the forward pass of a call that is recorded, which may be by another
+  // plan than one that is not.
+  const recorded: Run = n => tf.engine().gradients(() => {
+    forward(n);
+    return tf.scalar(0);
+  }, [set(n).q], undefined, true).value;
   const passes: Array<[Pass, Run, number, number]> =
       [['forward', forward, 1, 4], ['forward+backward', step, STEP_FLOPS, 12]];
   try {
@@ -98,9 +104,11 @@ export async function measureAttention(m: AttentionMeasurement, emit: (row: Atte
         // Where it is a profile of all tensors, it costs a run.
         const peak = backend && pass === 'forward' ? undefined : await peakBytes(() => [run(0)].flat());
         const timing = await time(run);
+        const isRecorded = pass === 'forward+backward' && kind === 'flash' && !backend;
+        const recordedMs = isRecorded ? (await time(recorded)).medianMs : undefined;
         emit({
           kind, pass, backend, native, ...shape, causal, series, computeType: variant.computeType,
-          plan: variant.plan, ...timing,
+          plan: variant.plan, ...timing, recordedMs,
           gpuMs: await gpuTime(run), tflops: share * forwardFlops(m) / timing.medianMs / 1e9,
           leastBytes: tensors * bytesOf(shape), peakBytes: peak, error,
         });

@@ -39,8 +39,9 @@ export function casesOf(rows: readonly AttentionRow[]): AttentionCase[] {
 export type FigurePass = 'forward'|'backward';
 
 /**
- * TFLOP/s of a pass of a case. What is measured is the forward pass, and forward and backward together; backward is the
- * difference. Undefined where it was not measured, or is less than what the two measurements differ by themselves.
+ * TFLOP/s of a pass of a case. What is measured is the forward pass, and forward and backward together; backward is
+ * the difference, to a forward pass that is recorded for gradients where that was measured. Undefined where it was not
+ * measured, or is less than what the two measurements differ by themselves.
  */
 export function teraflops({shape, rows}: AttentionCase, name: string, pass: FigurePass): number|undefined {
   const find = (of: AttentionRow['pass']) => rows.find(row => row.pass === of && nameOf(row) === name);
@@ -49,7 +50,7 @@ export function teraflops({shape, rows}: AttentionCase, name: string, pass: Figu
     return forward?.tflops;
   }
   const both = find('forward+backward');
-  const difference = both ? both.medianMs - forward.medianMs : 0;
+  const difference = both ? both.medianMs - (both.recordedMs ?? forward.medianMs) : 0;
   return difference > 0 ? 2.5 * forwardFlops(shape) / difference / 1e9 : undefined;
 }
 

@@ -65,6 +65,8 @@ export interface AttentionRow extends AttentionShape, Computation, Timing, GpuTi
   series: Series;
   /** By `medianMs`. 4·B·H·N²·D forward, 2.5 times that more for backward, halved under causal masking; per second. */
   tflops: number;
+  /** Of forward and backward: the forward pass alone, recorded for gradients, which may be by another plan. */
+  recordedMs?: number;
   /** Every input read once and every output written once. */
   leastBytes: number;
   /** GPU memory that the backend allocates for a run, beyond the inputs. Not known of onnxruntime. */

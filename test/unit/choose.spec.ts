@@ -129,7 +129,7 @@ describe('a winner', () => {
   it('is not chosen where the device or the problem does not allow it', () => {
     expect(choosePlan('forward', many, wins('subgroup', many, STOCK))).toBe('simt');
     expect(choosePlan('forward', many, wins('decode', many, SUBGROUPS))).toBe('subgroup');
-    expect(choosePlan('forward', many, wins('matrix', many, MATRICES))).toBe('matrix_split');
+    expect(choosePlan('forward', many, wins('matrix', many, MATRICES))).toBe('subgroup');
     expect(choosePlan('forward', half, wins('matrix', half, {...MATRICES, matrix: []}))).toBe('subgroup');
     expect(choosePlan('forward', few, wins('simt', few, SUBGROUPS))).toBe('simt');
   });

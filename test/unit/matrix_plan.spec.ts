@@ -55,18 +55,29 @@ describe('plans over subgroup matrices', () => {
     expect(kind({}, H100, 'backward_dq')).toBe('matrix');
     expect(kind({}, H100, 'backward_dkv')).toBe('matrix');
     expect(kind({}, H100, 'backward_dbias')).toBe('simt');
-    expect(kind({computeType: 'float32'})).toBe('matrix_split');
-    expect(kind({computeType: 'tensorfloat32'})).toBe('matrix_split');
-    expect(kind({computeType: 'float32', headSize: 129})).toBe('subgroup');
-    expect(kind({computeType: 'float32', queryLength: 64, keyLength: 64})).toBe('subgroup');
-    expect(kind({computeType: 'float32'}, H100, 'backward_dq')).toBe('simt');
-    expect(explainChoice('forward', problem({computeType: 'float32'}), H100, true).kind).toBe('subgroup');
+    const inFull = {computeType: 'float32', keyLength: 1024} as const;
+    expect(kind(inFull)).toBe('matrix_split');
+    expect(kind({...inFull, computeType: 'tensorfloat32'})).toBe('matrix_split');
+    expect(kind({...inFull, headSize: 129})).toBe('subgroup');
+    expect(kind({...inFull, keyLength: 512})).toBe('subgroup');
+    expect(kind(inFull, H100, 'backward_dq')).toBe('simt');
+    expect(explainChoice('forward', problem(inFull), H100, true).kind).toBe('subgroup');
     expect(kind({queryLength: 64, keyLength: 64})).toBe('subgroup');
     expect(kind({queryLength: 1, keyLength: 2 ** 20})).toBe('decode');
     expect(kind({}, stockCapabilities(LIMITS))).toBe('simt');
     expect(kind({}, {...H100, subgroups: {min: 16, max: 32}})).toBe('subgroup');
     expect(kind({}, {...H100, limits: {...LIMITS, maxStorageBuffersPerShaderStage: 10}})).toBe('subgroup');
     expect(kind({batch: 4096, keyLength: 2048})).toBe('subgroup');
+  });
+
+  it('are for gradients only where the backward kernels have them too', () => {
+    const little = {...H100, limits: {...LIMITS, maxComputeWorkgroupStorageSize: 16384}};
+    const large = problem({headSize: 192});
+    expect(obstacle('forward', 'matrix', large, little)).toBeUndefined();
+    expect(obstacle('backward_dq', 'matrix', large, little)).toContain('workgroup memory');
+    expect(explainChoice('forward', large, little).kind).toBe('matrix');
+    expect(explainChoice('forward', large, little, true).kind).toBe('subgroup');
+    expect(choosePlan('backward_dkv', large, little)).toBe('simt');
   });
 
   it('say what stands in their way', () => {

@@ -60,10 +60,13 @@ export function obstacle(
   return undefined;
 }
 
-/** Enough work that turning q, k and v into f16 pays. */
-function isLarge({batch, queryHeads, queryLength, keyLength}: Problem): boolean {
-  return queryLength >= 32 && batch * queryHeads * queryLength * keyLength >= 2 ** 20;
+/** Enough work, in pairs of a query and a key, that turning q, k and v into f16 pays. */
+function isLarge({batch, queryHeads, queryLength, keyLength}: Problem, fewestPairs: number): boolean {
+  return queryLength >= 32 && batch * queryHeads * queryLength * keyLength >= fewestPairs;
 }
+
+/** For products of f16, and for split ones: 2^22 pairs of D = 64 take some 40 µs either way, turning and all. */
+const [PAIRS_FOR_MATRIX, PAIRS_FOR_SPLIT] = [2 ** 20, 2 ** 22];
 
 /** Head sizes up to which split operands beat plain arithmetic: past them sums and queries leave the registers. */
 const LARGEST_SPLIT = 128;
@@ -107,10 +110,13 @@ export function explainChoice(
   if (winner) {
     return {kind: winner, why: 'the fastest that tune found'};
   }
-  if (hasKind(kernel, 'matrix') && isLarge(problem) && matrixObstacle(kernel, problem, capabilities) === undefined) {
+  // A forward pass for gradients only if the backward kernels can too: scores must be rounded alike.
+  const alike = forGradient ? [kernel, ...BACKWARD] : [kernel];
+  if (hasKind(kernel, 'matrix') && isLarge(problem, PAIRS_FOR_MATRIX) &&
+      alike.every(name => matrixObstacle(name, problem, capabilities) === undefined)) {
     return {kind: 'matrix', why: `computeType ${problem.computeType}, and the device has subgroup matrices`};
   }
-  if (!forGradient && hasKind(kernel, 'matrix_split') && isLarge(problem) && splitPays(problem) &&
+  if (!forGradient && hasKind(kernel, 'matrix_split') && isLarge(problem, PAIRS_FOR_SPLIT) && splitPays(problem) &&
       matrixObstacle(kernel, problem, capabilities, true) === undefined) {
     return {kind: 'matrix_split', why: 'no gradient is recorded, and the device has subgroup matrices'};
   }
