@@ -26,7 +26,7 @@ describe('tune on a device with subgroup matrices', () => {
       expect(timed.filter(({problem}) => problem)).toEqual([]);
       const {problem} = plannedCall(shapes, half, what.gradients);
       const kinds = (['forward', 'backward_dq', 'backward_dkv'] as const).map(
-          kernel => explainChoice(kernel, problem, capabilitiesOf(device)).kind as string);
+          kernel => explainChoice(kernel, problem, capabilitiesOf(device), true).kind as string);
       const backward = winner === 'matrix' ? 'matrix' : 'simt';
       expect(kinds).toEqual([winner, backward, backward]);
       const x = tf.ones<tf.Rank.R4>(shape as [number, number, number, number]);
@@ -37,10 +37,12 @@ describe('tune on a device with subgroup matrices', () => {
     }, {full: true});
   }, SLOW_MS);
 
-  it('leaves them out for float32', async () => {
+  it('times those of split operands for float32 where no gradients are asked for', async () => {
     await onFreshDevice(async () => {
-      const {timed} = await tune(shapes, {}, {...what, gradients: false});
-      expect(timed.map(({kind}) => kind)).toEqual(['simt', 'subgroup']);
+      const kinds = async (gradients: false|['q']) =>
+          (await tune(shapes, {}, {...what, gradients})).timed.filter(({problem}) => !problem).map(({kind}) => kind);
+      expect(await kinds(false)).toEqual(['simt', 'subgroup', 'matrix_split']);
+      expect(await kinds(['q'])).toEqual(['simt', 'subgroup']);
     }, {full: true});
   }, SLOW_MS);
 });
