@@ -16,6 +16,10 @@ constexpr int64_t LEAST_FEW_PART_KEYS = 64;
 constexpr int64_t FEW_EXTRA_KEYS = 32;
 constexpr int64_t MOST_GRID = 65535;
 constexpr int CONVERT_THREADS = 256;
+/** Bits of Params::which. */
+constexpr int OF_Q = 1, OF_K = 2, OF_V = 4, OF_D_OUTPUT = 8;
+/** Blocks of a group of heads that look whether it must be converted again. */
+constexpr int CONVERT_AGAIN_BLOCKS = 16;
 constexpr int ROW_THREADS = ROW_WARPS * 32;
 
 int64_t divided_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
@@ -228,18 +232,42 @@ class Launches {
     }
   }
 
-  /** Canonical operands of tensor `which`. */
+  /** Places of sequences, and canonical operands of the tensors `which` (OF_Q and its kin, together). */
   void convert(int which) {
     const Params& p = plan_.params;
-    const bool is_query = which == 0 || which == 3;
-    const int64_t rows = up(is_query ? p.unit_rows : p.key_length, TILE_ROWS);
-    const int64_t blocks = rows * p.dp / 8 / CONVERT_THREADS;
-    const int64_t units = is_query ? p.units : p.key_heads;
-    if (plan_.kind != OperandKind::Bf16) {
-      add("flash_measure", blocks, units, p.batch, CONVERT_THREADS, 0, Launch::Takes::params, which);
+    int64_t rows = 0, units = 0;
+    for (const int one : {OF_Q, OF_K, OF_V, OF_D_OUTPUT}) {
+      const bool is_query = one == OF_Q || one == OF_D_OUTPUT;
+      if (which & one) {
+        rows = most(rows, up(is_query ? p.unit_rows : p.key_length, TILE_ROWS));
+        units += is_query ? p.units : p.key_heads;
+      }
     }
-    add(std::string("flash_convert_") + name_of(plan_.kind), blocks, units, p.batch, CONVERT_THREADS, 0,
-        Launch::Takes::params, which);
+    const int64_t blocks = rows * p.dp / 8 / CONVERT_THREADS;
+    const std::string kind = name_of(plan_.kind);
+    const auto add_one = [&](const std::string& kernel, int64_t x, int64_t y, int64_t z) {
+      add(kernel, x, y, z, CONVERT_THREADS, 0, Launch::Takes::params, which);
+    };
+    const bool has_magnitudes = plan_.kind != OperandKind::Bf16;
+    if (has_magnitudes && p.batch > 0 && p.key_heads > 0) {
+      add_one("flash_sample", p.key_heads, p.batch, 1);
+    } else {
+      add_one("flash_locate", 1, 1, 1);
+    }
+    // Heads that 65,535 blocks do not count together come one tensor after the other.
+    if (units <= MOST_GRID) {
+      add_one("flash_convert_" + kind, blocks, units, p.batch);
+    } else {
+      for (const int one : {OF_Q, OF_K, OF_V, OF_D_OUTPUT}) {
+        if (which & one) {
+          add("flash_convert_" + kind, blocks, one == OF_Q || one == OF_D_OUTPUT ? p.units : p.key_heads, p.batch,
+              CONVERT_THREADS, 0, Launch::Takes::params, one);
+        }
+      }
+    }
+    if (has_magnitudes && blocks > 0) {
+      add_one("flash_convert_again_" + kind, CONVERT_AGAIN_BLOCKS, p.key_heads, p.batch);
+    }
   }
 
  private:
@@ -291,6 +319,12 @@ const hopper::HopperKernel* hopper_kernel(const Plan& plan, const CallKind& call
     return nullptr;
   }
   return find_hopper_kernel(plan.params, pass, plan.kind == OperandKind::Bf16);
+}
+
+/** Whether every row starts at a multiple of 16 bytes and is whole chunks of them. */
+bool is_in_chunks(const float* data, const Strides& strides, int64_t size) {
+  return ((strides.base | strides.batch | strides.row | strides.head | size) & 3) == 0 &&
+      reinterpret_cast<uintptr_t>(data) % 16 == 0;
 }
 
 std::string name_of(const RowsEntry& entry) {
@@ -351,7 +385,6 @@ Plan make_forward_plan(const Problem& problem, const Tensors& tensors, const For
     set_few_parts(p, units, rows_blocks(entry.elements, entry.rows) * multiprocessors);
     launches.add(name_of(entry), units * p.parts, 1, 1, ROW_THREADS, entry.shared_bytes());
   } else {
-    launches.add("flash_locate", 1, 1, 1, 256);
     const ForwardEntry& entry = find(FORWARD, plan.kind, p.dp, plan.is_general);
     const int64_t tiles = divided_up(p.unit_rows, entry.rows());
     const hopper::HopperKernel* hopper = hopper_kernel(plan, call, hopper::Pass::forward);
@@ -364,12 +397,13 @@ Plan make_forward_plan(const Problem& problem, const Tensors& tensors, const For
     if (!hopper && units * tiles < multiprocessors) {
       set_parts(p, units * tiles, 2 * multiprocessors, LEAST_PART_KEYS, TILE_ROWS);
     }
-    take_operand(offsets, plan, true, p.q16);
+    const bool reads_q = hopper && hopper->may_read_floats && is_in_chunks(tensors.q, problem.q, problem.head_size);
+    if (!reads_q) {
+      take_operand(offsets, plan, true, p.q16);
+    }
     take_operand(offsets, plan, false, p.k16);
     take_operand(offsets, plan, false, p.v16);
-    for (int which = 0; which < 3; which++) {
-      launches.convert(which);
-    }
+    launches.convert((reads_q ? 0 : OF_Q) | OF_K | OF_V);
     if (hopper) {
       launches.add_hopper(*hopper, multiprocessors);
     } else {
@@ -426,10 +460,7 @@ Plan make_backward_plan(const Problem& problem, const Tensors& tensors, const Ba
     launches.clear(gradients.d_k, problem.k, key_batches, problem.key_rows, problem.key_heads, problem.head_size);
     launches.clear(gradients.d_v, problem.v, key_batches, problem.key_rows, problem.key_heads, problem.value_size);
   }
-  launches.add("flash_locate", 1, 1, 1, 256);
-  for (int which = 0; which < 4; which++) {
-    launches.convert(which);
-  }
+  launches.convert(OF_Q | OF_K | OF_V | OF_D_OUTPUT);
   launches.add("flash_row_statistics", up(p.query_length, TILE_ROWS) / 4, p.query_heads, p.batch, ROW_THREADS);
   const GradientEntry& entry = find(GRADIENT, plan.kind, p.dp, plan.is_general);
   const auto add = [&](const char* what, int64_t tiles, int64_t heads) {
@@ -494,12 +525,15 @@ Params bound_params(const Plan& plan, void* memory) {
 
 std::vector<BuiltKernel> built_kernels() {
   std::vector<BuiltKernel> kernels = {
-      {"flash_locate", 256, 0},        {"flash_measure", CONVERT_THREADS, 0},   {"flash_clear_rows", 128, 0},
+      {"flash_locate", CONVERT_THREADS, 0}, {"flash_sample", CONVERT_THREADS, 0}, {"flash_clear_rows", 128, 0},
       {"flash_merge", MERGE_THREADS, 0},
       {"flash_row_statistics", ROW_THREADS, 0}, {"flash_exact_d_query", ROW_THREADS, 0},
       {"flash_exact_d_key", ROW_THREADS, 0}, {"flash_exact_d_bias", ROW_THREADS, 0}};
   for (OperandKind kind : {OperandKind::Bf16, OperandKind::F16, OperandKind::SplitF16}) {
     kernels.push_back({std::string("flash_convert_") + name_of(kind), CONVERT_THREADS, 0});
+    if (kind != OperandKind::Bf16) {
+      kernels.push_back({std::string("flash_convert_again_") + name_of(kind), CONVERT_THREADS, 0});
+    }
   }
   for (const ForwardEntry& entry : FORWARD) {
     kernels.push_back({std::string("flash_forward_") + entry.name, entry.threads(), entry.shared_bytes()});

@@ -91,6 +91,8 @@ struct Case {
   /** A NaN or infinity in: 'q', 'k', 'v', 'o' (dO). */
   char odd = 0;
   float odd_value = NAN;
+  /** An element far beyond the others, in a row that flash_sample does not look at: of the same letters. */
+  char outlier = 0;
   bool backward = true;
   int multiprocessors = 1;
   bool hopper = false;
@@ -178,6 +180,11 @@ void run_case(const Case& of) {
   if (of.odd) {
     auto& where = of.odd == 'q' ? q : of.odd == 'k' ? k : of.odd == 'v' ? v : d_output;
     where[where.size() / 2 + 3] = of.odd_value;
+  }
+  if (of.outlier) {
+    auto& where = of.outlier == 'q' ? q : of.outlier == 'k' ? k : of.outlier == 'v' ? v : d_output;
+    const bool is_query = of.outlier == 'q' || of.outlier == 'o';
+    where[5 * where.size() / ((is_query ? of.nq : of.nk) * of.batch) + 3] *= 100;
   }
   std::vector<float> slopes = random_floats(of.hq), sinks = random_floats(of.hq), bias;
   for (float& slope : slopes) {
@@ -318,6 +325,10 @@ int main(int count, char** arguments) {
       add({.name = "NaN", .batch = 2, .nq = 20, .nk = 24, .hq = 2, .hkv = 2, .d = 32, .dv = 32, .compute = F32,
            .right = 0, .odd = odd});
     }
+    for (const char outlier : {'q', 'k', 'v', 'o'}) {
+      add({.name = "outlier", .batch = 2, .nq = 140, .nk = 150, .hq = 2, .hkv = 1, .d = 64, .dv = 64, .compute = F32,
+           .right = 0, .outlier = outlier, .backward = outlier != 'k'});
+    }
     add({.name = "infinite v, bias", .batch = 1, .nq = 20, .nk = 24, .hq = 2, .hkv = 2, .d = 32, .dv = 32,
          .compute = F32, .right = 0, .bias = {1, 2, 20, 24}, .odd = 'v', .odd_value = INFINITY});
     add({.name = "infinite k", .batch = 1, .nq = 20, .nk = 24, .hq = 2, .hkv = 2, .d = 32, .dv = 32, .compute = F32,
@@ -326,7 +337,7 @@ int main(int count, char** arguments) {
   // The same tables as far as the Hopper kernels go, and what only they could get wrong: sequences that end long before
   // their tiles and the next sequence's, more tiles than blocks.
   const std::set<std::string> for_hopper = {"plain 64", "causal 128, odd sizes", "causal 256", "windows, top-left",
-                                            "NaN", "infinite k"};
+                                            "NaN", "infinite k", "outlier"};
   for (const Case of : std::vector<Case>(cases)) {
     if (of.compute != F32 && for_hopper.count(of.name)) {
       cases.push_back(of);
@@ -339,6 +350,11 @@ int main(int count, char** arguments) {
                      .hopper = true});
     cases.push_back({.name = "Hopper, packed", .batch = 3, .nq = 135, .nk = 270, .hq = 2, .hkv = 2, .d = 100, .dv = 90,
                      .compute = compute, .left = 200, .right = 0, .packed = true, .multiprocessors = 2, .hopper = true});
+    // Rows of q that no bulk copy fits; an odd value in a head that others share.
+    cases.push_back({.name = "Hopper, odd rows", .batch = 1, .nq = 140, .nk = 150, .hq = 2, .hkv = 1, .d = 33, .dv = 64,
+                     .compute = compute, .right = 0, .hopper = true});
+    cases.push_back({.name = "Hopper, infinite q", .batch = 2, .nq = 200, .nk = 150, .hq = 4, .hkv = 2, .d = 128,
+                     .dv = 128, .compute = compute, .right = 0, .odd = 'q', .odd_value = INFINITY, .hopper = true});
     cases.push_back({.name = "Hopper, packed 64", .batch = 3, .nq = 66, .nk = 135, .hq = 1, .hkv = 1, .d = 32, .dv = 32,
                      .compute = compute, .right = 0, .packed = true, .hopper = true});
   }
