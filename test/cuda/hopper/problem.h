@@ -581,6 +581,14 @@ Verdict check_kernel(const Kernel& kernel, const Shape& shape, uint32_t seed) {
       device_write(call.lse_tail, nothing.data(), setup.lse_count * 4);
       device_launch(launch_params(setup, kernel, true), kernel);
       verdict.words += " float q:";
+      std::vector<cuda::GroupState> groups(static_cast<size_t>(shape.batch) * shape.key_heads);
+      device_read(groups.data(), call.groups, groups.size() * sizeof(groups[0]));
+      for (const cuda::GroupState& state : groups) {
+        if (state.odd) {
+          verdict.worst = INFINITE;
+          verdict.words += " FAILED (odd)";
+        }
+      }
     }
     std::vector<float> lse = download(call.lse, setup.lse_count);
     const std::vector<float> tail = download(call.lse_tail, setup.lse_count);
