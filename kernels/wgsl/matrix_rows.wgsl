@@ -16,10 +16,6 @@ fn sums_at() -> u32 {
   return (subgroup % SUBGROUPS * MATRIX_M + lane_row()) * SUMS_STRIDE;
 }
 
-fn weights_at() -> u32 {
-  return (subgroup % SUBGROUPS * MATRIX_M + lane_row()) * WEIGHTS_STRIDE;
-}
-
 fn sums_vec4(at: u32) -> vec4f {
   return bitcast<vec4f>(sums[at]);
 }

@@ -69,7 +69,7 @@ export const PARTS = {
     },
   },
   cuda: {
-    title: 'CUDA without a GPU: the compiler\'s report on every kernel, and the host\'s part on a fake libcuda',
+    title: 'CUDA without a GPU: the compiler\'s report, the kernels emulated, the host\'s part on a fake libcuda',
     problem: nativeProblem,
     packages: ['g++', 'python3-pip'], // which fetches nvcc
     lock: 'addon', // and its kernels, which npm pack takes

@@ -4,12 +4,8 @@ set -e
 here=$(cd "$(dirname "$0")" && pwd)
 kernels=$here/../../kernels
 out=$1
-mkdir -p "$out/cuda/in"
-for file in "$kernels"/cuda/*.cuh "$kernels"/cuda/*.cu "$kernels"/cuda/params.h "$kernels"/cuda/scales.h \
-    "$kernels"/cuda/layout.h "$kernels"/cuda/instances.h; do
-  sed -e 's/^ *extern __shared__.*$//' -e 's/__shared__/static/' "$file" > "$out/cuda/in/$(basename "$file")"
-done
-sed "s#\.\./emulator\.h#$here/emulator.h#" "$here/emulated/mma.cuh" > "$out/cuda/in/mma.cuh"
+tests=$here
+. "$tests/emulated/sources.sh"
 flags="-std=c++20 -O2 -mf16c -mfma -fpermissive -w -include $here/emulator.h -D__CUDACC__"
 for file in "$out"/cuda/in/*.cu; do
   object=$out/$(basename "$file" .cu).o
@@ -51,4 +47,8 @@ g++ -rdynamic "$out"/runner/*.o $(ls "$out"/*.o | grep -v -e /plan_ -e /emulate_
   -o "$out/emulated_runner" -ldl -lpthread
 for test in layout plan; do
   g++ -std=c++17 -Wall -Wextra -O1 -I"$kernels/cuda" "$here/${test}_test.cc" "$out"/plan_*.o -o "$out/${test}_test"
+done
+for test in layouts order pipeline; do
+  g++ -std=c++17 -Wall -Wextra -Wno-unknown-pragmas -Wno-psabi -O2 "$here/hopper/${test}_test.cc" \
+    "$kernels/cuda/hopper/tensor_map.cc" -o "$out/hopper_${test}_test"
 done

@@ -1,5 +1,6 @@
-// What of the CUDA part needs no GPU: the compiler's report on every kernel (with nvcc), and the host's part on a fake
-// libcuda (with g++). Leaves its counts in build/cuda_counts.json.
+// What of the CUDA part needs no GPU: the compiler's report on every kernel (with nvcc), the kernels' own source on
+// emulated multiprocessors, and the host's part on a fake libcuda (with g++). Leaves its counts in
+// build/cuda_counts.json.
 import {spawnSync} from 'node:child_process';
 import {existsSync} from 'node:fs';
 import {join} from 'node:path';
@@ -41,6 +42,19 @@ if (nvcc) {
 } else {
   skip(REPORT, 'there is no nvcc of CUDA 13 or newer');
 }
+
+await check('the kernels\' own source, on emulated multiprocessors, gives what the kernels for CPUs give', () => {
+  const folder = 'build/cuda_emulated';
+  run('sh', ['test/cuda/build.sh', folder], {cwd: root});
+  for (const test of ['layout_test', 'plan_test', 'hopper_layouts_test', 'hopper_order_test', 'hopper_pipeline_test',
+    'emulate_test']) {
+    const last = run(join(root, folder, test), [], {cwd: root, maxBuffer: 1e8}).trimEnd().split('\n').at(-1);
+    console.log(`        ${last}`);
+    if (test === 'emulate_test') {
+      expectText(last, /^[1-9]\d+ kernels run, 0 not, 0 failed$/);
+    }
+  }
+});
 
 const quiet = line => /^\[/.test(line) || console.log(line);
 const fakes = {};

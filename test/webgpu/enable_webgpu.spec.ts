@@ -23,6 +23,10 @@ async function messageOf(promise: Promise<unknown>): Promise<string> {
 
 describe('enableWebGPU', () => {
   restoreWebGPUAfterwards();
+  // One without tensors that specs of other files have left, whichever spec comes first.
+  beforeAll(async () => {
+    await useOwnBackend();
+  });
 
   it('gets all that the adapter offers, and reports it as plain data', async () => {
     const report = await enableWebGPU({replace: true});

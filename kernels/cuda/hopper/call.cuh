@@ -107,6 +107,17 @@ __device__ __forceinline__ void store_row(float* to, int size, const float (&sum
   }
 }
 
+/** Row 0 or 1 of them; no array is indexed by `row`. */
+template <int COUNT>
+__device__ __forceinline__ void store_row(int row, float* to, int size, const float (&sums)[COUNT], float factor,
+                                          bool is_zero, bool by_pairs) {
+  if (row == 0) {
+    store_row<0>(to, size, sums, factor, is_zero, by_pairs);
+  } else {
+    store_row<1>(to, size, sums, factor, is_zero, by_pairs);
+  }
+}
+
 /** Whether every row of the tensor can be written two floats at a time. */
 __device__ __forceinline__ bool has_pairs(const float* data, const cuda::RowStrides& strides, int size) {
   return ((reinterpret_cast<uint64_t>(data) / 4 | strides.base | strides.batch | strides.row | strides.head | size) &

@@ -6,25 +6,11 @@
 #include <type_traits>
 
 #include "call.cuh"
-#include "pipeline.h"
-#include "plans.h"
-#include "tile_queue.cuh"
+#include "groups.cuh"
 #include "tma.cuh"
 
 namespace flash_attention {
 namespace hopper {
-
-/** Barriers of a block, by their addresses. */
-template <typename Plan>
-struct ForwardBarriers {
-  uint32_t at;
-  __device__ __forceinline__ uint32_t queries_full() const { return at; }
-  __device__ __forceinline__ uint32_t queries_empty() const { return at + 8; }
-  __device__ __forceinline__ uint32_t keys_full(int stage) const { return at + 16 + stage * 32; }
-  __device__ __forceinline__ uint32_t keys_empty(int stage) const { return at + 24 + stage * 32; }
-  __device__ __forceinline__ uint32_t values_full(int stage) const { return at + 32 + stage * 32; }
-  __device__ __forceinline__ uint32_t values_empty(int stage) const { return at + 40 + stage * 32; }
-};
 
 /** How far the running maximum may grow, in powers of two, before what was summed is brought to it. */
 constexpr float LAZY_GROWTH = 8;
@@ -147,17 +133,13 @@ __device__ __forceinline__ void finish_query(const cuda::Params& call, const Hea
   const float factor =
       finish_row(call, lse_at, threadIdx.x % 4 == 0, largest, sees_any ? sum : 0.f, scale, sink) * value_scale;
   float* to = call.output + row_index(call.output_strides, place.batch, place.query_first + query, place.head);
-  if (row == 0) {
-    store_row<0>(to, call.value_size, output, factor, !sees_any, by_pairs);
-  } else {
-    store_row<1>(to, call.value_size, output, factor, !sees_any, by_pairs);
-  }
+  store_row(row, to, call.value_size, output, factor, !sees_any, by_pairs);
 }
 
 template <typename Plan>
 __device__ __forceinline__ void feed_forward(const HopperParams& params, uint32_t shared) {
   constexpr int DP = Plan::DEPTH, KEYS = Plan::TILE, STAGES = Plan::BUFFERS;
-  const ForwardBarriers<Plan> barriers{shared + Plan::BARRIERS_AT};
+  const QueryBarriers<Plan> barriers{shared + Plan::BARRIERS_AT};
   prefetch_map(&params.k);
   prefetch_map(&params.v);
   Ring<STAGES> keys, values;
@@ -194,7 +176,7 @@ __device__ __forceinline__ void feed_forward(const HopperParams& params, uint32_
 template <typename Plan>
 __device__ __forceinline__ void feed_queries(const HopperParams& params, uint32_t shared) {
   const cuda::Params& call = params.call;
-  const ForwardBarriers<Plan> barriers{shared + Plan::BARRIERS_AT};
+  const QueryBarriers<Plan> barriers{shared + Plan::BARRIERS_AT};
   const int lane = threadIdx.x % 32;
   uint32_t phase = 0;
   TileQueue queue(shared + Plan::QUEUE_AT);
@@ -264,7 +246,7 @@ __device__ __forceinline__ int convert_queries(const cuda::Params& call, const H
   }
   __syncwarp();
   if (lane == 0) {
-    arrive(ForwardBarriers<Plan>{shared + Plan::BARRIERS_AT}.queries_empty());
+    arrive(QueryBarriers<Plan>{shared + Plan::BARRIERS_AT}.queries_empty());
   }
   int exponent = 0;
   if constexpr (std::is_same<T, Float16>::value) {
@@ -300,7 +282,7 @@ template <typename T, typename Plan>
 __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shared, int group) {
   constexpr int DP = Plan::DEPTH, KEYS = Plan::TILE, STAGES = Plan::BUFFERS, GROUPS = Plan::CONSUMERS;
   const cuda::Params& call = params.call;
-  const ForwardBarriers<Plan> barriers{shared + Plan::BARRIERS_AT};
+  const QueryBarriers<Plan> barriers{shared + Plan::BARRIERS_AT};
   const int thread = threadIdx.x % GROUP_THREADS;
   const bool speaks = thread % 32 == 0;
   const uint32_t my_turn = FIRST_TURN + group, next_turn = FIRST_TURN + (group + 1) % GROUPS;
@@ -423,33 +405,9 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
 template <typename T, typename Plan>
 __device__ __forceinline__ void forward(const HopperParams& params) {
   const uint32_t shared = shared_start();
-  const ForwardBarriers<Plan> barriers{shared + Plan::BARRIERS_AT};
-  if (threadIdx.x == 0) {
-    constexpr int WARPS = Plan::CONSUMERS * GROUP_THREADS / 32;
-    start_barrier(barriers.queries_full(), 1);
-    start_barrier(barriers.queries_empty(), WARPS);
-    for (int stage = 0; stage < Plan::BUFFERS; stage++) {
-      start_barrier(barriers.keys_full(stage), 1);
-      start_barrier(barriers.keys_empty(stage), WARPS);
-      start_barrier(barriers.values_full(stage), 1);
-      start_barrier(barriers.values_empty(stage), WARPS);
-    }
-    TileQueue(shared + Plan::QUEUE_AT).start(WARPS + 1);
-    publish_barriers();
-  }
-  __syncthreads();
-  const int group = static_cast<int>(threadIdx.x) / GROUP_THREADS;
-  if (group == 0) {
-    give_registers<RegisterShare<Plan::CONSUMERS>::PRODUCER>();
-    if (threadIdx.x == 0) {
-      feed_forward<Plan>(params, shared);
-    } else if (threadIdx.x / 32 == 1) {
-      feed_queries<Plan>(params, shared);
-    }
-  } else {
-    take_registers<RegisterShare<Plan::CONSUMERS>::CONSUMER>();
-    attend<T, Plan>(params, shared, group - 1);
-  }
+  run_groups<Plan, QueryBarriers<Plan>>(
+      shared, [&] { feed_forward<Plan>(params, shared); }, [&](int group) { attend<T, Plan>(params, shared, group); },
+      [&] { feed_queries<Plan>(params, shared); });
 }
 
 }  // namespace hopper

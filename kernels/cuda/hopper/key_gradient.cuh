@@ -4,9 +4,7 @@
 #pragma once
 
 #include "gradient_scales.cuh"
-#include "pipeline.h"
-#include "plans.h"
-#include "tile_queue.cuh"
+#include "groups.cuh"
 #include "tma.cuh"
 
 namespace flash_attention {
@@ -19,6 +17,15 @@ struct KeyGradientBarriers {
   __device__ __forceinline__ uint32_t keys_empty() const { return at + 8; }
   __device__ __forceinline__ uint32_t full(int stage) const { return at + 16 + stage * 16; }
   __device__ __forceinline__ uint32_t empty(int stage) const { return at + 24 + stage * 16; }
+
+  __device__ __forceinline__ void start(int consumer_warps) const {
+    start_barrier(keys_full(), 1);
+    start_barrier(keys_empty(), consumer_warps);
+    for (int stage = 0; stage < Plan::BUFFERS; stage++) {
+      start_barrier(full(stage), 1);
+      start_barrier(empty(stage), consumer_warps);
+    }
+  }
 };
 
 template <typename Plan>
@@ -201,21 +208,13 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
         float* to = call.d_k +
             row_index(call.k_strides, to_place.key_batch, to_place.key_first + key, to_place.key_head);
         const bool by_pairs = has_pairs(call.d_k, call.k_strides, call.head_size);
-        if (row == 0) {
-          store_row<0>(to, call.head_size, d_keys, scales.d_key, false, by_pairs);
-        } else {
-          store_row<1>(to, call.head_size, d_keys, scales.d_key, false, by_pairs);
-        }
+        store_row(row, to, call.head_size, d_keys, scales.d_key, false, by_pairs);
       }
       if (call.d_v) {
         float* to = call.d_v +
             row_index(call.v_strides, to_place.key_batch, to_place.key_first + key, to_place.key_head);
         const bool by_pairs = has_pairs(call.d_v, call.v_strides, call.value_size);
-        if (row == 0) {
-          store_row<0>(to, call.value_size, d_values, scales.d_value, false, by_pairs);
-        } else {
-          store_row<1>(to, call.value_size, d_values, scales.d_value, false, by_pairs);
-        }
+        store_row(row, to, call.value_size, d_values, scales.d_value, false, by_pairs);
       }
     }
   }
@@ -224,29 +223,8 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
 template <typename T, typename Plan>
 __device__ __forceinline__ void key_gradient(const HopperParams& params) {
   const uint32_t shared = shared_start();
-  const KeyGradientBarriers<Plan> barriers{shared + Plan::BARRIERS_AT};
-  if (threadIdx.x == 0) {
-    constexpr int WARPS = Plan::CONSUMERS * GROUP_THREADS / 32;
-    start_barrier(barriers.keys_full(), 1);
-    start_barrier(barriers.keys_empty(), WARPS);
-    for (int stage = 0; stage < Plan::BUFFERS; stage++) {
-      start_barrier(barriers.full(stage), 1);
-      start_barrier(barriers.empty(stage), WARPS);
-    }
-    TileQueue(shared + Plan::QUEUE_AT).start(WARPS);
-    publish_barriers();
-  }
-  __syncthreads();
-  const int group = static_cast<int>(threadIdx.x) / GROUP_THREADS;
-  if (group == 0) {
-    give_registers<RegisterShare<Plan::CONSUMERS>::PRODUCER>();
-    if (threadIdx.x == 0) {
-      feed_key_gradient<Plan>(params, shared);
-    }
-  } else {
-    take_registers<RegisterShare<Plan::CONSUMERS>::CONSUMER>();
-    gather_key_gradient<T, Plan>(params, shared, group - 1);
-  }
+  run_groups<Plan, KeyGradientBarriers<Plan>>(
+      shared, [&] { feed_key_gradient<Plan>(params, shared); }, [&](int group) { gather_key_gradient<T, Plan>(params, shared, group); });
 }
 
 }  // namespace hopper

@@ -3,29 +3,16 @@
 #pragma once
 
 #include "gradient_scales.cuh"
-#include "pipeline.h"
-#include "plans.h"
-#include "tile_queue.cuh"
+#include "groups.cuh"
 #include "tma.cuh"
 
 namespace flash_attention {
 namespace hopper {
 
 template <typename Plan>
-struct QueryGradientBarriers {
-  uint32_t at;
-  __device__ __forceinline__ uint32_t queries_full() const { return at; }
-  __device__ __forceinline__ uint32_t queries_empty() const { return at + 8; }
-  __device__ __forceinline__ uint32_t keys_full(int stage) const { return at + 16 + stage * 32; }
-  __device__ __forceinline__ uint32_t keys_empty(int stage) const { return at + 24 + stage * 32; }
-  __device__ __forceinline__ uint32_t values_full(int stage) const { return at + 32 + stage * 32; }
-  __device__ __forceinline__ uint32_t values_empty(int stage) const { return at + 40 + stage * 32; }
-};
-
-template <typename Plan>
 __device__ __forceinline__ void feed_query_gradient(const HopperParams& params, uint32_t shared) {
   constexpr int DP = Plan::DEPTH, KEYS = Plan::TILE;
-  const QueryGradientBarriers<Plan> barriers{shared + Plan::BARRIERS_AT};
+  const QueryBarriers<Plan> barriers{shared + Plan::BARRIERS_AT};
   prefetch_map(&params.q);
   prefetch_map(&params.k);
   prefetch_map(&params.v);
@@ -66,7 +53,7 @@ __device__ __forceinline__ void gather_query_gradient(const HopperParams& params
   constexpr int DP = Plan::DEPTH, KEYS = Plan::TILE;
   constexpr bool IS_SCALED = !std::is_same<T, Bfloat16>::value;
   const cuda::Params& call = params.call;
-  const QueryGradientBarriers<Plan> barriers{shared + Plan::BARRIERS_AT};
+  const QueryBarriers<Plan> barriers{shared + Plan::BARRIERS_AT};
   const int thread = threadIdx.x % GROUP_THREADS;
   const bool speaks = thread % 32 == 0;
   const uint32_t queries = shared + group * GROUP_ROWS * PANEL_ROW_BYTES, d_outputs = queries + Plan::D_OUTPUTS_AT;
@@ -159,11 +146,7 @@ __device__ __forceinline__ void gather_query_gradient(const HopperParams& params
       if (query < place.query_rows) {
         float* to = call.d_q + row_index(call.q_strides, place.batch, place.query_first + query, place.head);
         const bool is_zero = query >= place.sees.queries;
-        if (row == 0) {
-          store_row<0>(to, call.head_size, d_queries, scales.d_query, is_zero, by_pairs);
-        } else {
-          store_row<1>(to, call.head_size, d_queries, scales.d_query, is_zero, by_pairs);
-        }
+        store_row(row, to, call.head_size, d_queries, scales.d_query, is_zero, by_pairs);
       }
     }
   }
@@ -172,31 +155,8 @@ __device__ __forceinline__ void gather_query_gradient(const HopperParams& params
 template <typename T, typename Plan>
 __device__ __forceinline__ void query_gradient(const HopperParams& params) {
   const uint32_t shared = shared_start();
-  const QueryGradientBarriers<Plan> barriers{shared + Plan::BARRIERS_AT};
-  if (threadIdx.x == 0) {
-    constexpr int WARPS = Plan::CONSUMERS * GROUP_THREADS / 32;
-    start_barrier(barriers.queries_full(), 1);
-    start_barrier(barriers.queries_empty(), WARPS);
-    for (int stage = 0; stage < Plan::BUFFERS; stage++) {
-      start_barrier(barriers.keys_full(stage), 1);
-      start_barrier(barriers.keys_empty(stage), WARPS);
-      start_barrier(barriers.values_full(stage), 1);
-      start_barrier(barriers.values_empty(stage), WARPS);
-    }
-    TileQueue(shared + Plan::QUEUE_AT).start(WARPS);
-    publish_barriers();
-  }
-  __syncthreads();
-  const int group = static_cast<int>(threadIdx.x) / GROUP_THREADS;
-  if (group == 0) {
-    give_registers<RegisterShare<Plan::CONSUMERS>::PRODUCER>();
-    if (threadIdx.x == 0) {
-      feed_query_gradient<Plan>(params, shared);
-    }
-  } else {
-    take_registers<RegisterShare<Plan::CONSUMERS>::CONSUMER>();
-    gather_query_gradient<T, Plan>(params, shared, group - 1);
-  }
+  run_groups<Plan, QueryBarriers<Plan>>(
+      shared, [&] { feed_query_gradient<Plan>(params, shared); }, [&](int group) { gather_query_gradient<T, Plan>(params, shared, group); });
 }
 
 }  // namespace hopper

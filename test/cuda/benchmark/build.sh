@@ -6,12 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 tests=$(dirname "$here")
 kernels=$tests/../../kernels
 out=$1
-mkdir -p "$out/cuda/in"
-for file in "$kernels"/cuda/*.cuh "$kernels"/cuda/*.cu "$kernels"/cuda/params.h "$kernels"/cuda/scales.h \
-    "$kernels"/cuda/layout.h "$kernels"/cuda/instances.h; do
-  sed -e 's/^ *extern __shared__.*$//' -e 's/__shared__/static/' "$file" > "$out/cuda/in/$(basename "$file")"
-done
-sed "s#\.\./emulator\.h#$tests/emulator.h#" "$tests/emulated/mma.cuh" > "$out/cuda/in/mma.cuh"
+. "$tests/emulated/sources.sh"
 flags="-std=c++20 -O2 -fPIC -mf16c -mfma -w"
 for file in "$out"/cuda/in/*.cu; do
   object=$out/$(basename "$file" .cu).o
