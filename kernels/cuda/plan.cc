@@ -176,9 +176,10 @@ Plan begin_plan(const Problem& problem, const Tensors& tensors, const CallKind& 
   Plan plan;
   Params& p = plan.params;
   set_problem(p, problem, tensors);
-  plan.kind = call.compute == ComputeType::bfloat16 ? OperandKind::Bf16
-      : call.compute == ComputeType::float16        ? OperandKind::F16
-                                                    : OperandKind::SplitF16;
+  // f16 times a power of two for each tensor and head rounds as tensorfloat32 does (params.h).
+  plan.kind = call.compute == ComputeType::bfloat16                                          ? OperandKind::Bf16
+      : call.compute == ComputeType::float16 || call.compute == ComputeType::tensorfloat32 ? OperandKind::F16
+                                                                                           : OperandKind::SplitF16;
   plan.is_general = !(p.softmax_scale > 0) || p.softcap > 0 || p.dropout || tensors.mask || tensors.bias ||
       tensors.alibi_slopes;
   const int64_t size = most(problem.head_size, problem.value_size);

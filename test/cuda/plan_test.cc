@@ -156,12 +156,14 @@ void check_hopper() {
   check("hopper elsewhere", forward({4, 4096, 4096, 16, 16, 128, 128}, other, plain),
         to_forward + "forward_bf16_128_plain rows_4_4");
   other.has_hopper = true;
-  other.compute = ComputeType::tensorfloat32;
+  other.compute = ComputeType::float32;
   check("hopper, split", forward({4, 4096, 4096, 16, 16, 128, 128}, other, plain),
         "sample convert_split convert_again_split forward_split_128_plain rows_4_4");
-  other.compute = ComputeType::float16;
-  check("hopper f16", forward({4, 4096, 4096, 16, 16, 128, 128}, other, plain),
-        "sample convert_f16 convert_again_f16 hopper_forward_f16_128 rows_4_4");
+  for (const ComputeType type : {ComputeType::float16, ComputeType::tensorfloat32}) {
+    other.compute = type;
+    check("hopper f16", forward({4, 4096, 4096, 16, 16, 128, 128}, other, plain),
+          "sample convert_f16 convert_again_f16 hopper_forward_f16_128 rows_4_4");
+  }
   // What a call is said to take does not depend on the device.
   for (const int64_t length : {1, 100, 1000, 5000}) {
     for (const int64_t size : {64, 128, 256}) {
@@ -198,7 +200,7 @@ int main() {
         "locate convert_bf16 forward_bf16_128_plain rows_4_4");
   check("mask", make_forward_plan(problem_of({4, 4096, 4096, 16, 16, 40, 64}), masked, {}, call, 132),
         "locate convert_bf16 forward_bf16_64_general rows_2_4");
-  call.compute = ComputeType::tensorfloat32;
+  call.compute = ComputeType::float32;
   check("split", make_forward_plan(problem_of({1, 100, 8192, 1, 1, 129, 64}), plain, {}, call, 132),
         "sample convert_split convert_again_split forward_split_256_plain merge "
         "rows_8_4");

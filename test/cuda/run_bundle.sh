@@ -67,7 +67,8 @@ for way in $(list "$ways"); do
   esac
   for type in $(list "$types"); do
     case $way-$type in
-      device-*float16) by=$families ;;
+      device-float32) by=chosen ;;
+      device-*) by=$families ;;
       *) by=chosen ;;
     esac
     for family in $(list "$by"); do
@@ -100,9 +101,9 @@ if [ -n "$sanitize" ]; then
   for type in $(list "$types"); do
     for tool in memcheck initcheck racecheck; do
       case $type-$tool in
-        *float16-racecheck) by=mma ;;
-        *float16-*) by=$families ;;
-        *) by=chosen ;;
+        float32-*) by=chosen ;;
+        *-racecheck) by=mma ;;
+        *) by=$families ;;
       esac
       for family in $(list "$by"); do
         (log="$out/$tool.$type.$family.log"
