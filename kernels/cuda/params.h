@@ -11,9 +11,9 @@
 // magnitudes of the batch and key head (all query heads that read it) into [2^14, 2^15); split f16: the same, `low` is
 // what rounding took from `high`. One power for all of them, not one a row: it leaves inner loops alone and serves the
 // products that sum over rows too. The bound is 4 to 8 times the largest of a sample, or where that was too little the
-// largest of all (convert.cu): what is 2^27 (f16), 2^37 (split) times smaller than the sample's is lost. Elements that
-// are NaN or infinite are 0 here, and flag the batch and key head as `odd`: exact_*.cuh computes all rows of those from
-// the float32 tensors, after the tile kernels, which need not care.
+// largest of all (convert.cu): a number rounds by 2^-11 (f16) or 2^-22 (split) of itself, or by 2^-37 of the largest.
+// Elements that are NaN or infinite are 0 here, and flag the batch and key head as `odd`: exact_*.cuh computes all
+// rows of those from the float32 tensors, after the tile kernels, which need not care.
 //
 // The Hopper forward kernel reads q as it is, float32, where 16 bytes fit its rows (q16 is null then): it makes of a
 // tile what is said above as it comes by, and flags what is odd.
