@@ -91,14 +91,6 @@ __device__ __forceinline__ int rows_of_tiles(const Params& p, Source source, con
   return (rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
 }
 
-__device__ __forceinline__ uint32_t largest_of_warp(uint32_t x) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) {
-    x = max(x, __shfl_xor_sync(0xffffffffu, x, step));
-  }
-  return x;
-}
-
 __device__ __forceinline__ uint32_t* largest_of_group(GroupState& group, Source source) {
   return source == Source::q ? &group.q
       : source == Source::k  ? &group.k

@@ -174,5 +174,13 @@ __device__ __forceinline__ void store_lse(const Params& p, int64_t at, double la
   p.lse_tail[at] = isfinite(rounded) ? static_cast<float>(exact - rounded) : 0.f;
 }
 
+__device__ __forceinline__ uint32_t largest_of_warp(uint32_t x) {
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) {
+    x = max(x, __shfl_xor_sync(0xffffffffu, x, step));
+  }
+  return x;
+}
+
 }  // namespace cuda
 }  // namespace flash_attention

@@ -462,7 +462,8 @@ Plan make_backward_plan(const Problem& problem, const Tensors& tensors, const Ba
     launches.clear(gradients.d_v, problem.v, key_batches, problem.key_rows, problem.key_heads, problem.value_size);
   }
   launches.convert(OF_Q | OF_K | OF_V | OF_D_OUTPUT);
-  launches.add("flash_row_statistics", up(p.query_length, TILE_ROWS) / 4, p.query_heads, p.batch, ROW_THREADS);
+  launches.add("flash_row_statistics", up(p.query_length, TILE_ROWS) / ROW_STATISTICS_ROWS, p.query_heads, p.batch,
+               ROW_THREADS);
   const GradientEntry& entry = find(GRADIENT, plan.kind, p.dp, plan.is_general);
   const auto add = [&](const char* what, int64_t tiles, int64_t heads) {
     launches.add(std::string("flash_") + what + "_" + entry.name, tiles, heads, p.batch, entry.threads(),
