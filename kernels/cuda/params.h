@@ -15,9 +15,6 @@
 // Elements that are NaN or infinite are 0 here, and flag the batch and key head as `odd`: exact_*.cuh computes all
 // rows of those from the float32 tensors, after the tile kernels, which need not care.
 //
-// The Hopper forward kernel reads q as it is, float32, where 16 bytes fit its rows (q16 is null then): it makes of a
-// tile what is said above as it comes by, and flags what is odd.
-//
 // Row statistics (LSE in base 2, D) are float32 [units][rows], like q.
 #pragma once
 

@@ -322,12 +322,6 @@ const hopper::HopperKernel* hopper_kernel(const Plan& plan, const CallKind& call
   return find_hopper_kernel(plan.params, pass, plan.kind == OperandKind::Bf16);
 }
 
-/** Whether every row starts at a multiple of 16 bytes and is whole chunks of them. */
-bool is_in_chunks(const float* data, const Strides& strides, int64_t size) {
-  return ((strides.base | strides.batch | strides.row | strides.head | size) & 3) == 0 &&
-      reinterpret_cast<uintptr_t>(data) % 16 == 0;
-}
-
 std::string name_of(const RowsEntry& entry) {
   return "flash_rows_" + std::to_string(entry.elements) + "_" + std::to_string(entry.rows);
 }
@@ -398,13 +392,10 @@ Plan make_forward_plan(const Problem& problem, const Tensors& tensors, const For
     if (!hopper && units * tiles < multiprocessors) {
       set_parts(p, units * tiles, 2 * multiprocessors, LEAST_PART_KEYS, TILE_ROWS);
     }
-    const bool reads_q = hopper && hopper->may_read_floats && is_in_chunks(tensors.q, problem.q, problem.head_size);
-    if (!reads_q) {
-      take_operand(offsets, plan, true, p.q16);
-    }
+    take_operand(offsets, plan, true, p.q16);
     take_operand(offsets, plan, false, p.k16);
     take_operand(offsets, plan, false, p.v16);
-    launches.convert((reads_q ? 0 : OF_Q) | OF_K | OF_V);
+    launches.convert(OF_Q | OF_K | OF_V);
     if (hopper) {
       launches.add_hopper(*hopper, multiprocessors);
     } else {

@@ -443,7 +443,7 @@ int main(int count, char** arguments) {
                      .hopper = true});
     cases.push_back({.name = "Hopper, packed", .batch = 3, .nq = 135, .nk = 270, .hq = 2, .hkv = 2, .d = 100, .dv = 90,
                      .compute = compute, .left = 200, .right = 0, .packed = true, .multiprocessors = 2, .hopper = true});
-    // Rows of q that no bulk copy fits; an odd value in a head that others share.
+    // Rows that no vector of floats fits; an odd value in a head that others share.
     cases.push_back({.name = "Hopper, odd rows", .batch = 1, .nq = 140, .nk = 150, .hq = 2, .hkv = 1, .d = 33, .dv = 64,
                      .compute = compute, .right = 0, .hopper = true});
     cases.push_back({.name = "Hopper, infinite q", .batch = 2, .nq = 200, .nk = 150, .hq = 4, .hkv = 2, .d = 128,

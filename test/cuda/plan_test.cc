@@ -96,7 +96,7 @@ void check(const std::string& name, const Plan& plan, const std::string& kernels
 
 /** Which kernels a device of compute capability 9.0 gets. */
 void check_hopper() {
-  alignas(16) float data[2] = {};
+  float data[1] = {};
   uint8_t mask[1] = {};
   Tensors plain, masked;
   masked.mask = mask;
@@ -116,17 +116,11 @@ void check_hopper() {
   const Plan plan = forward({4, 4096, 4096, 16, 4, 128, 128}, bf16, plain);
   check("hopper", plan, to_forward + "hopper_forward_bf16_128 rows_4_4");
   const Launch& launch = plan.launches[2];
-  expect(!plan.params.q16.high && plan.launches[1].which == 6 && plan.launches[1].y == 8,
-         "hopper: k and v are converted, in one launch, and q is not");
+  expect(plan.launches[1].which == 7 && plan.launches[1].y == 24, "hopper: q, k and v are converted in one launch");
   expect(launch.x == 132 && launch.threads == 384 && launch.hopper.tiles() == 4 * 16 * 32, "hopper: grid");
   check("hopper 64", forward({4, 4096, 4096, 16, 16, 40, 64}, bf16, plain), to_forward + "hopper_forward_bf16_64 rows_2_4");
   check("hopper 256", forward({4, 4096, 4096, 16, 16, 256, 64}, bf16, plain),
         to_forward + "hopper_forward_bf16_256 rows_8_4");
-  expect(forward({4, 4096, 4096, 16, 16, 256, 64}, bf16, plain).params.q16.high, "hopper 256 has no room for float q");
-  expect(forward({4, 4096, 4096, 16, 16, 127, 64}, bf16, plain).params.q16.high, "rows that bulk copies do not fit");
-  Tensors beside = plain;
-  beside.q = data + 1;
-  expect(forward({4, 4096, 4096, 16, 16, 128, 64}, bf16, beside).params.q16.high, "q beside 16 bytes");
   check("hopper backward", backward({4, 4096, 4096, 16, 4, 128, 128}, bf16, plain),
         to_backward + "hopper_key_gradient_bf16_128 hopper_query_gradient_bf16_128 exact_d_query exact_d_key");
   check("hopper backward 256", backward({4, 4096, 4096, 16, 16, 256, 256}, bf16, plain),

@@ -69,24 +69,6 @@ __device__ __forceinline__ float2 load_pair(uint32_t address) {
   return pair;
 }
 
-/** Four floats, at a multiple of 16. */
-__device__ __forceinline__ float4 load_four(uint32_t address) {
-  float4 four;
-  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(four.x), "=f"(four.y), "=f"(four.z), "=f"(four.w)
-               : "r"(address)
-               : "memory");
-  return four;
-}
-
-/** Two words, at a multiple of 8. */
-__device__ __forceinline__ void store_words(uint32_t address, uint32_t low, uint32_t high) {
-  asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(address), "r"(low), "r"(high) : "memory");
-}
-
-/** Lets products read what this thread has stored in shared memory; a barrier of those who ask for them must follow. */
-__device__ __forceinline__ void publish_stores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-
 __device__ __forceinline__ void store_word(uint32_t address, int value) {
   asm volatile("st.shared.s32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }

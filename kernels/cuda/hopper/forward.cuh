@@ -26,12 +26,6 @@ struct WeightRange<Float16> {
   static constexpr int EXPONENT = 13, GROWTH = 2;
 };
 
-/** Whether q comes as float32, into a buffer of its own, and the consumers make 16 bits of it. */
-template <typename Plan>
-__device__ __forceinline__ bool reads_floats(const cuda::Params& call) {
-  return Plan::READS_FLOATS && call.q16.high == nullptr;
-}
-
 /** Two rows of queries in a thread: row `accumulator_row(thread, 0)` of the group and the one 8 below. */
 struct SoftmaxRows {
   /** The largest product so far, or one that it has not outgrown by GROWTH; −∞ before any. */
@@ -151,9 +145,11 @@ template <typename Plan>
 __device__ __forceinline__ void feed_forward(const HopperParams& params, uint32_t shared) {
   constexpr int DP = Plan::DEPTH, KEYS = Plan::TILE, STAGES = Plan::BUFFERS;
   const QueryBarriers<Plan> barriers{shared + Plan::BARRIERS_AT};
+  prefetch_map(&params.q);
   prefetch_map(&params.k);
   prefetch_map(&params.v);
   Ring<STAGES> keys, values;
+  uint32_t queries_phase = 0;
   TileQueue queue(shared + Plan::QUEUE_AT);
   for (WorkTile work = queue.draw(params); work.head >= 0; work = queue.draw(params)) {
     const HeadPlace place = place_queries(params.call, work);
@@ -168,6 +164,11 @@ __device__ __forceinline__ void feed_forward(const HopperParams& params, uint32_
                           barriers.values_full(values.stage()), place.key_start + tile * KEYS, place.key_head);
       values.advance();
     };
+    wait(barriers.queries_empty(), queries_phase ^ 1);
+    arrive_expecting(barriers.queries_full(), Plan::QUERY_BYTES);
+    load_tile<Plan::ROWS, DP>(shared, &params.q, barriers.queries_full(), place.query_start + work.tile * Plan::ROWS,
+                              place.head);
+    queries_phase ^= 1;
     for (int tile = tiles.last - 1; tile >= tiles.first; tile--) {
       wait(barriers.keys_empty(keys.stage()), keys.phase() ^ 1);
       arrive_expecting(barriers.keys_full(keys.stage()), Plan::KEY_BYTES);
@@ -181,109 +182,6 @@ __device__ __forceinline__ void feed_forward(const HopperParams& params, uint32_
     }
     load_values(tiles.first);
   }
-}
-
-/** A warp of the feeding group, which takes its tiles as consumers do. */
-template <typename Plan>
-__device__ __forceinline__ void feed_queries(const HopperParams& params, uint32_t shared) {
-  const cuda::Params& call = params.call;
-  const QueryBarriers<Plan> barriers{shared + Plan::BARRIERS_AT};
-  const int lane = threadIdx.x % 32;
-  uint32_t phase = 0;
-  TileQueue queue(shared + Plan::QUEUE_AT);
-  for (WorkTile work = queue.take(params); work.head >= 0; work = queue.take(params)) {
-    const HeadPlace place = place_queries(call, work);
-    const int first = work.tile * Plan::ROWS;
-    if (key_tiles(place.sees, first, Plan::ROWS, Plan::TILE).count() == 0) {
-      continue;
-    }
-    wait(barriers.queries_empty(), phase ^ 1);
-    phase ^= 1;
-    if (reads_floats<Plan>(call)) {
-      const int rows = smaller(Plan::ROWS, place.sees.queries - first);
-      const uint32_t row_bytes = call.head_size * 4;
-      if (lane == 0) {
-        arrive_expecting(barriers.queries_full(), rows * row_bytes);
-      }
-      __syncwarp();
-      const float* from = call.q + row_index(call.q_strides, place.batch, place.query_first + first + lane, place.head);
-      for (int row = lane; row < rows; row += 32) {
-        load_bytes(shared + Plan::FLOATS_AT + row * Plan::FLOAT_ROW_BYTES, from, row_bytes, barriers.queries_full());
-        from += 32 * call.q_strides.row;
-      }
-    } else if (lane == 0) {
-      arrive_expecting(barriers.queries_full(), Plan::QUERY_BYTES);
-      load_tile<Plan::ROWS, Plan::DEPTH>(shared, &params.q, barriers.queries_full(), place.query_start + first,
-                                         place.head);
-    }
-  }
-}
-
-/** Of each group the barrier at which its threads wait for each other. */
-constexpr int FIRST_OF_GROUPS = 4;
-
-/**
- * The group's rows of q as 16 bits, from the float32 ones that have come; a warp's 16 rows are its own, those past the
- * sequence are 0. Gives the power of two that they were multiplied by, with float16: of these 16 rows.
- */
-template <typename T, typename Plan>
-__device__ __forceinline__ int convert_queries(const cuda::Params& call, const HeadPlace& place, uint32_t shared,
-                                               int group, int first_query) {
-  constexpr int LANES = Plan::DEPTH / 4, TOGETHER = 32 / LANES, STEPS = 16 / TOGETHER;
-  const int lane = threadIdx.x % 32;
-  const int row = group * GROUP_ROWS + static_cast<int>(threadIdx.x) % GROUP_THREADS / 32 * 16 + lane / LANES;
-  const int column = lane % LANES * 4, rows = place.sees.queries - first_query;
-  float x[STEPS][4];
-  bool is_odd = false;
-  float largest = 0;
-#pragma unroll
-  for (int step = 0; step < STEPS; step++) {
-    const int here = row + step * TOGETHER;
-    float4 from = {0, 0, 0, 0};
-    if (here < rows && column < call.head_size) {
-      from = load_four(shared + Plan::FLOATS_AT + here * Plan::FLOAT_ROW_BYTES + column * 4);
-    }
-    x[step][0] = from.x, x[step][1] = from.y, x[step][2] = from.z, x[step][3] = from.w;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      const bool is_finite = fabsf(x[step][i]) < INFINITE;
-      is_odd = is_odd || !is_finite;
-      x[step][i] = is_finite ? x[step][i] : 0.f;
-      largest = fmaxf(largest, fabsf(x[step][i]));
-    }
-  }
-  if (is_odd) {
-    call.groups[place.batch * call.key_heads + place.key_head].odd = 1;
-  }
-  __syncwarp();
-  if (lane == 0) {
-    arrive(QueryBarriers<Plan>{shared + Plan::BARRIERS_AT}.queries_empty());
-  }
-  int exponent = 0;
-  if constexpr (std::is_same<T, Float16>::value) {
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2) {
-      largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, step));
-    }
-    exponent = cuda::exponent_for(__float_as_uint(largest));
-  }
-  const float factor = cuda::power_of_two(exponent);
-  // Until no product of the group reads the rows before these.
-  named_wait(FIRST_OF_GROUPS + group, GROUP_THREADS);
-#pragma unroll
-  for (int step = 0; step < STEPS; step++) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      // bf16 stops at the largest finite number instead of rounding up to infinity.
-      constexpr float MOST = 3.3895313892515355e38f;
-      x[step][i] = std::is_same<T, Float16>::value ? x[step][i] * factor : fminf(fmaxf(x[step][i], -MOST), MOST);
-    }
-    store_words(shared + tile_byte(Plan::ROWS, row + step * TOGETHER, column), pack<T>(x[step][0], x[step][1]),
-                pack<T>(x[step][2], x[step][3]));
-  }
-  publish_stores();
-  named_wait(FIRST_OF_GROUPS + group, GROUP_THREADS);
-  return exponent;
 }
 
 /** Warpgroups take turns in a ring: each waits for its own barrier, which the one before it arrives at. */
@@ -315,6 +213,10 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
     const RowBounds upper = {place.sees.key_begin(first_row), place.sees.key_end(first_row)};
     const RowBounds lower = {place.sees.key_begin(first_row + 8), place.sees.key_end(first_row + 8)};
     float scale = call.softmax_scale * LOG2_E;
+    if constexpr (std::is_same<T, Float16>::value) {
+      const cuda::GroupState& state = group_of(call, place);
+      scale *= cuda::power_of_two(-cuda::exponent_for(state.q) - cuda::exponent_for(state.k));
+    }
     float output[DP / 2];
     SoftmaxRows state = {{-INFINITE, -INFINITE}, {0, 0}};
     if (tiles.count() > 0) {
@@ -323,17 +225,6 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
       float rescale[2];
       wait(barriers.queries_full(), queries_phase);
       queries_phase ^= 1;
-      int query_exponent = 0;
-      if constexpr (Plan::READS_FLOATS) {
-        if (reads_floats<Plan>(call)) {
-          query_exponent = convert_queries<T, Plan>(call, place, shared, group, work.tile * Plan::ROWS);
-        }
-      }
-      if constexpr (std::is_same<T, Float16>::value) {
-        const cuda::GroupState& known = group_of(call, place);
-        query_exponent = reads_floats<Plan>(call) ? query_exponent : cuda::exponent_for(known.q);
-        scale *= cuda::power_of_two(-query_exponent - cuda::exponent_for(known.k));
-      }
       wait(barriers.keys_full(keys.stage()), keys.phase());
       begin_products();
       multiply_rows<T, KEYS, DP, Plan::ROWS>(scores, queries, shared + Plan::KEYS_AT + keys.stage() * Plan::KEY_BYTES);
@@ -384,7 +275,7 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
           rescale_rows(output, rescale);
         }
       }
-      if (speaks && !reads_floats<Plan>(call)) {
+      if (speaks) {
         arrive(barriers.queries_empty());
       }
       wait(barriers.values_full(values.stage()), values.phase());
@@ -418,8 +309,7 @@ template <typename T, typename Plan>
 __device__ __forceinline__ void forward(const HopperParams& params) {
   const uint32_t shared = shared_start();
   run_groups<Plan, QueryBarriers<Plan>>(
-      shared, [&] { feed_forward<Plan>(params, shared); }, [&](int group) { attend<T, Plan>(params, shared, group); },
-      [&] { feed_queries<Plan>(params, shared); });
+      shared, [&] { feed_forward<Plan>(params, shared); }, [&](int group) { attend<T, Plan>(params, shared, group); });
 }
 
 }  // namespace hopper

@@ -2,8 +2,6 @@
 // consume them, and barriers in shared memory say what is full and what is empty.
 #pragma once
 
-#include <type_traits>
-
 #include "pipeline.h"
 #include "plans.h"
 #include "tile_queue.cuh"
@@ -34,23 +32,13 @@ struct QueryBarriers {
   }
 };
 
-/** Of {@link run_groups}, where no second warp feeds. */
-struct FeedsNothing {
-  __device__ __forceinline__ void operator()() const {}
-};
-
-/**
- * Starts the barriers, then runs `feed()` in one thread and `consume(group)` in all threads of each other group. A warp
- * that feeds beside that thread (`feed_too`) takes its tiles as consumers do.
- */
-template <typename Plan, typename Barriers, typename Feed, typename Consume, typename FeedToo = FeedsNothing>
-__device__ __forceinline__ void run_groups(uint32_t shared, const Feed& feed, const Consume& consume,
-                                           const FeedToo& feed_too = {}) {
-  constexpr bool FEED_TWO = !std::is_same<FeedToo, FeedsNothing>::value;
+/** Starts the barriers, then runs `feed()` in one thread and `consume(group)` in all threads of each other group. */
+template <typename Plan, typename Barriers, typename Feed, typename Consume>
+__device__ __forceinline__ void run_groups(uint32_t shared, const Feed& feed, const Consume& consume) {
   if (threadIdx.x == 0) {
     constexpr int WARPS = Plan::CONSUMERS * GROUP_THREADS / 32;
     Barriers{shared + Plan::BARRIERS_AT}.start(WARPS);
-    TileQueue(shared + Plan::QUEUE_AT).start(WARPS + FEED_TWO);
+    TileQueue(shared + Plan::QUEUE_AT).start(WARPS);
     publish_barriers();
   }
   __syncthreads();
@@ -59,8 +47,6 @@ __device__ __forceinline__ void run_groups(uint32_t shared, const Feed& feed, co
     give_registers<RegisterShare<Plan::CONSUMERS>::PRODUCER>();
     if (threadIdx.x == 0) {
       feed();
-    } else if (FEED_TWO && threadIdx.x / 32 == 1) {
-      feed_too();
     }
   } else {
     take_registers<RegisterShare<Plan::CONSUMERS>::CONSUMER>();

@@ -8,8 +8,7 @@ namespace {
 
 template <typename Plan>
 HopperKernel kernel_of(const char* name, Pass pass, bool is_bfloat16) {
-  return {name, pass, is_bfloat16, Plan::DEPTH, Plan::ROWS, Plan::TILE, Plan::THREADS, Plan::BYTES,
-          Plan::READS_FLOATS};
+  return {name, pass, is_bfloat16, Plan::DEPTH, Plan::ROWS, Plan::TILE, Plan::THREADS, Plan::BYTES};
 }
 
 }  // namespace
@@ -75,7 +74,7 @@ int make_hopper_params(EncodeTensorMap encode, const cuda::Params& call, const H
                              tensor_map_fields(launch.is_bfloat16, heads, rows.rows, call.dp,
                                                is_query ? launch.query_box : launch.key_box));
   };
-  int result = call.q16.high ? map(&params->q, call.q16, true) : 0;
+  int result = map(&params->q, call.q16, true);
   result = result ? result : map(&params->k, call.k16, false);
   result = result ? result : map(&params->v, call.v16, false);
   if (launch.pass != Pass::forward) {

@@ -31,8 +31,6 @@ struct HopperKernel {
   Pass pass;
   bool is_bfloat16;
   int dp, rows, tile, threads, shared_bytes;
-  /** Whether Params::q16 may be null: q is read as float32 then, its rows whole chunks of 16 bytes. */
-  bool may_read_floats = false;
 };
 
 /** All that are built. */

@@ -29,10 +29,7 @@ struct RegisterShare {
  */
 constexpr bool ends_with_rows(int tile) { return cuda::TILE_ROWS % tile == 0; }
 
-/**
- * Forward: GROUPS warpgroups of 64 queries each walk tiles of KEYS keys; K and V have STAGES buffers each. Where a tile
- * of float32 queries fits beside all that, the next work tile's waits there, and q needs no canonical rows.
- */
+/** Forward: GROUPS warpgroups of 64 queries each walk tiles of KEYS keys; K and V have STAGES buffers each. */
 template <int DP, int GROUPS, int KEYS, int STAGES>
 struct ForwardPlan {
   static constexpr int DEPTH = DP, CONSUMERS = GROUPS, TILE = KEYS, BUFFERS = STAGES;
@@ -40,12 +37,9 @@ struct ForwardPlan {
   static constexpr int THREADS = (GROUPS + 1) * GROUP_THREADS;
   static constexpr int QUERY_BYTES = tile_bytes(ROWS, DP), KEY_BYTES = tile_bytes(KEYS, DP);
   static constexpr int KEYS_AT = QUERY_BYTES, VALUES_AT = KEYS_AT + STAGES * KEY_BYTES;
-  static constexpr int FLOATS_AT = VALUES_AT + STAGES * KEY_BYTES, FLOAT_ROW_BYTES = DP * 4;
   /** Barriers: q full, q empty, then of each stage k full, k empty, v full, v empty. */
+  static constexpr int BARRIERS_AT = VALUES_AT + STAGES * KEY_BYTES;
   static constexpr int BARRIERS = 2 + 4 * STAGES;
-  static constexpr bool READS_FLOATS =
-      FLOATS_AT + ROWS * FLOAT_ROW_BYTES + BARRIERS * 8 + QUEUE_BYTES + SWIZZLE_BYTES <= SHARED_BYTES;
-  static constexpr int BARRIERS_AT = FLOATS_AT + (READS_FLOATS ? ROWS * FLOAT_ROW_BYTES : 0);
   static constexpr int QUEUE_AT = BARRIERS_AT + BARRIERS * 8;
   /** Asked for, with what aligning its start can cost. */
   static constexpr int BYTES = QUEUE_AT + QUEUE_BYTES + SWIZZLE_BYTES;
@@ -60,7 +54,6 @@ struct KeyGradientPlan {
   static constexpr int ROWS = GROUPS * GROUP_ROWS;
   static constexpr int THREADS = (GROUPS + 1) * GROUP_THREADS;
   static constexpr int KEY_BYTES = tile_bytes(ROWS, DP), QUERY_BYTES = tile_bytes(QUERIES, DP);
-  static constexpr bool READS_FLOATS = false;
   static constexpr int VALUES_AT = KEY_BYTES, QUERIES_AT = 2 * KEY_BYTES;
   static constexpr int D_OUTPUTS_AT = QUERIES_AT + STAGES * QUERY_BYTES;
   /** Of each stage LSE and D: floats of the tile's rows. */
@@ -82,7 +75,6 @@ struct QueryGradientPlan {
   static constexpr int ROWS = GROUPS * GROUP_ROWS;
   static constexpr int THREADS = (GROUPS + 1) * GROUP_THREADS;
   static constexpr int QUERY_BYTES = tile_bytes(ROWS, DP), KEY_BYTES = tile_bytes(KEYS, DP);
-  static constexpr bool READS_FLOATS = false;
   static constexpr int D_OUTPUTS_AT = QUERY_BYTES, KEYS_AT = 2 * QUERY_BYTES;
   static constexpr int VALUES_AT = KEYS_AT + STAGES * KEY_BYTES;
   /** Barriers: q and dO full, empty, then of each stage k full, k empty, v full, v empty. */

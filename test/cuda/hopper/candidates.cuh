@@ -32,6 +32,6 @@ FLASH_CANDIDATES(FLASH_CANDIDATE)
 namespace {
 #define FLASH_CANDIDATE_ENTRY(WHAT, PASS, NAME, ...)                                                                 \
   {{#NAME, Pass::PASS, true, Plan_##NAME::DEPTH, Plan_##NAME::ROWS, Plan_##NAME::TILE, Plan_##NAME::THREADS,          \
-    Plan_##NAME::BYTES, Plan_##NAME::READS_FLOATS}, NAME},
+    Plan_##NAME::BYTES}, NAME},
 const std::vector<Kernel> CANDIDATES = {FLASH_CANDIDATES(FLASH_CANDIDATE_ENTRY)};
 }  // namespace

@@ -32,9 +32,6 @@ struct float2 {
   float x, y;
 };
 inline float2 make_float2(float x, float y) { return {x, y}; }
-struct float4 {
-  float x, y, z, w;
-};
 
 namespace flash_attention {
 namespace hopper {
@@ -434,22 +431,6 @@ inline float2 load_pair(uint32_t address) {
   std::memcpy(&pair, &machine().shared[address], 8);
   return pair;
 }
-
-inline float4 load_four(uint32_t address) {
-  if (address % 16) {
-    Machine::fail("four floats lie at a multiple of 16 bytes");
-  }
-  machine().check_range(address, 16);
-  float4 four;
-  std::memcpy(&four, &machine().shared[address], 16);
-  return four;
-}
-inline void store_words(uint32_t address, uint32_t low, uint32_t high) {
-  machine().check_range(address, 8);
-  std::memcpy(&machine().shared[address], &low, 4);
-  std::memcpy(&machine().shared[address + 4], &high, 4);
-}
-inline void publish_stores() {}
 
 inline float exponential(float x) { return std::exp2(x); }
 

@@ -36,15 +36,6 @@ __global__ void fill_normal(uint16_t* to, int64_t count, bool is_bfloat16, uint3
   }
 }
 
-/** Canonical rows [H][B·N][D] as float32 [B·N][H][D]. */
-__global__ void spread_floats(float* to, const uint16_t* from, int heads, int64_t rows, int d, bool is_bfloat16) {
-  for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < heads * rows * d;
-       i += gridDim.x * static_cast<int64_t>(blockDim.x)) {
-    const int64_t head = i / d / rows, row = i / d % rows;
-    to[(row * heads + head) * d + i % d] = number_of(from[i], is_bfloat16);
-  }
-}
-
 /** LSE and D such as normal numbers give: backward kernels are timed and checked without a forward pass. */
 __global__ void prepare_rows(cuda::Params call) {
   const int64_t at = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x;
@@ -94,9 +85,6 @@ struct Large {
       fill_normal<<<1024, 256>>>(*to, static_cast<int64_t>(count), is_bfloat16, seed);
       seed++;
     }
-    float* const q = floats(count);
-    spread_floats<<<1024, 256>>>(q, call.q16.high, heads, static_cast<int64_t>(call.query_place.rows), d, is_bfloat16);
-    call.q = q;
     // exponent_for gives TYPE_EXPONENT of these.
     const uint32_t largest = float_bits(6.f), squares = float_bits(6.f * 6 * d);
     std::vector<cuda::GroupState> groups(call.batch * heads, {0, largest, largest, largest, largest, squares, squares,

@@ -291,14 +291,6 @@ void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, boo
   powers = exponents(&cuda::GroupState::v);
   call.v16.high = canonical(setup, setup.v, shape.key_heads, shape.keys, shape.value_size, call.key_place, powers, 1,
                             &cuda::SequencePlace::keys);
-  std::vector<float> floats = setup.q;
-  for (size_t i = 0; i < floats.size(); i++) {
-    const size_t row = i / shape.head_size / shape.query_heads;
-    if (static_cast<int>(row % shape.queries) >= setup.places[row / shape.queries].queries) {
-      floats[i] = NAN;  // nobody is to look at what lies past a sequence
-    }
-  }
-  call.q = setup.own(upload(floats));
   call.output = setup.own(poisoned(setup.output_count));
   call.lse = setup.own(poisoned(setup.lse_count));
   call.lse_tail = setup.own(poisoned(setup.lse_count));
@@ -322,14 +314,9 @@ void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, boo
   call.groups = setup.own(upload(groups));
 }
 
-/** @param reads_floats: q as it is, float32, in place of canonical rows */
-HopperParams launch_params(const Setup& setup, const Kernel& kernel, bool reads_floats = false) {
+HopperParams launch_params(const Setup& setup, const Kernel& kernel) {
   HopperParams params;
-  cuda::Params call = setup.call;
-  if (reads_floats) {
-    call.q16.high = nullptr;
-  }
-  const int result = make_hopper_params(device_encoder(), call, hopper_launch(call, kernel), &params);
+  const int result = make_hopper_params(device_encoder(), setup.call, hopper_launch(setup.call, kernel), &params);
   if (result != 0) {
     std::printf("cuTensorMapEncodeTiled: %d\n", result);
     std::exit(2);
@@ -551,15 +538,7 @@ std::string words_of(const Shape& shape) {
   return text;
 }
 
-/** Whether a kernel can take the q of a shape as float32. */
-bool may_read_floats(const Kernel& kernel, const Shape& shape) {
-  return kernel.may_read_floats && shape.head_size % 4 == 0;
-}
-
-/**
- * One kernel, on a small problem, whole. Backward kernels are given the exact LSE and D. One that may read q as float32
- * does both, the second time into tensors that are poisoned again.
- */
+/** One kernel, on a small problem, whole. Backward kernels are given the exact LSE and D. */
 Verdict check_kernel(const Kernel& kernel, const Shape& shape, uint32_t seed) {
   const bool has_gradient = kernel.pass != Pass::forward;
   Setup setup;
@@ -573,23 +552,7 @@ Verdict check_kernel(const Kernel& kernel, const Shape& shape, uint32_t seed) {
   device_launch(launch_params(setup, kernel), kernel);
   const double allowed = kernel.is_bfloat16 ? 6e-3 : 8e-4;
   Verdict verdict;
-  for (int floats = 0; kernel.pass == Pass::forward && floats <= may_read_floats(kernel, shape); floats++) {
-    if (floats) {
-      const std::vector<float> nothing(std::max(setup.output_count, setup.lse_count), NAN);
-      device_write(call.output, nothing.data(), setup.output_count * 4);
-      device_write(call.lse, nothing.data(), setup.lse_count * 4);
-      device_write(call.lse_tail, nothing.data(), setup.lse_count * 4);
-      device_launch(launch_params(setup, kernel, true), kernel);
-      verdict.words += " float q:";
-      std::vector<cuda::GroupState> groups(static_cast<size_t>(shape.batch) * shape.key_heads);
-      device_read(groups.data(), call.groups, groups.size() * sizeof(groups[0]));
-      for (const cuda::GroupState& state : groups) {
-        if (state.odd) {
-          verdict.worst = INFINITE;
-          verdict.words += " FAILED (odd)";
-        }
-      }
-    }
+  if (kernel.pass == Pass::forward) {
     std::vector<float> lse = download(call.lse, setup.lse_count);
     const std::vector<float> tail = download(call.lse_tail, setup.lse_count);
     compare(verdict, "O", download(call.output, setup.output_count), exact.output, shape.queries, shape.query_heads,

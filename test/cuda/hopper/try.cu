@@ -2,8 +2,7 @@
 // run.sh beside this builds and runs it.
 //
 //   try check    primitives, then every kernel on small problems, whole, against float64 on the same 16-bit operands
-//   try time     TFLOP/s of every kernel on large problems, each also checked at sampled rows and keys; with
-//                HOPPER_FLOATS=1 those that may read q as float32 do
+//   try time     TFLOP/s of every kernel on large problems, each also checked at sampled rows and keys
 //
 // Work is done by processes of their own, so that a kernel that hangs or breaks its context costs no other one. With
 // HOPPER_RESULTS, a file's name, all that they said is kept there.
@@ -139,8 +138,7 @@ int time_one(int d, int n, bool causal, bool is_bfloat16, int first) {
     if (kernel.dp != d || kernel.is_bfloat16 != is_bfloat16) {
       continue;
     }
-    const HopperParams params =
-        launch_params(setup, kernel, std::getenv("HOPPER_FLOATS") != nullptr && may_read_floats(kernel, setup.shape));
+    const HopperParams params = launch_params(setup, kernel);
     if (index < first) {
       continue;
     }
