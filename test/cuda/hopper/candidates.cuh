@@ -12,6 +12,13 @@
   X(forward, forward, f64_3x128_stages3, FLASH_PLAN(ForwardPlan<64, 3, 128, 3>))               \
   X(forward, forward, f64_2x128, FLASH_PLAN(ForwardPlan<64, 2, 128, 3>))                       \
   X(key_gradient, keys, k128_2x64_stages3, FLASH_PLAN(KeyGradientPlan<128, 2, 64, 3>))         \
+  X(key_gradient, all, a128_late, FLASH_PLAN(KeyGradientPlan<128, 2, 64, 2, ADDED>))           \
+  X(key_gradient, all, a128_late_stages3, FLASH_PLAN(KeyGradientPlan<128, 2, 64, 3, ADDED>))   \
+  X(key_gradient, all, a128_stages3, FLASH_PLAN(KeyGradientPlan<128, 2, 64, 3, ADDED | EARLY>)) \
+  X(key_gradient, all, a128_shared, FLASH_PLAN(KeyGradientPlan<128, 2, 64, 2, ADDED | EARLY | SHARED>)) \
+  X(key_gradient, all, a128_turned, FLASH_PLAN(KeyGradientPlan<128, 2, 64, 2, ADDED | EARLY | TURNED>)) \
+  X(key_gradient, all, a64_turned, FLASH_PLAN(KeyGradientPlan<64, 2, 128, 2, ADDED | EARLY | SHARED | TURNED>)) \
+  X(key_gradient, all, a64_late, FLASH_PLAN(KeyGradientPlan<64, 2, 128, 2, ADDED | SHARED>))   \
   X(query_gradient, queries, q64_2x128_stages2, FLASH_PLAN(QueryGradientPlan<64, 2, 128, 2>))
 
 // Their plans as types, as a kernel's attributes take no commas; then the kernels.
