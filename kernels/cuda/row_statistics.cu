@@ -1,4 +1,5 @@
-// Before the backward kernels: of every row the LSE in base 2 and D = rowsum(dO∘O) − dLSE, where params.h says.
+// Before the backward kernels: of every row the LSE in base 2 and D = rowsum(dO∘O) − dLSE, where params.h says. Sums of
+// dQ that others will add to become 0.
 #include "mask.cuh"
 
 using namespace flash_attention::cuda;
@@ -11,6 +12,9 @@ extern "C" __global__ void __launch_bounds__(128, 8) flash_row_statistics(const 
     return;
   }
   const int64_t to = head * p.query_place.rows + p.query_place.start(batch, sequence.query_first) + row;
+  if (p.d_q_sums && lane * 4 < p.dp) {
+    *reinterpret_cast<float4*>(p.d_q_sums + to * p.dp + lane * 4) = make_float4(0, 0, 0, 0);
+  }
   float high = INFINITE, low = 0, delta = 0;
   if (row < sequence.queries) {
     const int64_t at = lse_index(p, sequence, batch, head, row);

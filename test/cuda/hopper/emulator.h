@@ -166,12 +166,16 @@ class Machine {
       of.context.uc_link = nullptr;
       makecontext(&of.context, enter, 0);
     }
+    // In most blocks one warpgroup lags: it goes on only when nothing else can.
+    const int slow = static_cast<int>(random() % (threads / GROUP_THREADS + 1));
+    bool is_stuck = false;
     for (int left = threads; left > 0;) {
       bool ran = false;
       const int start = static_cast<int>(random() % threads);
       for (int i = 0; i < threads; i++) {
         current = (start + i) % threads;
-        if (fiber().is_over || (fiber().may_run && !fiber().may_run())) {
+        if ((current / GROUP_THREADS == slow && !is_stuck) || fiber().is_over ||
+            (fiber().may_run && !fiber().may_run())) {
           continue;
         }
         ran = true;
@@ -185,6 +189,11 @@ class Machine {
           finish_load();
         }
       }
+      if (!ran && !is_stuck) {
+        is_stuck = true;
+        continue;
+      }
+      is_stuck = false;
       if (!ran) {
         if (loads.empty() && left > 0) {
           fail("hangs");

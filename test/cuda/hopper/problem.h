@@ -521,7 +521,8 @@ void compare(Verdict& verdict, const char* name, const std::vector<float>& out, 
   }
   const double error = is_absolute ? largest : norm == 0 ? std::sqrt(difference) : std::sqrt(difference / norm);
   const double worst = error / allowed;
-  verdict.worst = worst <= verdict.worst ? verdict.worst : worst;
+  // NaN stays, whatever comes after it.
+  verdict.worst = worst <= verdict.worst || std::isnan(verdict.worst) ? verdict.worst : worst;
   char text[240];
   std::snprintf(text, sizeof text, " %s %.1e", name, error);
   verdict.words += text;
