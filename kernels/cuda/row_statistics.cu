@@ -13,7 +13,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) flash_row_statistics(const 
   }
   const int64_t to = head * p.query_place.rows + p.query_place.start(batch, sequence.query_first) + row;
   if (p.d_q_sums && lane * 4 < p.dp) {
-    *reinterpret_cast<float4*>(p.d_q_sums + to * p.dp + lane * 4) = make_float4(0, 0, 0, 0);
+    *reinterpret_cast<float4*>(p.d_q_sums + to * p.dp + lane * 4) = float4{0, 0, 0, 0};
   }
   float high = INFINITE, low = 0, delta = 0;
   if (row < sequence.queries) {
