@@ -25,8 +25,8 @@ namespace cuda {
 
 /** A batch's canonical rows are a multiple of this, and so is where they start. */
 constexpr int32_t TILE_ROWS = 128;
-/** One for each Hopper kernel that a call may launch. */
-constexpr int32_t TILE_COUNTERS = 3;
+/** One for each pass of Hopper kernels. */
+constexpr int32_t TILE_COUNTERS = 5;
 constexpr float LOG2_E = 1.44269504088896340736f;
 
 #ifdef __CUDACC__
@@ -142,6 +142,8 @@ struct Params {
    */
   int32_t weight_exponent;
   float *lse_high, *lse_low, *delta;
+  /** Where dQ is added in any order, else null: sums of hopper/query_sums.cuh, [units][query rows][dp], 0 at first. */
+  float* d_q_sums;
 };
 
 /** Of flash_clear_rows: rows of `size` elements are set to 0. */

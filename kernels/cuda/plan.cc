@@ -220,7 +220,7 @@ class Launches {
   void add_hopper(const hopper::HopperKernel& kernel, int multiprocessors) {
     const hopper::HopperLaunch launch = hopper_launch(plan_.params, kernel);
     if (launch.tiles() > 0) {
-      add(kernel.name, least(multiprocessors, launch.tiles()), 1, 1, kernel.threads, kernel.shared_bytes,
+      add(kernel.name, launch.blocks(multiprocessors), 1, 1, kernel.threads, kernel.shared_bytes,
           Launch::Takes::hopper);
       plan_.launches.back().hopper = launch;
     }
@@ -314,9 +314,12 @@ void set_parts(Params& p, int64_t blocks, int64_t wanted, int64_t least_keys, in
   }
 }
 
+/** Whether Hopper kernels know what the plan asks for. */
+bool is_for_hopper(const Plan& plan) { return !plan.is_general && plan.kind != OperandKind::SplitF16; }
+
 /** The Hopper kernel for a pass, or null where kernels of mma.sync serve. */
 const hopper::HopperKernel* hopper_kernel(const Plan& plan, const CallKind& call, hopper::Pass pass) {
-  if (!call.has_hopper || call.family == Family::mma_sync || plan.is_general || plan.kind == OperandKind::SplitF16) {
+  if (!call.has_hopper || call.family == Family::mma_sync || !is_for_hopper(plan)) {
     return nullptr;
   }
   return find_hopper_kernel(plan.params, pass, plan.kind == OperandKind::Bf16);
@@ -443,6 +446,12 @@ Plan make_backward_plan(const Problem& problem, const Tensors& tensors, const Ba
   p.lse_high = offsets.take<float>(rows);
   p.lse_low = offsets.take<float>(rows);
   p.delta = offsets.take<float>(rows);
+  // Memory for its sums is taken on every device: how much a call takes is asked where none is known.
+  const bool may_add = !problem.deterministic && gradients.d_q && (gradients.d_k || gradients.d_v) &&
+      is_for_hopper(plan) && find_hopper_kernel(p, hopper::Pass::all, plan.kind == OperandKind::Bf16);
+  float* const sums = may_add ? offsets.take<float>(rows * p.dp) : nullptr;
+  const hopper::HopperKernel* adding = may_add ? hopper_kernel(plan, call, hopper::Pass::all) : nullptr;
+  p.d_q_sums = adding ? sums : nullptr;
   plan.workspace_bytes = offsets.bytes();
 
   if (problem.has_sequences || problem.packed_sequences) {
@@ -461,7 +470,10 @@ Plan make_backward_plan(const Problem& problem, const Tensors& tensors, const Ba
                  entry.shared_bytes());
   };
   const int64_t key_tiles = divided_up(p.key_length, entry.rows());
-  if (const auto* hopper = hopper_kernel(plan, call, hopper::Pass::keys)) {
+  if (adding) {
+    launches.add_hopper(*adding, multiprocessors);
+    launches.add_hopper(*hopper_kernel(plan, call, hopper::Pass::sums), multiprocessors);
+  } else if (const auto* hopper = hopper_kernel(plan, call, hopper::Pass::keys)) {
     if (gradients.d_k || gradients.d_v) {
       launches.add_hopper(*hopper, multiprocessors);
     }
@@ -473,7 +485,7 @@ Plan make_backward_plan(const Problem& problem, const Tensors& tensors, const Ba
       add(entry.wide ? "d_key" : "d_key_value", key_tiles, p.key_heads);
     }
   }
-  if (gradients.d_q) {
+  if (gradients.d_q && !adding) {
     if (const auto* hopper = hopper_kernel(plan, call, hopper::Pass::queries)) {
       launches.add_hopper(*hopper, multiprocessors);
     } else {
@@ -513,6 +525,7 @@ Params bound_params(const Plan& plan, void* memory) {
   bind(p.lse_high, base);
   bind(p.lse_low, base);
   bind(p.delta, base);
+  bind(p.d_q_sums, base);
   return p;
 }
 

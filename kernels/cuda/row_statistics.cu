@@ -1,4 +1,5 @@
-// Before the backward kernels: of every row the LSE in base 2 and D = rowsum(dO∘O) − dLSE, where params.h says.
+// Before the backward kernels: of every row the LSE in base 2 and D = rowsum(dO∘O) − dLSE, where params.h says. Sums of
+// dQ that others will add to become 0.
 #include "instances.h"
 #include "mask.cuh"
 
@@ -38,6 +39,10 @@ extern "C" __global__ void __launch_bounds__(128, 8) flash_row_statistics(const 
   if (row >= (sequence.queries + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS) {
     return;
   }
+  const int64_t to = head * p.query_place.rows + p.query_place.start(batch, sequence.query_first) + row;
+  for (int d = threadIdx.x % LANES * 4; p.d_q_sums && d < p.dp; d += 4 * LANES) {
+    *reinterpret_cast<float4*>(p.d_q_sums + to * p.dp + d) = float4{0, 0, 0, 0};
+  }
   const bool is_used = row < sequence.queries;
   const int64_t at = is_used ? lse_index(p, sequence, batch, head, row) : 0;
   const float lse = is_used ? p.lse[at] : -INFINITE;
@@ -61,7 +66,6 @@ extern "C" __global__ void __launch_bounds__(128, 8) flash_row_statistics(const 
     low = isfinite(high) ? static_cast<float>(exact - high) : 0.f;
   }
   if (threadIdx.x % LANES == 0) {
-    const int64_t to = head * p.query_place.rows + p.query_place.start(batch, sequence.query_first) + row;
     p.lse_high[to] = high;
     p.lse_low[to] = low;
     p.delta[to] = delta;

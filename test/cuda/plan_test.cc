@@ -77,6 +77,7 @@ void check_workspace(const Plan& plan, const std::string& name) {
   add(p.lse_high, queries * 4);
   add(p.lse_low, queries * 4);
   add(p.delta, queries * 4);
+  add(p.d_q_sums, queries * p.dp * 4);
   std::sort(parts.begin(), parts.end(), [](const Part& a, const Part& b) { return a.at < b.at; });
   for (size_t n = 0; n < parts.size(); n++) {
     const int64_t end = static_cast<int64_t>(parts[n].at) + parts[n].bytes;
@@ -169,6 +170,36 @@ void check_hopper() {
              "hopper takes no more memory");
     }
   }
+  // What is not deterministic: asked for, all of q's and k's or v's gradients, plain, 16 bits, a kernel for the head size.
+  const auto any_order = [&](const Shape& shape, const CallKind& call, const Tensors& tensors, const Gradients& wanted) {
+    Problem problem = problem_of(shape);
+    problem.deterministic = false;
+    return make_backward_plan(problem, tensors, {}, wanted, call, 132);
+  };
+  const Plan added = any_order({4, 4096, 4096, 16, 4, 128, 128}, bf16, plain, gradients);
+  check("added", added, four + "hopper_added_gradient_bf16_128 hopper_query_sums_bf16_128 exact_d_query exact_d_key");
+  expect(added.params.d_q_sums && added.launches[6].x == 132 && added.launches[7].x == 4 * 16 * 64, "added: grids");
+  check("added 64", any_order({4, 4096, 4096, 16, 16, 64, 40}, bf16, plain, gradients),
+        four + "hopper_added_gradient_bf16_64 hopper_query_sums_bf16_64 exact_d_query exact_d_key");
+  check("added, 256", any_order({4, 4096, 4096, 16, 16, 256, 256}, bf16, plain, gradients),
+        four + "d_value_bf16_256_plain d_key_bf16_256_plain d_query_bf16_256_plain exact_d_query exact_d_key");
+  check("added, mask", any_order({4, 4096, 4096, 16, 16, 128, 128}, bf16, masked, gradients),
+        four + "d_key_value_bf16_128_general d_query_bf16_128_general exact_d_query exact_d_key");
+  Gradients only_q, not_q;
+  only_q.d_q = not_q.d_v = data;
+  check("added, only dQ", any_order({4, 4096, 4096, 16, 16, 128, 128}, bf16, plain, only_q),
+        four + "hopper_query_gradient_bf16_128 exact_d_query");
+  check("added, not dQ", any_order({4, 4096, 4096, 16, 16, 128, 128}, bf16, plain, not_q),
+        four + "hopper_key_gradient_bf16_128 exact_d_key");
+  CallKind elsewhere = bf16;
+  elsewhere.has_hopper = false;
+  const Plan not_added = any_order({4, 4096, 4096, 16, 4, 128, 128}, elsewhere, plain, gradients);
+  check("added, elsewhere", not_added,
+        four + "d_key_value_bf16_128_plain d_query_bf16_128_plain exact_d_query exact_d_key");
+  expect(!not_added.params.d_q_sums && not_added.workspace_bytes == added.workspace_bytes, "added: memory");
+  elsewhere.compute = ComputeType::float32;
+  expect(any_order({4, 512, 512, 16, 4, 128, 128}, elsewhere, plain, gradients).workspace_bytes ==
+             backward({4, 512, 512, 16, 4, 128, 128}, elsewhere, plain).workspace_bytes, "added: float32");
   // Numbers of rows that only fit 64 bits: 2^20 rows of 2^11 heads.
   expect(backward({1, 1 << 20, 1 << 20, 1 << 11, 1, 64, 64}, bf16, plain).launches[3].takes == Launch::Takes::params,
          "hopper: rows");
