@@ -24,7 +24,7 @@ struct FlashCall {
   int64_t batch, query_length, key_length, query_heads, key_heads, head_size, value_size;
   int64_t q_strides[3], k_strides[3], v_strides[3], output_strides[3];
   double softmax_scale;
-  int32_t causal, compute, family, unused;
+  int32_t causal, compute, family, deterministic;
   const float *q, *k, *v;
   float *output, *lse, *lse_tail;
   const float* d_output;
@@ -150,6 +150,7 @@ Problem problem_of(const FlashCall& call) {
   problem.value_size = call.value_size;
   problem.window_right = call.causal ? 0 : -1;
   problem.softmax_scale = call.softmax_scale;
+  problem.deterministic = call.deterministic != 0;
   problem.q = strides_of(call.q_strides);
   problem.k = strides_of(call.k_strides);
   problem.v = strides_of(call.v_strides);

@@ -177,26 +177,31 @@ void check_hopper() {
     return make_backward_plan(problem, tensors, {}, wanted, call, 132);
   };
   const Plan added = any_order({4, 4096, 4096, 16, 4, 128, 128}, bf16, plain, gradients);
-  check("added", added, four + "hopper_added_gradient_bf16_128 hopper_query_sums_bf16_128 exact_d_query exact_d_key");
-  expect(added.params.d_q_sums && added.launches[6].x == 132 && added.launches[7].x == 4 * 16 * 64, "added: grids");
+  check("added", added, to_backward + "hopper_added_gradient_bf16_128 hopper_query_sums_bf16_128 exact_d_query exact_d_key");
+  expect(added.params.d_q_sums && added.launches[3].x == 132 && added.launches[4].x == 4 * 16 * 64, "added: grids");
   check("added 64", any_order({4, 4096, 4096, 16, 16, 64, 40}, bf16, plain, gradients),
-        four + "hopper_added_gradient_bf16_64 hopper_query_sums_bf16_64 exact_d_query exact_d_key");
+        to_backward + "hopper_added_gradient_bf16_64 hopper_query_sums_bf16_64 exact_d_query exact_d_key");
   check("added, 256", any_order({4, 4096, 4096, 16, 16, 256, 256}, bf16, plain, gradients),
-        four + "d_value_bf16_256_plain d_key_bf16_256_plain d_query_bf16_256_plain exact_d_query exact_d_key");
+        to_backward + "d_value_bf16_256_plain d_key_bf16_256_plain d_query_bf16_256_plain exact_d_query exact_d_key");
   check("added, mask", any_order({4, 4096, 4096, 16, 16, 128, 128}, bf16, masked, gradients),
-        four + "d_key_value_bf16_128_general d_query_bf16_128_general exact_d_query exact_d_key");
+        to_backward + "d_key_value_bf16_128_general d_query_bf16_128_general exact_d_query exact_d_key");
   Gradients only_q, not_q;
   only_q.d_q = not_q.d_v = data;
   check("added, only dQ", any_order({4, 4096, 4096, 16, 16, 128, 128}, bf16, plain, only_q),
-        four + "hopper_query_gradient_bf16_128 exact_d_query");
+        to_backward + "hopper_query_gradient_bf16_128 exact_d_query");
   check("added, not dQ", any_order({4, 4096, 4096, 16, 16, 128, 128}, bf16, plain, not_q),
-        four + "hopper_key_gradient_bf16_128 exact_d_key");
+        to_backward + "hopper_key_gradient_bf16_128 exact_d_key");
   CallKind elsewhere = bf16;
   elsewhere.has_hopper = false;
   const Plan not_added = any_order({4, 4096, 4096, 16, 4, 128, 128}, elsewhere, plain, gradients);
   check("added, elsewhere", not_added,
-        four + "d_key_value_bf16_128_plain d_query_bf16_128_plain exact_d_query exact_d_key");
+        to_backward + "d_key_value_bf16_128_plain d_query_bf16_128_plain exact_d_query exact_d_key");
   expect(!not_added.params.d_q_sums && not_added.workspace_bytes == added.workspace_bytes, "added: memory");
+  CallKind rounded = bf16;
+  rounded.compute = ComputeType::tensorfloat32;
+  check("added, tensorfloat32", any_order({4, 4096, 4096, 16, 4, 128, 128}, rounded, plain, gradients),
+        "sample convert_f16 convert_again_f16 row_statistics hopper_added_gradient_f16_128 hopper_query_sums_f16_128 "
+        "exact_d_query exact_d_key");
   elsewhere.compute = ComputeType::float32;
   expect(any_order({4, 512, 512, 16, 4, 128, 128}, elsewhere, plain, gradients).workspace_bytes ==
              backward({4, 512, 512, 16, 4, 128, 128}, elsewhere, plain).workspace_bytes, "added: float32");

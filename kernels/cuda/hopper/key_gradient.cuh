@@ -283,7 +283,8 @@ template <typename T, typename Plan>
 __device__ __forceinline__ void key_gradient(const HopperParams& params) {
   const uint32_t shared = shared_start();
   run_groups<Plan, KeyGradientBarriers<Plan>>(
-      shared, [&] { feed_key_gradient<Plan>(params, shared); }, [&](int group) { gather_key_gradient<T, Plan>(params, shared, group); });
+      shared, [&] { feed_key_gradient<Plan>(params, shared); },
+      [&](int group) { gather_key_gradient<T, Plan>(params, shared, group); });
 }
 
 }  // namespace hopper
