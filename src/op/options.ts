@@ -52,8 +52,8 @@ export interface CommonOptions {
   computeType?: ComputeType;
   /**
    * Whether gradients must have the same bits every time (flash_attn `deterministic`). Default true. With false CUDA
-   * kernels may add dQ in any order, which is faster where there are such kernels: `computeType` `'float16'` or
-   * `'bfloat16'`, GPUs of compute capability 9.0, D and Dv up to 128, no mask, bias, ALiBi, softcap or dropout. All
+   * kernels may add dQ in any order, which is faster where there are such kernels: any `computeType` but
+   * `'float32'`, GPUs of compute capability 9.0, D and Dv up to 128, no mask, bias, ALiBi, softcap or dropout. All
    * other kernels are deterministic anyway, and so is every forward pass.
    */
   deterministic?: boolean;

@@ -326,7 +326,7 @@ bool summarise(const Options& options, const Progress& progress, bool is_complet
   json = "{\"device\": \"" + std::string(progress.device) + "\", \"driver\": " + std::to_string(progress.driver) +
          ", \"compute\": \"" + options.compute + "\", \"family\": \"" + options.family +
          "\", \"way\": \"" + options.way + "\", \"pieces\": " +
-         std::to_string(options.pieces) + ", \"calls\": " + std::to_string(calls) + ", \"failures\": " +
+         std::to_string(options.pieces) + (options.any_order ? ", \"deterministic\": false" : "") + ", \"calls\": " + std::to_string(calls) + ", \"failures\": " +
          std::to_string(failures) + ", \"complete\": " + (is_complete ? "true" : "false") + ", \"seconds\": " +
          text_of(seconds) + ", \"ok\": " + (is_well ? "true" : "false") + json + "}";
   std::printf("%s\n", json.c_str());
@@ -345,7 +345,8 @@ int main_of(int count, char** arguments) {
   if (!progress || !read_options(count, arguments, &options)) {
     std::fprintf(stderr, "runner [--compute=float32|tensorfloat32|float16|bfloat16] [--family=mma|hopper] "
                          "[--way=device|host|tensorflow] [--pieces=N] [--repeat=N] [--match=TEXT] [--from=N] [--show=N] "
-                         "[--log=FILE] [--deadline=S] [--limit=S] [--json=FILE] [--groups] [--soak=N] [--each=N] [--any-order] FILE...\n");
+                         "[--log=FILE] [--deadline=S] [--limit=S] [--json=FILE] [--groups] [--soak=N] [--each=N] [--any-order] "
+                         "FILE...\n");
     return 2;
   }
   const double start = seconds_now();
