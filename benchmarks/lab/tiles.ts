@@ -30,7 +30,8 @@ function problemFor(headSize: number, {length, width, tokens, causal}: TilesOpti
   const shape = [Math.max(1, tokens / length), length, width / headSize, headSize];
   return makeProblem({q: {shape}, k: {shape}, v: {shape}}, {
     layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: causal ? 0 : -1,
-    softmaxScale: 1 / Math.sqrt(headSize), softcap: 0, dropoutP: 0, seed: 0, computeType: 'float32', deterministic: true,
+    softmaxScale: 1 / Math.sqrt(headSize), softcap: 0, dropoutP: 0, seed: 0, computeType: 'float32',
+    deterministic: true,
   });
 }
 

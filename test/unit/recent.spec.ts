@@ -44,7 +44,8 @@ describe('problemOf', () => {
   };
   const otherOptions: Array<Partial<CallOptions>> = [
     {layout: 'bhnd'}, {causalAlignment: 'top-left'}, {windowLeft: 1}, {windowRight: 0}, {windowLeft: 1, windowRight: 1},
-    {softmaxScale: 0.25}, {softcap: 5}, {dropoutP: 0.5}, {computeType: 'float16'}, {deterministic: false}, {cache: true}, {splits: 2},
+    {softmaxScale: 0.25}, {softcap: 5}, {dropoutP: 0.5}, {computeType: 'float16'}, {deterministic: false},
+    {cache: true}, {splits: 2},
   ];
   const otherShapes: Shapes[] = [
     {q: {shape: [2, 7, 4, 8]}}, {q: {shape: [2, 6, 8, 8]}}, {v: {shape: [2, 6, 4, 3]}},
