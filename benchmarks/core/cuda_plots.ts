@@ -8,6 +8,7 @@ import {LEGEND_ABOVE, lengthAxis, PLOT_SIZE} from './plots.js';
 
 const COLOURS: Record<string, string> = {
   flashAttention: '#1f77b4', 'flashAttention with conversions': '#17becf', cuDNN: '#2ca02c',
+  'flashAttention deterministic: false': '#9467bd', 'flashAttention deterministic: false with conversions': '#c5b0d5',
   'FlashAttention-2': '#ff7f0e', 'memory-efficient': '#ff7f0e', unfused: '#d62728',
 };
 

@@ -18,6 +18,8 @@ export interface CudaAttentionRow extends Timing {
   pass: 'forward'|'backward';
   /** Of this package: whether making operands from float32 tensors counts. Its results are float32 either way. */
   conversions?: boolean;
+  /** Of this package's backward pass, where `deterministic: false` has kernels of its own. */
+  deterministic?: false;
   batch: number;
   heads: number;
   length: number;

@@ -7,15 +7,18 @@ const NAMES: Record<CudaKind|'copy', string> = {
 };
 const ORDER: readonly string[] = Object.keys(NAMES);
 const PASSES = ['forward', 'backward'] as const;
+const ANY_ORDER = 'deterministic: false';
 const WITH_CONVERSIONS = 'with conversions';
 
 /** What computed a row, as plots and tables call it. */
-export const cudaName = ({kind, conversions}: Pick<CudaAttentionRow, 'kind'|'conversions'>): string =>
-    NAMES[kind] + (conversions ? ` ${WITH_CONVERSIONS}` : '');
+export const cudaName =
+    ({kind, deterministic, conversions}: Pick<CudaAttentionRow, 'kind'|'deterministic'|'conversions'>): string =>
+      NAMES[kind] + (deterministic === false ? ` ${ANY_ORDER}` : '') + (conversions ? ` ${WITH_CONVERSIONS}` : '');
 
 /** The names that occur, this package's first. */
 export function cudaNames(rows: readonly CudaAttentionRow[]): string[] {
-  const place = ({kind, conversions}: CudaAttentionRow) => 2 * ORDER.indexOf(kind) + (conversions ? 1 : 0);
+  const place = ({kind, deterministic, conversions}: CudaAttentionRow) =>
+    4 * ORDER.indexOf(kind) + (deterministic === false ? 2 : 0) + (conversions ? 1 : 0);
   return [...new Set([...rows].sort((a, b) => place(a) - place(b)).map(cudaName))];
 }
 
@@ -25,22 +28,23 @@ const digits = (x: number|undefined): string => x === undefined ? '—' : x.toFi
 
 /** One line a shape of this compute type: TFLOP/s of all that computed it. */
 export function cudaAttentionTable(rows: readonly CudaAttentionRow[]): Table {
-  const names = cudaNames(rows);
+  const columns = PASSES.flatMap(
+      pass => cudaNames(rows.filter(row => row.pass === pass)).map((name, n) => ({pass, name, isFirst: n === 0})));
   const shapes = new Map(rows.map(row => [[row.length, row.headSize, row.causal].join(), row]));
   const sorted = [...shapes.values()].sort(
       (a, b) => a.headSize - b.headSize || a.length - b.length || Number(a.causal) - Number(b.causal));
   const find = (shape: CudaAttentionRow, pass: CudaAttentionRow['pass'], name: string) => rows.find(row =>
       row.pass === pass && cudaName(row) === name && row.length === shape.length && row.headSize === shape.headSize &&
       row.causal === shape.causal)?.tflops;
-  const short = (name: string) => name === `${NAMES.flash} ${WITH_CONVERSIONS}` ? WITH_CONVERSIONS : name;
+  const short = (name: string) => name.replace(`${NAMES.flash} `, '');
   return {
     header: [
       'N', 'D', 'causal',
-      ...PASSES.flatMap(pass => names.map((name, n) => n === 0 ? `${pass}: ${short(name)}` : short(name))),
+      ...columns.map(({pass, name, isFirst}) => isFirst ? `${pass}: ${name}` : short(name)),
     ],
     rows: sorted.map(shape => [
       String(shape.length), String(shape.headSize), shape.causal ? 'yes' : '',
-      ...PASSES.flatMap(pass => names.map(name => digits(find(shape, pass, name)))),
+      ...columns.map(({pass, name}) => digits(find(shape, pass, name))),
     ]),
   };
 }
@@ -77,7 +81,7 @@ export function cudaDecodeTable(rows: readonly CudaDecodeRow[]): Table {
 /** How many times as fast as another kind the kernels alone were, least and most over the shapes. */
 export function cudaTimesAsFast(
     rows: readonly CudaAttentionRow[], other: CudaKind, pass: CudaAttentionRow['pass']): [number, number]|undefined {
-  const ratios = rows.filter(({kind, conversions, pass: of}) => kind === 'flash' && !conversions && of === pass)
+  const ratios = rows.filter(row => cudaName(row) === NAMES.flash && row.pass === pass)
       .flatMap(own => {
         const peer = rows.find(row => row.kind === other && row.pass === pass && row.length === own.length &&
             row.headSize === own.headSize && row.causal === own.causal && row.computeType === own.computeType);

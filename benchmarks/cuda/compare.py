@@ -18,7 +18,8 @@ sys.path.insert(0, HERE)
 
 from library import FAMILIES  # noqa: E402
 from results import ResultsFile, attention_line, decode_line, goal_lines, said  # noqa: E402
-from shapes import COMPUTE_TYPES, DECODE_KEYS, LENGTHS, LONG, PEERS, SIZES, TOKENS, WIDTH, all_tasks  # noqa: E402
+from shapes import (  # noqa: E402
+    COMPUTE_TYPES, DECODE_KEYS, DETERMINISTIC, LENGTHS, LONG, PEERS, SIZES, TOKENS, WIDTH, all_tasks)
 
 START_SECONDS, TASK_SECONDS, LONG_SECONDS = 120, 60, 120
 
@@ -41,6 +42,8 @@ def parse(arguments):
     parser.add_argument('--layout', choices=('bhnd', 'bnhd'), default='bhnd', help='of q, k and v')
     parser.add_argument('--family', choices=FAMILIES, default='best',
                         help='of our kernels; others than the best go into files that the figures pass over')
+    parser.add_argument('--deterministic', choices=DETERMINISTIC, default='both',
+                        help='of our backward pass; both: also as it is otherwise, where kernels differ')
     parser.add_argument('--profile', action='store_true', help='milliseconds of each kernel of ours')
     parser.add_argument('--warm-up-ms', type=float, default=250)
     parser.add_argument('--batch-ms', type=float, default=40)
@@ -172,7 +175,7 @@ class Comparison:
         self.worker = WorkerProcess({
             'device': args.device, 'library': args.library, 'warm_up_ms': args.warm_up_ms, 'batch_ms': args.batch_ms,
             'batches': args.batches, 'profile': args.profile, 'layout': args.layout,
-            'family': args.family,
+            'family': args.family, 'deterministic': args.deterministic,
         }, os.path.join(args.out, 'cuda-worker.log'))
         self.files, self.right, self.copies = {}, [], []
         self.notes = []

@@ -24,7 +24,7 @@ struct FlashCall {
   int64_t batch, query_length, key_length, query_heads, key_heads, head_size, value_size;
   int64_t q_strides[3], k_strides[3], v_strides[3], output_strides[3];
   double softmax_scale;
-  int32_t causal, compute, family, unused;
+  int32_t causal, compute, family, deterministic;
   const float *q, *k, *v;
   float *output, *lse, *lse_tail;
   const float* d_output;
@@ -54,7 +54,7 @@ std::vector<TimedLaunch> timed;
  * places and magnitudes: a call that leaves these out computes the same again, as compare.py makes sure.
  */
 bool is_conversion(const std::string& kernel) {
-  for (const char* start : {"flash_locate", "flash_measure", "flash_convert"}) {
+  for (const char* start : {"flash_locate", "flash_sample", "flash_convert"}) {
     if (kernel.compare(0, std::strlen(start), start) == 0) {
       return true;
     }
@@ -62,7 +62,7 @@ bool is_conversion(const std::string& kernel) {
   return false;
 }
 
-/** What flash_locate does and the tile kernels undo: they draw their tiles from these counters. */
+/** What flash_locate and flash_sample do and the tile kernels undo: they draw their tiles from these counters. */
 CuResult clear_counters(const cuda::Params& params, CuStream stream) {
   return cuda_driver().api.fill_bytes(reinterpret_cast<uintptr_t>(params.tile_counters), 0,
                                       cuda::TILE_COUNTERS * sizeof(*params.tile_counters), stream);
@@ -84,7 +84,8 @@ template <typename Launch>
 CuResult tapped(CuFunction function, CuStream stream, void** parameters, const Launch& launch) {
   const std::string& kernel = names[function];
   if (leaves_out_conversions && is_conversion(kernel)) {
-    return kernel == "flash_locate" ? clear_counters(*static_cast<cuda::Params*>(parameters[0]), stream) : cu::SUCCESS;
+    const bool locates = kernel.compare(0, 13, "flash_convert") != 0;
+    return locates ? clear_counters(*static_cast<cuda::Params*>(parameters[0]), stream) : cu::SUCCESS;
   }
   launched.push_back(kernel);
   if (!is_profiled) {
@@ -149,6 +150,7 @@ Problem problem_of(const FlashCall& call) {
   problem.value_size = call.value_size;
   problem.window_right = call.causal ? 0 : -1;
   problem.softmax_scale = call.softmax_scale;
+  problem.deterministic = call.deterministic != 0;
   problem.q = strides_of(call.q_strides);
   problem.k = strides_of(call.k_strides);
   problem.v = strides_of(call.v_strides);

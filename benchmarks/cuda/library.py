@@ -13,7 +13,7 @@ class FlashCall(ctypes.Structure):
                                              'head_size', 'value_size')] +
         [(name, ctypes.c_int64 * 3) for name in ('q_strides', 'k_strides', 'v_strides', 'output_strides')] +
         [('softmax_scale', ctypes.c_double), ('causal', ctypes.c_int32), ('compute', ctypes.c_int32),
-         ('family', ctypes.c_int32), ('unused', ctypes.c_int32)] +
+         ('family', ctypes.c_int32), ('deterministic', ctypes.c_int32)] +
         [(name, ctypes.c_void_p) for name in POINTERS])
 
 
@@ -74,7 +74,7 @@ class OwnCall:
         call = self.call = FlashCall(
             batch=batch, query_length=length, key_length=k.shape[2], query_heads=heads, key_heads=k.shape[1],
             head_size=size, value_size=v.shape[3], softmax_scale=size ** -0.5, causal=int(causal),
-            compute=COMPUTE_TYPES.index(compute), family=FAMILIES.index(family))
+            compute=COMPUTE_TYPES.index(compute), family=FAMILIES.index(family), deterministic=1)
         for name in ('q', 'k', 'v', 'output'):
             x = getattr(self, name)
             assert x.stride(3) == 1 and x.dtype == torch.float32
@@ -105,5 +105,7 @@ class OwnCall:
     def backward(self, kernels_alone=False):
         self._run(True, kernels_alone)
 
-    def release_workspaces(self):
+    def begin(self, deterministic):
+        """Without workspaces from before."""
+        self.call.deterministic = int(deterministic)
         self.workspaces = [None, None]

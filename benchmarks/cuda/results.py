@@ -4,8 +4,8 @@ import os
 import re
 
 # What tells two rows of a file apart.
-IDENTITY = ('kind', 'pass', 'conversions', 'batch', 'heads', 'length', 'headSize', 'causal', 'computeType', 'keys',
-            'queryHeads', 'keyHeads')
+IDENTITY = ('kind', 'pass', 'deterministic', 'conversions', 'batch', 'heads', 'length', 'headSize', 'causal',
+            'computeType', 'keys', 'queryHeads', 'keyHeads')
 SHORT = {'flash': 'ours', 'flash-attention-2': 'fa2', 'cudnn': 'cudnn', 'efficient': 'effic', 'math': 'math'}
 SHORT_TYPE = {'bfloat16': 'bf16', 'float16': 'f16', 'float32': 'f32', 'tensorfloat32': 'tf32'}
 
@@ -54,9 +54,10 @@ def speed(tflops):
     return f'{tflops:.0f}' if tflops >= 99.5 else f'{tflops:.1f}'
 
 
-def cell(rows, kind, name):
+def cell(rows, kind, name, deterministic=None):
     """`ours.w 400 (380)`: kernels alone, and with conversions; `!`: the results are wrong; `~`: spread over 10%."""
-    found = [row for row in rows if row['kind'] == kind and row['pass'] == name]
+    found = [row for row in rows if row['kind'] == kind and row['pass'] == name and
+             row.get('deterministic') == deterministic]
     text = {row.get('conversions', False): speed(row['tflops']) + ('!' if 'wrong' in row else '') +
             ('~' if row['spread'] > 0.1 else '') for row in found}
     if False not in text:
@@ -71,6 +72,8 @@ def attention_line(task, rows, kinds):
     shape = f'{SHORT_TYPE[task.compute]} N{task.length} D{task.size}' + ('c' if task.causal else '')
     parts = [f'{shape:<15}'] + [f'{name[:3]} ' + ', '.join(cell(rows, kind, name) for kind in kinds)
                                 for name in ('forward', 'backward')]
+    if any('deterministic' in row for row in rows):
+        parts.append('in any order ' + cell(rows, 'flash', 'backward', False))
     ours = [row for row in rows if row['kind'] == 'flash' and not row['conversions']]
     if ours:
         parts.append('err/allowed ' + ' '.join(f'{row["share"]:.2g}' for row in ours) + ', /plain ' +
@@ -109,7 +112,8 @@ def goal_lines(rows):
     """How ours compares with what was aimed at: only of rows that are right."""
     lines = []
     for name, compute, size, peer, floor in GOALS:
-        shape = {'pass': name, 'computeType': compute, 'headSize': size, 'length': 4096, 'causal': False}
+        shape = {'pass': name, 'deterministic': None, 'computeType': compute, 'headSize': size, 'length': 4096,
+                 'causal': False}
         ours, theirs = find(rows, kind='flash', conversions=False, **shape), find(rows, kind=peer, **shape)
         if ours and theirs:
             times = ours['tflops'] / theirs['tflops']

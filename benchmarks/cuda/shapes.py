@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass
 TOKENS, WIDTH = 16384, 2048  # B·N and H·D
 LENGTHS, SIZES = (4096, 16384, 1024), (128, 64)
 LONG, DECODE_KEYS = 1048576, 32768
+# Of backward passes of ours, by the option.
+DETERMINISTIC = {'both': (True, False), 'yes': (True,), 'no': (False,)}
 COMPUTE_TYPES = ('bfloat16', 'float32', 'float16', 'tensorfloat32')
 
 # PyTorch's kernels by compute type, as tables call them. Whatever computes from tensorfloat32 is unfused there.

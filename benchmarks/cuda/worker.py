@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from exact import FLOOR, Expected, largest_error, plain_everywhere
 from library import Library, OwnCall
 from peers import PeerCall
-from shapes import Task
+from shapes import DETERMINISTIC, Task
 from timing import Stopwatch, time_calls
 
 CACHE_BYTES_TIMES = 8  # what is rotated through is that many times the L2 cache
 MOST_SETS = 4
 USUAL_L2 = 50 * 2 ** 20
-BACKWARD_FLOPS = 2.5
+# Results, and how many times the operations of a forward pass.
+PASSES = {'forward': (('output', 'lse'), 1), 'backward': (('d_q', 'd_k', 'd_v'), 2.5)}
+ANY_ORDER = 1e-4  # float32 sums in another order, relative to the largest
 PEER_SHARE = 4  # others have rules of their own: only what is quite wrong is left out
 EVERYWHERE_TIMES = 4  # plain float32 has an error of its own, and all heads have larger ones than two
 
@@ -32,6 +34,7 @@ class Options:
     profile: bool
     layout: str
     family: str
+    deterministic: str
 
 
 class Worker:
@@ -167,8 +170,9 @@ class Worker:
     def time_pass(self, calls, name, kernels_alone):
         return self.time(lambda n: getattr(calls[n % len(calls)], name)(kernels_alone))
 
-    def same_bits_without_conversions(self, call, name, results):
-        """Whether nothing is left out but what an earlier call has done: what is wrong, or ''."""
+    def same_without_conversions(self, call, name, results, deterministic):
+        """Whether nothing is left out but what an earlier call has done: what is wrong, or ''. The same bits, but of dQ
+        that is added in any order."""
         before = [getattr(call, result).clone() for result in results]
         launched = call.library.launched()
         for result in results:
@@ -178,7 +182,12 @@ class Worker:
         if not call.library.launched() or len(call.library.launched()) >= len(launched):
             return f'{name} without conversions launched {len(call.library.launched())} of {len(launched)} kernels'
         for result, bits in zip(results, before):
-            if not self.torch.equal(bits.view(self.torch.int32), getattr(call, result).view(self.torch.int32)):
+            now = getattr(call, result)
+            if deterministic or result != 'd_q':
+                is_same = self.torch.equal(bits.view(self.torch.int32), now.view(self.torch.int32))
+            else:
+                is_same = (bits - now).abs().max().item() <= ANY_ORDER * bits.abs().max().item()
+            if not is_same:
                 return f'{name} without conversions gives another {result}'
         return ''
 
@@ -197,16 +206,22 @@ class Worker:
                'headSize': task.size, 'causal': task.causal, 'series': task.series, 'computeType': task.compute}
         peak = 0
         with calls[0].context():
-            for name, results, flops in (('forward', ('output', 'lse'), 1),
-                                         ('backward', ('d_q', 'd_k', 'd_v'), BACKWARD_FLOPS)):
+            launched = []
+            for name, deterministic in (('forward', True), *(
+                    ('backward', one) for one in DETERMINISTIC[self.options.deterministic if is_own else 'yes'])):
+                results, flops = PASSES[name]
                 for call in calls:
-                    call.release_workspaces()
+                    call.begin(deterministic)
                 getattr(calls[0], name)(False)
                 self.watch.wait()
+                if is_own:
+                    if calls[0].library.launched() == launched:
+                        continue  # the same kernels as when they must be deterministic
+                    launched = calls[0].library.launched()
                 peak = max(peak, self.allocated(True) - before)
                 errors, wrong = self.check(task, sets[0], calls[0], results)
                 if is_own:
-                    wrong = wrong or self.same_bits_without_conversions(calls[0], name, results)
+                    wrong = wrong or self.same_without_conversions(calls[0], name, results, deterministic)
                 for call in calls[1:]:
                     getattr(call, name)(False)
                 # Ours once more with the conversions from float32: their results must be in the workspaces before.
@@ -216,6 +231,7 @@ class Worker:
                     self.tell({'type': 'row', 'row': {
                         **row, 'pass': name, **own, **timing, **errors,
                         'tflops': flops * task.forward_flops() / timing['medianMs'] / 1e9,
+                        **({} if deterministic else {'deterministic': False}),
                         **({'wrong': wrong} if wrong else {}),
                         **({'peakBytes': peak} if name == 'backward' and len(sets) == 1 else {})}})
                 if is_own and self.options.profile:

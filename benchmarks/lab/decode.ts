@@ -198,7 +198,7 @@ export async function labDecode(lab: Lab, capabilities: Capabilities, options: D
         const [q, k] = [shapeOf(queries, heads), shapeOf(keyLength, keyHeads)];
         const problem = makeProblem({q, k, v: k}, {
           layout, causalAlignment: 'bottom-right', windowLeft: -1, windowRight: -1, softmaxScale: 1 / Math.sqrt(size),
-          softcap: 0, dropoutP: 0, seed: 0, computeType: 'float32',
+          softcap: 0, dropoutP: 0, seed: 0, computeType: 'float32', deterministic: true,
         });
         await labProblem(lab, capabilities, problem, options);
       }

@@ -32,6 +32,7 @@ export function problemFor(headSize: number, {length, width, tokens, causal}: Ti
   return makeProblem({q: {shape}, k: {shape}, v: {shape}}, {
     layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: causal ? 0 : -1,
     softmaxScale: 1 / Math.sqrt(headSize), softcap: 0, dropoutP: 0, seed: 0, computeType: 'float32',
+    deterministic: true,
   });
 }
 

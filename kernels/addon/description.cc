@@ -237,6 +237,7 @@ std::string read_description(const double* values, size_t count, Description* de
   for (int64_t& axis : d.lse_shape) {
     axis = reader.integer("the shape of the LSE", 0, MAX_EXTENT);
   }
+  d.problem.deterministic = reader.boolean("deterministic");
   d.compute_type = static_cast<cuda::ComputeType>(reader.integer("computeType", 0, 3));
   d.problem.has_sequences = d.has(SEQUENCES);
   std::string error = reader.error();

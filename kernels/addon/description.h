@@ -12,8 +12,8 @@
 namespace flash_attention {
 
 /** Changes with every change of the array, so that an addon of another version is told apart. */
-constexpr int DESCRIPTION_FORMAT = 2;
-constexpr size_t DESCRIPTION_SIZE = 66;
+constexpr int DESCRIPTION_FORMAT = 3;
+constexpr size_t DESCRIPTION_SIZE = 67;
 
 /** The tensors of a call, in the order in which they are handed over. Also the numbers of the bits that name them. */
 enum TensorName : int {

@@ -58,6 +58,8 @@ struct Problem {
   /** Two words of 32 bits. */
   uint32_t seed_low = 0;
   uint32_t seed_high = 0;
+  /** Whether gradients must have the same bits every time. Kernels that are not slower so give them anyway. */
+  bool deterministic = true;
   /** Where this call is a part of a larger one: what dropout adds to a batch and a query head to count as that does. */
   int64_t first_batch = 0;
   int64_t first_query_head = 0;

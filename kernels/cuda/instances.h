@@ -33,6 +33,9 @@
 constexpr int MOST_PARTS = 256;
 constexpr int MERGE_THREADS = 256;
 
+/** Rows of a block of flash_row_statistics, 128 threads. */
+constexpr int ROW_STATISTICS_ROWS = 16;
+
 constexpr int ROW_WARPS = 4;
 /** Keys of a step of a warp, no more than one sum of products to a lane. */
 constexpr int rows_keys(int elements, int rows) { return elements > 4 || rows > 4 ? 4 : 8; }

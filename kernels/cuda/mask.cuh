@@ -154,6 +154,17 @@ __device__ __forceinline__ int64_t key_element(const Params& p, const RowStrides
   return strides.base + batch * strides.batch + row * strides.row + head * strides.head;
 }
 
+/**
+ * A sink in base 2, −∞ where there is none. `factor` is 2 to what rounding took from it: without that, the LSE of rows
+ * that see little beside a sink of hundreds is off by 2^-24 of it, and so is every term of the sink's gradient.
+ */
+__device__ __forceinline__ float sink_score(const float* sinks, int head, float& factor) {
+  constexpr float LOG2_E_REST = 1.925963033500e-8f, LN_2 = 0.693147180559945309f;
+  const float sink = sinks ? sinks[head] : -INFINITE, score = sink * LOG2_E;
+  factor = fmaf(fmaf(sink, LOG2_E, -score) + sink * LOG2_E_REST, LN_2, 1.f);
+  return score;
+}
+
 /** LSE in natural units and what rounding took from it, from the largest in base 2 and the denominator. */
 __device__ __forceinline__ void store_lse(const Params& p, int64_t at, double largest, double denominator) {
   const double exact =
@@ -161,6 +172,14 @@ __device__ __forceinline__ void store_lse(const Params& p, int64_t at, double la
   const float rounded = static_cast<float>(exact);
   p.lse[at] = rounded;
   p.lse_tail[at] = isfinite(rounded) ? static_cast<float>(exact - rounded) : 0.f;
+}
+
+__device__ __forceinline__ uint32_t largest_of_warp(uint32_t x) {
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) {
+    x = max(x, __shfl_xor_sync(0xffffffffu, x, step));
+  }
+  return x;
 }
 
 }  // namespace cuda

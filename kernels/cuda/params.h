@@ -7,12 +7,13 @@
 // is row u·rows + start(b) + r (Rows::start below). Every batch starts at a multiple of TILE_ROWS and has that multiple
 // to itself, so a tile never reads past the buffer and what it reads of another batch's rows is hidden or not stored.
 //
-// Values. bf16: rounded, scale 1. f16: times a power of two (power_of in scales.h) that brings the largest finite
-// magnitude of the batch and key head (all query heads that read it) into [2^14, 2^15); split f16: the same, `low` is
+// Values. bf16: rounded, scale 1. f16: times a power of two (power_of in scales.h) that brings a bound of the finite
+// magnitudes of the batch and key head (all query heads that read it) into [2^14, 2^15); split f16: the same, `low` is
 // what rounding took from `high`. One power for all of them, not one a row: it leaves inner loops alone and serves the
-// products that sum over rows too. What is 2^29 (f16), 2^39 (split) times smaller than the largest is lost. Elements
-// that are NaN or infinite are 0 here, and flag the batch and key head as `odd`: exact_*.cuh computes all rows of those
-// from the float32 tensors, after the tile kernels, which need not care.
+// products that sum over rows too. The bound is 4 to 8 times the largest of a sample, or where that was too little the
+// largest of all (convert.cu): a number rounds by 2^-11 (f16) or 2^-22 (split) of itself, or by 2^-37 of the largest.
+// Elements that are NaN or infinite are 0 here, and flag the batch and key head as `odd`: exact_*.cuh computes all
+// rows of those from the float32 tensors, after the tile kernels, which need not care.
 //
 // Row statistics (LSE in base 2, D) are float32 [units][rows], like q.
 #pragma once
@@ -24,8 +25,8 @@ namespace cuda {
 
 /** A batch's canonical rows are a multiple of this, and so is where they start. */
 constexpr int32_t TILE_ROWS = 128;
-/** One for each Hopper kernel that a call may launch. */
-constexpr int32_t TILE_COUNTERS = 3;
+/** One for each pass of Hopper kernels. */
+constexpr int32_t TILE_COUNTERS = 5;
 constexpr float LOG2_E = 1.44269504088896340736f;
 
 #ifdef __CUDACC__
@@ -64,15 +65,18 @@ struct Operand {
 
 /**
  * Of one key head of one batch and the query heads that read it. Magnitudes are bits of floats that are not negative,
- * so that integer atomics find the largest; 0 with bf16, which needs none.
+ * so that integer atomics find the largest; 0 with bf16, which needs none. Of q, k, v and dO only the exponent means
+ * anything.
  */
 struct GroupState {
   /** Not 0 where q, k, v or dO hold a NaN or an infinity. */
   uint32_t odd;
-  /** Largest finite magnitudes. */
+  /** Bounds of the finite magnitudes, in powers of two. */
   uint32_t q, k, v, d_output;
   /** Largest sums of squares of a row, and the largest |D|. */
   uint32_t v_squares, d_output_squares, delta;
+  /** Of q, k, v, dO the bits 1, 2, 4, 8: its magnitude was found too small while it was converted. */
+  uint32_t again;
 };
 
 /** Where it lies and how long it is, of a batch; as kernels/cpu/sequences.h. */
@@ -99,7 +103,7 @@ struct Params {
   PairStrides mask_strides, bias_strides;
   int32_t bias_shape[4];
 
-  /** Which tensor a launch of convert.cu is for: 0 q, 1 k, 2 v, 3 dO. */
+  /** Which tensors a launch of convert.cu is for: bits 1 q, 2 k, 4 v, 8 dO. */
   int32_t which;
 
   // Its tensors, float32, in device memory; null where a call has none.
@@ -138,6 +142,8 @@ struct Params {
    */
   int32_t weight_exponent;
   float *lse_high, *lse_low, *delta;
+  /** Where dQ is added in any order, else null: sums of hopper/query_sums.cuh, [units][query rows][dp], 0 at first. */
+  float* d_q_sums;
 };
 
 /** Of flash_clear_rows: rows of `size` elements are set to 0. */

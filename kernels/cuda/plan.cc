@@ -16,6 +16,10 @@ constexpr int64_t LEAST_FEW_PART_KEYS = 64;
 constexpr int64_t FEW_EXTRA_KEYS = 32;
 constexpr int64_t MOST_GRID = 65535;
 constexpr int CONVERT_THREADS = 256;
+/** Bits of Params::which. */
+constexpr int OF_Q = 1, OF_K = 2, OF_V = 4, OF_D_OUTPUT = 8;
+/** Blocks of a group of heads that look whether it must be converted again. */
+constexpr int CONVERT_AGAIN_BLOCKS = 16;
 constexpr int ROW_THREADS = ROW_WARPS * 32;
 
 int64_t divided_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
@@ -172,9 +176,10 @@ Plan begin_plan(const Problem& problem, const Tensors& tensors, const CallKind& 
   Plan plan;
   Params& p = plan.params;
   set_problem(p, problem, tensors);
-  plan.kind = call.compute == ComputeType::bfloat16 ? OperandKind::Bf16
-      : call.compute == ComputeType::float16        ? OperandKind::F16
-                                                    : OperandKind::SplitF16;
+  // f16 times a power of two for each tensor and head rounds as tensorfloat32 does (params.h).
+  plan.kind = call.compute == ComputeType::bfloat16                                          ? OperandKind::Bf16
+      : call.compute == ComputeType::float16 || call.compute == ComputeType::tensorfloat32 ? OperandKind::F16
+                                                                                           : OperandKind::SplitF16;
   plan.is_general = !(p.softmax_scale > 0) || p.softcap > 0 || p.dropout || tensors.mask || tensors.bias ||
       tensors.alibi_slopes;
   const int64_t size = most(problem.head_size, problem.value_size);
@@ -215,7 +220,7 @@ class Launches {
   void add_hopper(const hopper::HopperKernel& kernel, int multiprocessors) {
     const hopper::HopperLaunch launch = hopper_launch(plan_.params, kernel);
     if (launch.tiles() > 0) {
-      add(kernel.name, least(multiprocessors, launch.tiles()), 1, 1, kernel.threads, kernel.shared_bytes,
+      add(kernel.name, launch.blocks(multiprocessors), 1, 1, kernel.threads, kernel.shared_bytes,
           Launch::Takes::hopper);
       plan_.launches.back().hopper = launch;
     }
@@ -228,18 +233,42 @@ class Launches {
     }
   }
 
-  /** Canonical operands of tensor `which`. */
+  /** Places of sequences, and canonical operands of the tensors `which` (OF_Q and its kin, together). */
   void convert(int which) {
     const Params& p = plan_.params;
-    const bool is_query = which == 0 || which == 3;
-    const int64_t rows = up(is_query ? p.unit_rows : p.key_length, TILE_ROWS);
-    const int64_t blocks = rows * p.dp / 8 / CONVERT_THREADS;
-    const int64_t units = is_query ? p.units : p.key_heads;
-    if (plan_.kind != OperandKind::Bf16) {
-      add("flash_measure", blocks, units, p.batch, CONVERT_THREADS, 0, Launch::Takes::params, which);
+    int64_t rows = 0, units = 0;
+    for (const int one : {OF_Q, OF_K, OF_V, OF_D_OUTPUT}) {
+      const bool is_query = one == OF_Q || one == OF_D_OUTPUT;
+      if (which & one) {
+        rows = most(rows, up(is_query ? p.unit_rows : p.key_length, TILE_ROWS));
+        units += is_query ? p.units : p.key_heads;
+      }
     }
-    add(std::string("flash_convert_") + name_of(plan_.kind), blocks, units, p.batch, CONVERT_THREADS, 0,
-        Launch::Takes::params, which);
+    const int64_t blocks = rows * p.dp / 8 / CONVERT_THREADS;
+    const std::string kind = name_of(plan_.kind);
+    const auto add_one = [&](const std::string& kernel, int64_t x, int64_t y, int64_t z) {
+      add(kernel, x, y, z, CONVERT_THREADS, 0, Launch::Takes::params, which);
+    };
+    const bool has_magnitudes = plan_.kind != OperandKind::Bf16;
+    if (has_magnitudes && p.batch > 0 && p.key_heads > 0) {
+      add_one("flash_sample", p.key_heads, p.batch, 1);
+    } else {
+      add_one("flash_locate", 1, 1, 1);
+    }
+    // Heads that 65,535 blocks do not count together come one tensor after the other.
+    if (units <= MOST_GRID) {
+      add_one("flash_convert_" + kind, blocks, units, p.batch);
+    } else {
+      for (const int one : {OF_Q, OF_K, OF_V, OF_D_OUTPUT}) {
+        if (which & one) {
+          add("flash_convert_" + kind, blocks, one == OF_Q || one == OF_D_OUTPUT ? p.units : p.key_heads, p.batch,
+              CONVERT_THREADS, 0, Launch::Takes::params, one);
+        }
+      }
+    }
+    if (has_magnitudes && blocks > 0) {
+      add_one("flash_convert_again_" + kind, CONVERT_AGAIN_BLOCKS, p.key_heads, p.batch);
+    }
   }
 
  private:
@@ -285,9 +314,12 @@ void set_parts(Params& p, int64_t blocks, int64_t wanted, int64_t least_keys, in
   }
 }
 
+/** Whether Hopper kernels know what the plan asks for. */
+bool is_for_hopper(const Plan& plan) { return !plan.is_general && plan.kind != OperandKind::SplitF16; }
+
 /** The Hopper kernel for a pass, or null where kernels of mma.sync serve. */
 const hopper::HopperKernel* hopper_kernel(const Plan& plan, const CallKind& call, hopper::Pass pass) {
-  if (!call.has_hopper || call.family == Family::mma_sync || plan.is_general || plan.kind == OperandKind::SplitF16) {
+  if (!call.has_hopper || call.family == Family::mma_sync || !is_for_hopper(plan)) {
     return nullptr;
   }
   return find_hopper_kernel(plan.params, pass, plan.kind == OperandKind::Bf16);
@@ -351,7 +383,6 @@ Plan make_forward_plan(const Problem& problem, const Tensors& tensors, const For
     set_few_parts(p, units, rows_blocks(entry.elements, entry.rows) * multiprocessors);
     launches.add(name_of(entry), units * p.parts, 1, 1, ROW_THREADS, entry.shared_bytes());
   } else {
-    launches.add("flash_locate", 1, 1, 1, 256);
     const ForwardEntry& entry = find(FORWARD, plan.kind, p.dp, plan.is_general);
     const int64_t tiles = divided_up(p.unit_rows, entry.rows());
     const hopper::HopperKernel* hopper = hopper_kernel(plan, call, hopper::Pass::forward);
@@ -367,9 +398,7 @@ Plan make_forward_plan(const Problem& problem, const Tensors& tensors, const For
     take_operand(offsets, plan, true, p.q16);
     take_operand(offsets, plan, false, p.k16);
     take_operand(offsets, plan, false, p.v16);
-    for (int which = 0; which < 3; which++) {
-      launches.convert(which);
-    }
+    launches.convert(OF_Q | OF_K | OF_V);
     if (hopper) {
       launches.add_hopper(*hopper, multiprocessors);
     } else {
@@ -417,6 +446,12 @@ Plan make_backward_plan(const Problem& problem, const Tensors& tensors, const Ba
   p.lse_high = offsets.take<float>(rows);
   p.lse_low = offsets.take<float>(rows);
   p.delta = offsets.take<float>(rows);
+  // Memory for its sums is taken on every device: how much a call takes is asked where none is known.
+  const bool may_add = !problem.deterministic && gradients.d_q && (gradients.d_k || gradients.d_v) &&
+      is_for_hopper(plan) && find_hopper_kernel(p, hopper::Pass::all, plan.kind == OperandKind::Bf16);
+  float* const sums = may_add ? offsets.take<float>(rows * p.dp) : nullptr;
+  const hopper::HopperKernel* adding = may_add ? hopper_kernel(plan, call, hopper::Pass::all) : nullptr;
+  p.d_q_sums = adding ? sums : nullptr;
   plan.workspace_bytes = offsets.bytes();
 
   if (problem.has_sequences || problem.packed_sequences) {
@@ -426,18 +461,19 @@ Plan make_backward_plan(const Problem& problem, const Tensors& tensors, const Ba
     launches.clear(gradients.d_k, problem.k, key_batches, problem.key_rows, problem.key_heads, problem.head_size);
     launches.clear(gradients.d_v, problem.v, key_batches, problem.key_rows, problem.key_heads, problem.value_size);
   }
-  launches.add("flash_locate", 1, 1, 1, 256);
-  for (int which = 0; which < 4; which++) {
-    launches.convert(which);
-  }
-  launches.add("flash_row_statistics", up(p.query_length, TILE_ROWS) / 4, p.query_heads, p.batch, ROW_THREADS);
+  launches.convert(OF_Q | OF_K | OF_V | OF_D_OUTPUT);
+  launches.add("flash_row_statistics", up(p.query_length, TILE_ROWS) / ROW_STATISTICS_ROWS, p.query_heads, p.batch,
+               ROW_THREADS);
   const GradientEntry& entry = find(GRADIENT, plan.kind, p.dp, plan.is_general);
   const auto add = [&](const char* what, int64_t tiles, int64_t heads) {
     launches.add(std::string("flash_") + what + "_" + entry.name, tiles, heads, p.batch, entry.threads(),
                  entry.shared_bytes());
   };
   const int64_t key_tiles = divided_up(p.key_length, entry.rows());
-  if (const auto* hopper = hopper_kernel(plan, call, hopper::Pass::keys)) {
+  if (adding) {
+    launches.add_hopper(*adding, multiprocessors);
+    launches.add_hopper(*hopper_kernel(plan, call, hopper::Pass::sums), multiprocessors);
+  } else if (const auto* hopper = hopper_kernel(plan, call, hopper::Pass::keys)) {
     if (gradients.d_k || gradients.d_v) {
       launches.add_hopper(*hopper, multiprocessors);
     }
@@ -449,7 +485,7 @@ Plan make_backward_plan(const Problem& problem, const Tensors& tensors, const Ba
       add(entry.wide ? "d_key" : "d_key_value", key_tiles, p.key_heads);
     }
   }
-  if (gradients.d_q) {
+  if (gradients.d_q && !adding) {
     if (const auto* hopper = hopper_kernel(plan, call, hopper::Pass::queries)) {
       launches.add_hopper(*hopper, multiprocessors);
     } else {
@@ -489,17 +525,21 @@ Params bound_params(const Plan& plan, void* memory) {
   bind(p.lse_high, base);
   bind(p.lse_low, base);
   bind(p.delta, base);
+  bind(p.d_q_sums, base);
   return p;
 }
 
 std::vector<BuiltKernel> built_kernels() {
   std::vector<BuiltKernel> kernels = {
-      {"flash_locate", 256, 0},        {"flash_measure", CONVERT_THREADS, 0},   {"flash_clear_rows", 128, 0},
+      {"flash_locate", CONVERT_THREADS, 0}, {"flash_sample", CONVERT_THREADS, 0}, {"flash_clear_rows", 128, 0},
       {"flash_merge", MERGE_THREADS, 0},
       {"flash_row_statistics", ROW_THREADS, 0}, {"flash_exact_d_query", ROW_THREADS, 0},
       {"flash_exact_d_key", ROW_THREADS, 0}, {"flash_exact_d_bias", ROW_THREADS, 0}};
   for (OperandKind kind : {OperandKind::Bf16, OperandKind::F16, OperandKind::SplitF16}) {
     kernels.push_back({std::string("flash_convert_") + name_of(kind), CONVERT_THREADS, 0});
+    if (kind != OperandKind::Bf16) {
+      kernels.push_back({std::string("flash_convert_again_") + name_of(kind), CONVERT_THREADS, 0});
+    }
   }
   for (const ForwardEntry& entry : FORWARD) {
     kernels.push_back({std::string("flash_forward_") + entry.name, entry.threads(), entry.shared_bytes()});

@@ -242,9 +242,10 @@ struct RowsKernel {
     // This lane's sum: of one key of a step and one row.
     const int own_key = lane / LANES_PER_SUM / ROWS, own_row = lane / LANES_PER_SUM % ROWS;
     const RowPlace own = row_place(p, unit, first_row + min(own_row, rows - 1));
-    const float sink = p.sinks && part == 0 && warp == 0 ? p.sinks[own.head] * LOG2_E : -INFINITE;
+    float factor;
+    const float sink = sink_score(part == 0 && warp == 0 ? p.sinks : nullptr, own.head, factor);
     float largest = ceilf(sink);
-    float denominator = sink == -INFINITE || own_key != 0 ? 0.f : exp2f(sink - largest);
+    float denominator = sink == -INFINITE || own_key != 0 ? 0.f : exp2f(sink - largest) * factor;
     const int own_begin = band.key_begin(own.query), own_end = band.key_end(own.query);
 
     int stage = 0;

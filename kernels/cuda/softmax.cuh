@@ -45,9 +45,10 @@ __device__ __forceinline__ float next_largest(float before, float most) {
 template <class Kind>
 __device__ __forceinline__ void begin_softmax(float& largest, float& denominator, const float* sinks, int head,
                                               bool first) {
-  const float sink = sinks ? sinks[head] * LOG2_E : -INFINITE;
+  float factor;
+  const float sink = sink_score(sinks, head, factor);
   largest = next_largest<Kind>(-INFINITE, sink);
-  denominator = first && sink != -INFINITE ? weight_of<Kind>(sink - largest + Kind::FOLDED_EXPONENT) : 0.f;
+  denominator = first && sink != -INFINITE ? weight_of<Kind>(sink - largest + Kind::FOLDED_EXPONENT) * factor : 0.f;
 }
 
 /**

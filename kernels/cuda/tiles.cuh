@@ -49,12 +49,17 @@ __device__ __forceinline__ int each_time(int x) {
 
 /**
  * One step of 16 of k: two n-tiles against one m-tile. The small products of split operands have sums of their own:
- * tensor cores cut sums off instead of rounding them, and here that takes 2^-11 of what it would.
+ * tensor cores cut sums off instead of rounding them, and here that takes 2^-11 of what it would. EXACT: low·low too,
+ * up to 2^-22 of a product.
  */
-template <class Kind>
+template <class Kind, bool EXACT = false>
 __device__ __forceinline__ void multiply_pieces(float (&c0)[4], float (&c1)[4], float (&small0)[4], float (&small1)[4],
                                                 const uint32_t (&a)[Kind::PIECES][4],
                                                 const uint32_t (&b)[Kind::PIECES][4]) {
+  if constexpr (EXACT) {
+    Kind::multiply(small0, a[1], b[1][0], b[1][1]);
+    Kind::multiply(small1, a[1], b[1][2], b[1][3]);
+  }
   if constexpr (Kind::PIECES == 2) {
     Kind::multiply(small0, a[0], b[1][0], b[1][1]);
     Kind::multiply(small1, a[0], b[1][2], b[1][3]);
@@ -165,7 +170,7 @@ __device__ __forceinline__ void scale_rows(float (&c)[M][N][4], const float (&sc
  * each call sums from zero and is then added: tensor cores cut sums off instead of rounding them, which over thousands
  * of keys is a bias.
  */
-template <class Kind, int DP, int RIGHT_ROWS, bool TIGHT, int M, int N>
+template <class Kind, int DP, int RIGHT_ROWS, bool TIGHT, bool EXACT = false, int M, int N>
 __device__ __forceinline__ void multiply_columns(float (&c)[M][DP / 8][4], const LeftFragments<Kind, N> (&left)[M],
                                                  uint32_t right, int right_row) {
   const ChunkPlace place = right_transposed_place(threadIdx.x & 31);
@@ -198,7 +203,7 @@ __device__ __forceinline__ void multiply_columns(float (&c)[M][DP / 8][4], const
       }
 #pragma unroll
       for (int m = 0; m < M; m++) {
-        multiply_pieces<Kind>(sums[m][0], sums[m][1], small[m][0], small[m][1], left[m].of[k], b);
+        multiply_pieces<Kind, EXACT>(sums[m][0], sums[m][1], small[m][0], small[m][1], left[m].of[k], b);
       }
     }
 #pragma unroll

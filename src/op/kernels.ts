@@ -99,7 +99,7 @@ export interface AppendCall {
 
 const APPEND_OPTIONS: CallOptions = {
   layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: -1, softmaxScale: 1, softcap: 0,
-  dropoutP: 0, seed: 0, computeType: 'float32', cache: true,
+  dropoutP: 0, seed: 0, computeType: 'float32', deterministic: true, cache: true,
 };
 
 export function appendCall(inputs: unknown, {inputNames}: AppendAttrs): AppendCall {

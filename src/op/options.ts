@@ -50,6 +50,13 @@ export interface CommonOptions {
    * subgroup matrices on WebGPU (f16 operands, float32 sums); everything else computes in float32 or better.
    */
   computeType?: ComputeType;
+  /**
+   * Whether gradients must have the same bits every time (flash_attn `deterministic`). Default true. With false CUDA
+   * kernels may add dQ in any order, which is faster where there are such kernels: any `computeType` but
+   * `'float32'`, GPUs of compute capability 9.0, D and Dv up to 128, no mask, bias, ALiBi, softcap or dropout. All
+   * other kernels are deterministic anyway, and so is every forward pass.
+   */
+  deterministic?: boolean;
 }
 
 /**
@@ -91,11 +98,12 @@ export interface ResolvedOptions {
   readonly dropoutP: number;
   readonly seed: number;
   readonly computeType: ComputeType;
+  readonly deterministic: boolean;
 }
 
 const COMMON = [
   'causal', 'causalAlignment', 'windowSize', 'softmaxScale', 'softcap', 'alibiSlopes', 'sinks', 'dropoutP', 'seed',
-  'computeType',
+  'computeType', 'deterministic',
 ] as const satisfies ReadonlyArray<keyof CommonOptions>;
 
 /** Names of the options of `flashAttention`. */
@@ -149,11 +157,11 @@ function oneOf<T extends string>(name: string, value: unknown, allowed: readonly
 
 export const layoutOf = (value: unknown): AttentionLayout => oneOf('layout', value, LAYOUTS, 'bnhd');
 
-export function booleanOption(name: string, value: unknown): boolean {
+export function booleanOption(name: string, value: unknown, fallback = false): boolean {
   if (value !== undefined && typeof value !== 'boolean') {
     throw invalid('a boolean', name, value);
   }
-  return value ?? false;
+  return value ?? fallback;
 }
 
 function finite(name: string, value: unknown, fallback: number): number {
@@ -215,6 +223,7 @@ export function resolveOptions(
     causalAlignment: oneOf('causalAlignment', options.causalAlignment, ALIGNMENTS, 'bottom-right'),
     softmaxScale: finite('softmaxScale', options.softmaxScale, 1 / Math.sqrt(headSize)),
     computeType: oneOf('computeType', options.computeType, COMPUTE_TYPES, 'float32'),
+    deterministic: booleanOption('deterministic', options.deterministic, true),
     seed: dropoutP === 0 ? 0 : seed ?? drawSeed(),
   };
 }

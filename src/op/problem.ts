@@ -161,6 +161,7 @@ export function makeProblem(shapes: Shapes, options: CallOptions): Problem {
     softcap: options.softcap,
     dropoutP: options.dropoutP,
     computeType: options.computeType,
+    deterministic: options.deterministic,
     cache: options.cache,
     splits: options.splits,
     queryLength: queryOffsets ? longest(queryOffsets) : query.rows,
@@ -192,7 +193,7 @@ export const isLasting = ({queryOffsets}: Pick<CallOptions, 'queryOffsets'>): bo
 /** Names that tell one lasting problem from another; the types have them complete. */
 const KEY_OPTIONS = Object.keys({
   layout: 0, causalAlignment: 0, windowLeft: 0, windowRight: 0, softmaxScale: 0, softcap: 0, dropoutP: 0,
-  computeType: 0, cache: 0, splits: 0,
+  computeType: 0, deterministic: 0, cache: 0, splits: 0,
 } satisfies Record<Exclude<keyof CallOptions, 'seed'|'queryOffsets'|'keyOffsets'>, 0>) as Array<keyof CallOptions>;
 const KEY_SHAPES = Object.keys({
   q: 0, k: 0, v: 0, qkv: 0, kv: 0, mask: 0, bias: 0, alibiSlopes: 0, sinks: 0, sequences: 0, blockTable: 0,

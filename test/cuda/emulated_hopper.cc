@@ -30,6 +30,10 @@ EXPORT bool run_emulated_hopper(const char* name, const HopperParams* params, in
       FLASH_FUNCTION(hopper_forward_bf16_256),       FLASH_FUNCTION(hopper_forward_f16_256),
       FLASH_FUNCTION(hopper_key_gradient_bf16_64),   FLASH_FUNCTION(hopper_key_gradient_f16_64),
       FLASH_FUNCTION(hopper_key_gradient_bf16_128),  FLASH_FUNCTION(hopper_key_gradient_f16_128),
+      FLASH_FUNCTION(hopper_added_gradient_bf16_64), FLASH_FUNCTION(hopper_added_gradient_f16_64),
+      FLASH_FUNCTION(hopper_added_gradient_bf16_128), FLASH_FUNCTION(hopper_added_gradient_f16_128),
+      FLASH_FUNCTION(hopper_query_sums_bf16_64),     FLASH_FUNCTION(hopper_query_sums_f16_64),
+      FLASH_FUNCTION(hopper_query_sums_bf16_128),    FLASH_FUNCTION(hopper_query_sums_f16_128),
       FLASH_FUNCTION(hopper_query_gradient_bf16_64), FLASH_FUNCTION(hopper_query_gradient_f16_64),
       FLASH_FUNCTION(hopper_query_gradient_bf16_128), FLASH_FUNCTION(hopper_query_gradient_f16_128)};
   static uint32_t launches = 0;

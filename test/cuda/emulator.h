@@ -114,6 +114,7 @@ inline float __uint_as_float(uint32_t x) { return emulator::float_of(x); }
 template <typename T>
 T __ldg(const T* from) { return *from; }
 inline void atomicMax(uint32_t* to, uint32_t x) { *to = *to > x ? *to : x; }
+inline void atomicOr(uint32_t* to, uint32_t x) { *to |= x; }
 inline int max(int a, int b) { return a > b ? a : b; }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline uint32_t max(uint32_t a, uint32_t b) { return a > b ? a : b; }

@@ -77,6 +77,7 @@ void check_workspace(const Plan& plan, const std::string& name) {
   add(p.lse_high, queries * 4);
   add(p.lse_low, queries * 4);
   add(p.delta, queries * 4);
+  add(p.d_q_sums, queries * p.dp * 4);
   std::sort(parts.begin(), parts.end(), [](const Part& a, const Part& b) { return a.at < b.at; });
   for (size_t n = 0; n < parts.size(); n++) {
     const int64_t end = static_cast<int64_t>(parts[n].at) + parts[n].bytes;
@@ -102,8 +103,8 @@ void check_hopper() {
   masked.mask = mask;
   Gradients gradients;
   gradients.d_q = gradients.d_k = gradients.d_v = data;
-  const std::string three = "locate convert_bf16 convert_bf16 convert_bf16 ";
-  const std::string four = "locate convert_bf16 convert_bf16 convert_bf16 convert_bf16 row_statistics ";
+  const std::string to_forward = "locate convert_bf16 ";
+  const std::string to_backward = "locate convert_bf16 row_statistics ";
   CallKind bf16;
   bf16.compute = ComputeType::bfloat16;
   bf16.has_hopper = true;
@@ -114,47 +115,50 @@ void check_hopper() {
     return make_backward_plan(problem_of(shape), tensors, {}, gradients, call, 132);
   };
   const Plan plan = forward({4, 4096, 4096, 16, 4, 128, 128}, bf16, plain);
-  check("hopper", plan, three + "hopper_forward_bf16_128 rows_4_4");
-  const Launch& launch = plan.launches[4];
+  check("hopper", plan, to_forward + "hopper_forward_bf16_128 rows_4_4");
+  const Launch& launch = plan.launches[2];
+  expect(plan.launches[1].which == 7 && plan.launches[1].y == 24, "hopper: q, k and v are converted in one launch");
   expect(launch.x == 132 && launch.threads == 384 && launch.hopper.tiles() == 4 * 16 * 32, "hopper: grid");
-  check("hopper 64", forward({4, 4096, 4096, 16, 16, 40, 64}, bf16, plain), three + "hopper_forward_bf16_64 rows_2_4");
+  check("hopper 64", forward({4, 4096, 4096, 16, 16, 40, 64}, bf16, plain), to_forward + "hopper_forward_bf16_64 rows_2_4");
   check("hopper 256", forward({4, 4096, 4096, 16, 16, 256, 64}, bf16, plain),
-        three + "hopper_forward_bf16_256 rows_8_4");
+        to_forward + "hopper_forward_bf16_256 rows_8_4");
   check("hopper backward", backward({4, 4096, 4096, 16, 4, 128, 128}, bf16, plain),
-        four + "hopper_key_gradient_bf16_128 hopper_query_gradient_bf16_128 exact_d_query exact_d_key");
+        to_backward + "hopper_key_gradient_bf16_128 hopper_query_gradient_bf16_128 exact_d_query exact_d_key");
   check("hopper backward 256", backward({4, 4096, 4096, 16, 16, 256, 256}, bf16, plain),
-        four + "d_value_bf16_256_plain d_key_bf16_256_plain d_query_bf16_256_plain exact_d_query exact_d_key");
+        to_backward + "d_value_bf16_256_plain d_key_bf16_256_plain d_query_bf16_256_plain exact_d_query exact_d_key");
   check("hopper, mask", forward({4, 4096, 4096, 16, 16, 128, 128}, bf16, masked),
-        three + "forward_bf16_128_general rows_4_4");
+        to_forward + "forward_bf16_128_general rows_4_4");
   check("hopper backward, mask", backward({4, 4096, 4096, 16, 16, 128, 128}, bf16, masked),
-        four + "d_key_value_bf16_128_general d_query_bf16_128_general exact_d_query exact_d_key");
+        to_backward + "d_key_value_bf16_128_general d_query_bf16_128_general exact_d_query exact_d_key");
   // 72 tiles are more than half a device; 32 are less, and then keys are cut.
   check("hopper, few tiles", forward({1, 1024, 4096, 9, 9, 128, 128}, bf16, plain),
-        three + "hopper_forward_bf16_128 rows_4_4");
+        to_forward + "hopper_forward_bf16_128 rows_4_4");
   check("hopper, fewer", forward({1, 1024, 4096, 4, 4, 128, 128}, bf16, plain),
-        three + "forward_bf16_128_plain merge rows_4_4");
+        to_forward + "forward_bf16_128_plain merge rows_4_4");
   check("hopper, fewer, short", forward({1, 1024, 500, 4, 4, 128, 128}, bf16, plain),
-        three + "hopper_forward_bf16_128 rows_4_4");
+        to_forward + "hopper_forward_bf16_128 rows_4_4");
   check("hopper, together", forward({64, 32, 4096, 16, 4, 128, 128}, bf16, plain),
-        three + "forward_bf16_128_plain rows_4_4");
+        to_forward + "forward_bf16_128_plain rows_4_4");
   check("hopper, decode", forward({1, 1, 4096, 16, 4, 128, 128}, bf16, plain), "rows_4_4 merge");
   CallKind other = bf16;
   other.family = Family::mma_sync;
   check("not hopper", forward({4, 4096, 4096, 16, 16, 128, 128}, other, plain),
-        three + "forward_bf16_128_plain rows_4_4");
+        to_forward + "forward_bf16_128_plain rows_4_4");
   other.family = Family::hopper;
   check("hopper by force", forward({1, 70, 4096, 4, 4, 128, 128}, other, plain),
-        three + "hopper_forward_bf16_128 rows_4_4");
+        to_forward + "hopper_forward_bf16_128 rows_4_4");
   other.has_hopper = false;
   check("hopper elsewhere", forward({4, 4096, 4096, 16, 16, 128, 128}, other, plain),
-        three + "forward_bf16_128_plain rows_4_4");
+        to_forward + "forward_bf16_128_plain rows_4_4");
   other.has_hopper = true;
-  other.compute = ComputeType::tensorfloat32;
+  other.compute = ComputeType::float32;
   check("hopper, split", forward({4, 4096, 4096, 16, 16, 128, 128}, other, plain),
-        "locate measure convert_split measure convert_split measure convert_split forward_split_128_plain rows_4_4");
-  other.compute = ComputeType::float16;
-  check("hopper f16", forward({4, 4096, 4096, 16, 16, 128, 128}, other, plain),
-        "locate measure convert_f16 measure convert_f16 measure convert_f16 hopper_forward_f16_128 rows_4_4");
+        "sample convert_split convert_again_split forward_split_128_plain rows_4_4");
+  for (const ComputeType type : {ComputeType::float16, ComputeType::tensorfloat32}) {
+    other.compute = type;
+    check("hopper f16", forward({4, 4096, 4096, 16, 16, 128, 128}, other, plain),
+          "sample convert_f16 convert_again_f16 hopper_forward_f16_128 rows_4_4");
+  }
   // What a call is said to take does not depend on the device.
   for (const int64_t length : {1, 100, 1000, 5000}) {
     for (const int64_t size : {64, 128, 256}) {
@@ -166,8 +170,43 @@ void check_hopper() {
              "hopper takes no more memory");
     }
   }
+  // What is not deterministic: asked for, all of q's and k's or v's gradients, plain, 16 bits, a kernel for the head size.
+  const auto any_order = [&](const Shape& shape, const CallKind& call, const Tensors& tensors, const Gradients& wanted) {
+    Problem problem = problem_of(shape);
+    problem.deterministic = false;
+    return make_backward_plan(problem, tensors, {}, wanted, call, 132);
+  };
+  const Plan added = any_order({4, 4096, 4096, 16, 4, 128, 128}, bf16, plain, gradients);
+  check("added", added, to_backward + "hopper_added_gradient_bf16_128 hopper_query_sums_bf16_128 exact_d_query exact_d_key");
+  expect(added.params.d_q_sums && added.launches[3].x == 132 && added.launches[4].x == 4 * 16 * 64, "added: grids");
+  check("added 64", any_order({4, 4096, 4096, 16, 16, 64, 40}, bf16, plain, gradients),
+        to_backward + "hopper_added_gradient_bf16_64 hopper_query_sums_bf16_64 exact_d_query exact_d_key");
+  check("added, 256", any_order({4, 4096, 4096, 16, 16, 256, 256}, bf16, plain, gradients),
+        to_backward + "d_value_bf16_256_plain d_key_bf16_256_plain d_query_bf16_256_plain exact_d_query exact_d_key");
+  check("added, mask", any_order({4, 4096, 4096, 16, 16, 128, 128}, bf16, masked, gradients),
+        to_backward + "d_key_value_bf16_128_general d_query_bf16_128_general exact_d_query exact_d_key");
+  Gradients only_q, not_q;
+  only_q.d_q = not_q.d_v = data;
+  check("added, only dQ", any_order({4, 4096, 4096, 16, 16, 128, 128}, bf16, plain, only_q),
+        to_backward + "hopper_query_gradient_bf16_128 exact_d_query");
+  check("added, not dQ", any_order({4, 4096, 4096, 16, 16, 128, 128}, bf16, plain, not_q),
+        to_backward + "hopper_key_gradient_bf16_128 exact_d_key");
+  CallKind elsewhere = bf16;
+  elsewhere.has_hopper = false;
+  const Plan not_added = any_order({4, 4096, 4096, 16, 4, 128, 128}, elsewhere, plain, gradients);
+  check("added, elsewhere", not_added,
+        to_backward + "d_key_value_bf16_128_plain d_query_bf16_128_plain exact_d_query exact_d_key");
+  expect(!not_added.params.d_q_sums && not_added.workspace_bytes == added.workspace_bytes, "added: memory");
+  CallKind rounded = bf16;
+  rounded.compute = ComputeType::tensorfloat32;
+  check("added, tensorfloat32", any_order({4, 4096, 4096, 16, 4, 128, 128}, rounded, plain, gradients),
+        "sample convert_f16 convert_again_f16 row_statistics hopper_added_gradient_f16_128 hopper_query_sums_f16_128 "
+        "exact_d_query exact_d_key");
+  elsewhere.compute = ComputeType::float32;
+  expect(any_order({4, 512, 512, 16, 4, 128, 128}, elsewhere, plain, gradients).workspace_bytes ==
+             backward({4, 512, 512, 16, 4, 128, 128}, elsewhere, plain).workspace_bytes, "added: float32");
   // Numbers of rows that only fit 64 bits: 2^20 rows of 2^11 heads.
-  expect(backward({1, 1 << 20, 1 << 20, 1 << 11, 1, 64, 64}, bf16, plain).launches[6].takes == Launch::Takes::params,
+  expect(backward({1, 1 << 20, 1 << 20, 1 << 11, 1, 64, 64}, bf16, plain).launches[3].takes == Launch::Takes::params,
          "hopper: rows");
 }
 
@@ -188,12 +227,12 @@ int main() {
   CallKind call;
   call.compute = ComputeType::bfloat16;
   check("long", make_forward_plan(problem_of({4, 4096, 4096, 16, 16, 128, 128}), plain, {}, call, 132),
-        "locate convert_bf16 convert_bf16 convert_bf16 forward_bf16_128_plain rows_4_4");
+        "locate convert_bf16 forward_bf16_128_plain rows_4_4");
   check("mask", make_forward_plan(problem_of({4, 4096, 4096, 16, 16, 40, 64}), masked, {}, call, 132),
-        "locate convert_bf16 convert_bf16 convert_bf16 forward_bf16_64_general rows_2_4");
-  call.compute = ComputeType::tensorfloat32;
+        "locate convert_bf16 forward_bf16_64_general rows_2_4");
+  call.compute = ComputeType::float32;
   check("split", make_forward_plan(problem_of({1, 100, 8192, 1, 1, 129, 64}), plain, {}, call, 132),
-        "locate measure convert_split measure convert_split measure convert_split forward_split_256_plain merge "
+        "sample convert_split convert_again_split forward_split_256_plain merge "
         "rows_8_4");
   call.compute = ComputeType::float32;
   const Plan decode = make_forward_plan(problem_of({1, 1, 32768, 32, 8, 128, 128}), plain, {}, call, 132);
@@ -208,12 +247,12 @@ int main() {
   call.is_backward = true;
   call.compute = ComputeType::float16;
   check("backward", make_backward_plan(problem_of({2, 1000, 3000, 8, 2, 128, 128}), plain, {}, gradients, call, 132),
-        "locate measure convert_f16 measure convert_f16 measure convert_f16 measure convert_f16 row_statistics "
+        "sample convert_f16 convert_again_f16 row_statistics "
         "d_key_value_f16_128_plain d_query_f16_128_plain exact_d_query exact_d_key");
   call.compute = ComputeType::float32;
   check("backward, wide",
         make_backward_plan(problem_of({2, 100, 300, 8, 2, 128, 128}), plain, {}, gradients, call, 132),
-        "locate measure convert_split measure convert_split measure convert_split measure convert_split row_statistics "
+        "sample convert_split convert_again_split row_statistics "
         "d_value_split_128_plain d_key_split_128_plain d_query_split_128_plain exact_d_query exact_d_key");
   gradients.d_q = nullptr;
   gradients.d_bias = data;
@@ -226,7 +265,7 @@ int main() {
   biased.bias_shape[3] = 300;
   const Plan d_bias = make_backward_plan(biased, with_bias, {}, gradients, call, 132);
   check("dBias", d_bias,
-        "locate measure convert_split measure convert_split measure convert_split measure convert_split row_statistics "
+        "sample convert_split convert_again_split row_statistics "
         "d_key_value_split_64_general d_bias_split_64 exact_d_bias exact_d_key");
   for (const int64_t queries : {1, 7, 64, 129, 5000}) {
     for (const int64_t keys : {1, 255, 700, 100000}) {

@@ -1,8 +1,9 @@
 #!/bin/sh
-# ./run [--compute=float32,…] [--seeds=0,1,2] [--ways=device,host,pieces,tensorflow] [--families=mma,hopper] [--grid=N]
-# [options of runner]: makes the calls, then runs them as tensors on the device, from the host's memory whole and in
-# pieces, and as ops of a fake TensorFlow's GPU; 16-bit compute types on the device by each family of kernels, else by
-# those that are chosen. Leaves in ${OUT:-out} cuda.json, a line for each run, and every failure in *.log; shows some of
+# ./run [--compute=float32,…] [--seeds=0,1,2] [--ways=device,any_order,host,pieces,tensorflow] [--families=mma,hopper]
+# [--grid=N] [options of runner]: makes the calls, then runs them as tensors on the device, there also as if deterministic:
+# false were asked for, from the host's memory whole and in pieces, and as ops of a fake TensorFlow's GPU; compute types
+# that both families of kernels know on the device by each, else by those that are chosen. Leaves in ${OUT:-out} cuda.json,
+# a line for each run, and every failure in *.log; shows some of
 # them. Then, where asked for:
 #   --soak=N    all calls of float32 N times more (393 calls a time): memory must stay what it was; and by two processes
 #               at once
@@ -13,7 +14,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 out=${OUT:-$here/out}
 types=float32,tensorfloat32,float16,bfloat16
 seeds=0
-ways=device,host,pieces,tensorflow
+ways=device,any_order,host,pieces,tensorflow
 families=mma,hopper
 grid=0
 show=
@@ -60,6 +61,7 @@ failed=0
 for way in $(list "$ways"); do
   case $way in
     device) options="--way=device --show=$of_device" ;;
+    any_order) options="--way=device --any-order --show=$of_device" ;;
     host) options="--way=host --show=$of_host" ;;
     pieces) options="--way=host --pieces=4 --show=$of_host" ;;
     tensorflow) options="--way=tensorflow --show=$of_host" ;;
@@ -67,7 +69,10 @@ for way in $(list "$ways"); do
   esac
   for type in $(list "$types"); do
     case $way-$type in
-      device-*float16) by=$families ;;
+      any_order-float32) by= ;;
+      any_order-*) by=hopper ;;
+      device-float32) by=chosen ;;
+      device-*) by=$families ;;
       *) by=chosen ;;
     esac
     for family in $(list "$by"); do
@@ -100,9 +105,9 @@ if [ -n "$sanitize" ]; then
   for type in $(list "$types"); do
     for tool in memcheck initcheck racecheck; do
       case $type-$tool in
-        *float16-racecheck) by=mma ;;
-        *float16-*) by=$families ;;
-        *) by=chosen ;;
+        float32-*) by=chosen ;;
+        *-racecheck) by=mma ;;
+        *) by=$families ;;
       esac
       for family in $(list "$by"); do
         (log="$out/$tool.$type.$family.log"

@@ -5,6 +5,7 @@
 //   --way=device    tensors are copied whole, and the kernels get them as they lie
 //   --way=host      by host_call.cc; with --pieces=N in as little memory as 1/N of what the call takes
 //   --way=tensorflow  as TensorFlow's ops on its GPU, on a fake TensorFlow (fake_tensorflow.h); appending to caches, too
+//   --any-order     as if `deterministic: false` had been asked for; --repeat is then of no use
 //   --repeat=N      runs each call N times, and wants the same bits
 //   --soak=N        makes all calls N times more, and wants memory to stay what it was
 //   --each=N        only N calls of each set of kernels
@@ -33,7 +34,7 @@ struct Options {
   std::string compute = "float32", family, way = "device", match, json, log;
   int pieces = 0, repeat = 1, show = 25, soak = 0, each = 0;
   int64_t from = 0;
-  bool groups = false;
+  bool groups = false, any_order = false;
   double deadline = 10, limit = 150;
   std::vector<std::string> files;
 };
@@ -104,6 +105,9 @@ class CallsOnDevice {
       Call call;
       for (; file.next(&call); number++) {
         // By a case's name, so that a backward call has its forward call before it.
+        if (options_.any_order) {
+          call.description.at(DESCRIPTION_SIZE - 2) = 0;
+        }
         if (number >= first && call.name.find(options_.match) != std::string::npos) {
           progress_.call = number;
           if (!run_call(call)) {
@@ -259,6 +263,8 @@ bool read_options(int count, char** arguments, Options* options) {
       options->json = value;
     } else if (name == "--log") {
       options->log = value;
+    } else if (name == "--any-order") {
+      options->any_order = true;
     } else if (name == "--groups") {
       options->groups = true;
     } else if (name == "--show") {
@@ -320,7 +326,7 @@ bool summarise(const Options& options, const Progress& progress, bool is_complet
   json = "{\"device\": \"" + std::string(progress.device) + "\", \"driver\": " + std::to_string(progress.driver) +
          ", \"compute\": \"" + options.compute + "\", \"family\": \"" + options.family +
          "\", \"way\": \"" + options.way + "\", \"pieces\": " +
-         std::to_string(options.pieces) + ", \"calls\": " + std::to_string(calls) + ", \"failures\": " +
+         std::to_string(options.pieces) + (options.any_order ? ", \"deterministic\": false" : "") + ", \"calls\": " + std::to_string(calls) + ", \"failures\": " +
          std::to_string(failures) + ", \"complete\": " + (is_complete ? "true" : "false") + ", \"seconds\": " +
          text_of(seconds) + ", \"ok\": " + (is_well ? "true" : "false") + json + "}";
   std::printf("%s\n", json.c_str());
@@ -339,7 +345,8 @@ int main_of(int count, char** arguments) {
   if (!progress || !read_options(count, arguments, &options)) {
     std::fprintf(stderr, "runner [--compute=float32|tensorfloat32|float16|bfloat16] [--family=mma|hopper] "
                          "[--way=device|host|tensorflow] [--pieces=N] [--repeat=N] [--match=TEXT] [--from=N] [--show=N] "
-                         "[--log=FILE] [--deadline=S] [--limit=S] [--json=FILE] [--groups] [--soak=N] [--each=N] FILE...\n");
+                         "[--log=FILE] [--deadline=S] [--limit=S] [--json=FILE] [--groups] [--soak=N] [--each=N] [--any-order] "
+                         "FILE...\n");
     return 2;
   }
   const double start = seconds_now();

@@ -16,7 +16,7 @@ export function addon(): NativeBinding {
 
 const OPTIONS: CallOptions = {
   layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: 0, softmaxScale: 0.25, softcap: 0,
-  dropoutP: 0, seed: 0, computeType: 'float32',
+  dropoutP: 0, seed: 0, computeType: 'float32', deterministic: true,
 };
 
 /** What the addon is handed: a call as the package would make it, to be spoilt by specs. */

@@ -11,9 +11,10 @@ const PLACE = {
   packedSequences: 16, windowLeft: 17, windowRight: 18, bottomRight: 19, softmaxScale: 20, softcap: 21, dropoutP: 22,
   seedLow: 23, seedHigh: 24, qBatch: 26, kBatch: 30, kRow: 31,
   vHead: 36, outputBase: 37, lseBatch: 41, lseHead: 42, maskKey: 46, biasHead: 48,
-  biasShape: 51, alibiBatch: 55, outputRank: 56, outputShape: 57, lseRank: 61, lseShape: 62, computeType: 65,
+  biasShape: 51, alibiBatch: 55, outputRank: 56, outputShape: 57, lseRank: 61, lseShape: 62, deterministic: 65,
+  computeType: 66,
 };
-const SIZE = 66;
+const SIZE = 67;
 
 const spoilt = (call: RawCall, name: keyof typeof PLACE, value: number): RawCall =>
     ({...call, description: call.description.map((number, n) => n === PLACE[name] ? value : number)});
@@ -56,7 +57,7 @@ describe('the addon\'s door', () => {
 
     it(`refuses ${kind} calls whose numbers are spoilt, before it touches any memory`, () => {
       const wrong: Array<[keyof typeof PLACE, number, RegExp]> = [
-        ['format', 1, /not one of format 2/], ['kind', 3, /from 0 to 2 for kind/], ['kind', 2, /do not belong to such/],
+        ['format', 1, /not one of format 3/], ['kind', 3, /from 0 to 2 for kind/], ['kind', 2, /do not belong to such/],
         ['present', 0, /do not belong|expected q, k and v/], ['present', 2 ** 16, /for present/],
         ['wanted', 2 ** 5, /gradients/], ['batch', -1, /for batch/], ['batch', 1.5, /for batch/],
         ['batch', NaN, /for batch/], ['batch', Infinity, /for batch/], ['batch', 3, /shape of the output/],
@@ -79,7 +80,7 @@ describe('the addon\'s door', () => {
         ['alibiBatch', 4, /expected 8 elements for alibiSlopes/], ['alibiBatch', 3, /alibiBatch/],
         ['outputRank', 5, /rank of the output/], ['outputShape', 1, /shape of the output/],
         ['lseRank', 1, /rank of the LSE/], ['lseShape', 1, /the LSE/],
-        ['computeType', 4, /from 0 to 3 for computeType/],
+        ['computeType', 4, /from 0 to 3 for computeType/], ['deterministic', 2, /from 0 to 1 for deterministic/],
       ];
       const call = rawCall(kind);
       call.results.forEach(result => result.fill(7));
@@ -164,7 +165,7 @@ describe('the addon\'s door', () => {
     const qkv = {shape: [1, 4, 3, 2, 8]};
     const problem = makeProblem({qkv}, {
       layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: -1, softmaxScale: 1, softcap: 0,
-      dropoutP: 0, seed: 0, computeType: 'float32',
+      dropoutP: 0, seed: 0, computeType: 'float32', deterministic: true,
     });
     const description = describeCall({kind: 'forward', problem, seed: 0, names: ['qkv'], pagesPerSequence: 0});
     const call = {

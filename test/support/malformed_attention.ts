@@ -92,7 +92,7 @@ const shapes: Row[] = [
 ];
 
 const NAMES = 'one of layout, causal, causalAlignment, windowSize, softmaxScale, softcap, alibiSlopes, sinks, ' +
-    'dropoutP, seed, computeType, bias, mask, queryLengths, keyLengths for the name of an option';
+    'dropoutP, seed, computeType, deterministic, bias, mask, queryLengths, keyLengths for the name of an option';
 const WINDOW = '[left, right], two integers of at least −1 for windowSize';
 const COMPUTE_TYPES = 'one of \'float32\', \'tensorfloat32\', \'float16\', \'bfloat16\' for computeType';
 
@@ -136,6 +136,7 @@ const numbers: Row[] = [
   ['a seed of 2⁵³', having(() => ({seed: 2 ** 53})), 'an integer in [0, 2^53) for seed, received 9007199254740992'],
   ['a seed in words', having(() => ({seed: 'lucky'})), 'an integer in [0, 2^53) for seed, received \'lucky\''],
   ['an unknown compute type', having(() => ({computeType: 'float64'})), `${COMPUTE_TYPES}, received 'float64'`],
+  ['deterministic a number', having(() => ({deterministic: 0})), 'a boolean for deterministic, received 0'],
 ];
 
 const BROADCAST = 'a shape that broadcasts to [B,Hq,Nq,Nk] = [2,4,3,5]';

@@ -22,7 +22,7 @@ const PER_BATCH = 'an int32 tensor or an array of shape [B] = [2]';
 const TABLE = 'an int32 tensor or an array of shape [B,pages of a sequence], B = 2, for blockTable,';
 const NAMES = 'one of k, v, cacheLengths, rotaryCos, rotarySin, rotaryInterleaved, cacheBatchIndex, cacheLeftPad, ' +
     'blockTable, numSplits, causal, causalAlignment, windowSize, softmaxScale, softcap, alibiSlopes, sinks, ' +
-    'computeType for the name of an option';
+    'computeType, deterministic for the name of an option';
 
 const tensors: Row[] = [
   ['no q', () => [undefined, kCache(), vCache()], 'a tensor or a nested array for q, received undefined'],

@@ -26,7 +26,7 @@ const qkvPacked: Row[] = [
    'a tensor that is not disposed for qkv, received a disposed tensor'],
   ['a layout', () => [ones(2, 5, 3, 4, 8), {layout: 'bhnd'}],
    'one of causal, causalAlignment, windowSize, softmaxScale, softcap, alibiSlopes, sinks, dropoutP, seed, ' +
-   'computeType, bias, mask, queryLengths, keyLengths for the name of an option, received \'layout\''],
+   'computeType, deterministic, bias, mask, queryLengths, keyLengths for the name of an option, received \'layout\''],
   ['a bias of another length', () => [ones(2, 5, 3, 4, 8), {bias: ones(4, 5)}],
    'a shape that broadcasts to [B,Hq,Nq,Nk] = [2,4,5,5] for bias, received [1,1,4,5]'],
   ['a length beyond the keys', () => [ones(2, 5, 3, 4, 8), {keyLengths: [5, 6]}],
@@ -117,10 +117,10 @@ const varlen: Row[] = [
   ['options null', having(() => null), 'an object for options, received null'],
   ['an option by the name of what every object has', having(() => ({constructor: 1})),
    'one of causal, causalAlignment, windowSize, softmaxScale, softcap, alibiSlopes, sinks, dropoutP, seed, ' +
-   'computeType for the name of an option, received \'constructor\''],
+   'computeType, deterministic for the name of an option, received \'constructor\''],
   ['a layout', having(() => ({layout: 'thd'})),
    'one of causal, causalAlignment, windowSize, softmaxScale, softcap, alibiSlopes, sinks, dropoutP, seed, ' +
-   'computeType for the name of an option, received \'layout\''],
+   'computeType, deterministic for the name of an option, received \'layout\''],
   ['slopes of another batch', having(() => ({alibiSlopes: ones(3, 4)})),
    'shape [Hq] = [4] or [B,Hq] = [2,4] for alibiSlopes, received [3,4]'],
   ['sinks of the key heads', having(() => ({sinks: [1, 2]})), 'shape [Hq] = [4] for sinks, received [2]'],

@@ -23,6 +23,7 @@ export const MIGRATION_EXAMPLES: Record<string, Example> = {
   'fa-softcap': ({q, k, v}) => [flashAttention(q, k, v, {softcap: 5})],
   'fa-alibi': ({q, k, v, slopes}) => [flashAttention(q, k, v, {causal: true, alibiSlopes: slopes})],
   'fa-alibi-slopes': () => [alibiSlopes(12)],
+  'fa-deterministic': ({q, k, v}) => [flashAttention(q, k, v, {deterministic: false})],
   'fa-dtype': ({q, k, v}) => [flashAttention(q, k, v, {computeType: 'bfloat16'})],
   'fa-lse': ({q, k, v}) => {
     const {output, lse} = flashAttentionWithLse(q, k, v);

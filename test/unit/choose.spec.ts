@@ -31,7 +31,7 @@ function problem(
   const keys = {shape: [1, keyLength, keyHeads, 64]};
   return makeProblem({q: {shape: [1, queryLength, queryHeads, 64]}, k: keys, v: keys}, {
     layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: -1, softmaxScale: 1, softcap: 0,
-    dropoutP: 0, seed: 0, computeType,
+    dropoutP: 0, seed: 0, computeType, deterministic: true,
   });
 }
 

@@ -84,7 +84,7 @@ describe('the gradient', () => {
     tf.tidy(() => {
       const attrs = {
         layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: 0, softmaxScale: 0.5, softcap: 0,
-        dropoutP: 0, seed: 0, computeType: 'float32', inputNames: ['q', 'k', 'v'],
+        dropoutP: 0, seed: 0, computeType: 'float32', deterministic: true, inputNames: ['q', 'k', 'v'],
       };
       const byName = tf.grads((a, b, c) => {
         const inputs = [a, b, c] as unknown as tf.NamedTensorMap;

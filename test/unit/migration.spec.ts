@@ -92,6 +92,7 @@ const EXPECTED: Record<string, Expectation> = {
   'fa-alibi': plain(inputs => ({...bottomRight(3, 5), score: alibi(inputs, 2)})),
   // 8 heads by the rule, and every other slope of 16 for the four that remain.
   'fa-alibi-slopes': () => [[1, 2, 3, 4, 5, 6, 7, 8, 0.5, 1.5, 2.5, 3.5].map(step => 2 ** -step)],
+  'fa-deterministic': plain(() => ({})),
   'fa-dtype': plain(() => ({})),
   'fa-lse': outputAndLse,
   'fa-empty-row': ({q, fewK, fewV}) => {

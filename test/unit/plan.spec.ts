@@ -33,7 +33,7 @@ function problem(headSize: number, valueSize = headSize, more: Partial<Problem> 
       q: {shape: [1, 8, 2, headSize]}, k: {shape: [1, 8, 2, headSize]}, v: {shape: [1, 8, 2, valueSize]},
     }, {
       layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: -1, softmaxScale: 1, softcap: 0,
-      dropoutP: 0, seed: 0, computeType: 'float32',
+      dropoutP: 0, seed: 0, computeType: 'float32', deterministic: true,
     }),
     ...more,
   };

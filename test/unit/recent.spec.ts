@@ -40,11 +40,12 @@ describe('problemOf', () => {
   const shapes: Shapes = {q: {shape}, k: {shape}, v: {shape}};
   const options: CallOptions = {
     layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: -1, softmaxScale: 0.5, softcap: 0,
-    dropoutP: 0, seed: 0, computeType: 'float32',
+    dropoutP: 0, seed: 0, computeType: 'float32', deterministic: true,
   };
   const otherOptions: Array<Partial<CallOptions>> = [
     {layout: 'bhnd'}, {causalAlignment: 'top-left'}, {windowLeft: 1}, {windowRight: 0}, {windowLeft: 1, windowRight: 1},
-    {softmaxScale: 0.25}, {softcap: 5}, {dropoutP: 0.5}, {computeType: 'float16'}, {cache: true}, {splits: 2},
+    {softmaxScale: 0.25}, {softcap: 5}, {dropoutP: 0.5}, {computeType: 'float16'}, {deterministic: false},
+    {cache: true}, {splits: 2},
   ];
   const otherShapes: Shapes[] = [
     {q: {shape: [2, 7, 4, 8]}}, {q: {shape: [2, 6, 8, 8]}}, {v: {shape: [2, 6, 4, 3]}},

@@ -9,7 +9,7 @@ function visited(length: number, options: Partial<CallOptions>, keyCount = lengt
   const shape = [1, length, 1, 8];
   const problem = makeProblem({q: {shape}, k: {shape}, v: {shape}}, {
     layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: -1, softmaxScale: 1, softcap: 0,
-    dropoutP: 0, seed: 0, computeType: 'float32', ...options,
+    dropoutP: 0, seed: 0, computeType: 'float32', deterministic: true, ...options,
   });
   const [sequence] = sequencesOf({...problem, hasSequences: true}, Int32Array.of(0, length, 0, keyCount, 0));
   const visibility = new Visibility(problem, sequence, undefined, undefined);

@@ -15,7 +15,7 @@ function limitsOf(maxStorageBufferBindingSize: number): DeviceLimits {
 
 const OPTIONS: CallOptions = {
   layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: 0, softmaxScale: 1, softcap: 0,
-  dropoutP: 0, seed: 0, computeType: 'float32',
+  dropoutP: 0, seed: 0, computeType: 'float32', deterministic: true,
 };
 
 type Pairs = 'nothing'|'mask'|'bias';

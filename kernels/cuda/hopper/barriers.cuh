@@ -69,6 +69,14 @@ __device__ __forceinline__ float2 load_pair(uint32_t address) {
   return pair;
 }
 
+/** Four floats, to an address that is a multiple of 16. */
+__device__ __forceinline__ void store_four(uint32_t address, float a, float b, float c, float d) {
+  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
+}
+
+/** Lets products and TMA read what this thread has stored in shared memory; a barrier of those who ask must follow. */
+__device__ __forceinline__ void publish_stores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
 __device__ __forceinline__ void store_word(uint32_t address, int value) {
   asm volatile("st.shared.s32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }

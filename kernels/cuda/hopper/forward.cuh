@@ -12,14 +12,25 @@
 namespace flash_attention {
 namespace hopper {
 
-/** How far the running maximum may grow, in powers of two, before what was summed is brought to it. */
-constexpr float LAZY_GROWTH = 8;
+/**
+ * Weights as operands are multiplied by 2^EXPONENT, and the running maximum may grow by GROWTH powers of two before what
+ * was summed is brought to it. f16 holds all of the 15 that they come to, and rounds no weight by more than 2^-38 of the
+ * row's largest beside its 2^-11: so tensorfloat32 may run on it (ARCHITECTURE.md).
+ */
+template <typename T>
+struct WeightRange {
+  static constexpr int EXPONENT = 0, GROWTH = 8;
+};
+template <>
+struct WeightRange<Float16> {
+  static constexpr int EXPONENT = 13, GROWTH = 2;
+};
 
 /** Two rows of queries in a thread: row `accumulator_row(thread, 0)` of the group and the one 8 below. */
 struct SoftmaxRows {
-  /** The largest product so far, or one that it has not outgrown by LAZY_GROWTH; −∞ before any. */
+  /** The largest product so far, or one that it has not outgrown by GROWTH; −∞ before any. */
   float largest[2];
-  /** Of weights 2^(product·scale − largest·scale), of this thread's columns. */
+  /** Of weights 2^(product·scale − largest·scale + EXPONENT), of this thread's columns. */
   float sum[2];
 };
 
@@ -45,7 +56,7 @@ __device__ __forceinline__ void hide_products(float (&scores)[KEYS / 2], int fir
  * Products become weights, in place, and the state moves on. Gives by what sums so far are to be multiplied, and
  * whether that is 1 for the whole warp.
  */
-template <int KEYS>
+template <typename T, int KEYS>
 __device__ __forceinline__ bool weigh_products(float (&scores)[KEYS / 2], SoftmaxRows& state, float scale,
                                                float (&rescale)[2]) {
   bool grows = false;
@@ -59,10 +70,10 @@ __device__ __forceinline__ bool weigh_products(float (&scores)[KEYS / 2], Softma
     }
     largest = row_largest(largest);
     // −∞ − −∞ is NaN, and so is not growth.
-    const bool outgrown = (largest - state.largest[row]) * scale > LAZY_GROWTH;
+    const bool outgrown = (largest - state.largest[row]) * scale > WeightRange<T>::GROWTH;
     rescale[row] = outgrown ? exponential((state.largest[row] - largest) * scale) : 1.f;
     state.largest[row] = outgrown ? largest : state.largest[row];
-    base[row] = state.largest[row] == -INFINITE ? 0.f : state.largest[row] * scale;
+    base[row] = state.largest[row] == -INFINITE ? 0.f : fmaf(state.largest[row], scale, -WeightRange<T>::EXPONENT);
     state.sum[row] *= rescale[row];
     grows = grows || outgrown;
   }
@@ -226,7 +237,7 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
       if (!tiles.is_whole(tiles.last - 1)) {
         hide_products<KEYS>(scores, (tiles.last - 1) * KEYS, upper, lower);
       }
-      weigh_products<KEYS>(scores, state, scale, rescale);
+      weigh_products<T, KEYS>(scores, state, scale, rescale);
       pack_operand<T>(scores, weights);
 #pragma unroll
       for (int i = 0; i < DP / 2; i++) {
@@ -253,7 +264,7 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
         if (!tiles.is_whole(tile)) {
           hide_products<KEYS>(scores, tile * KEYS, upper, lower);
         }
-        const bool stays = weigh_products<KEYS>(scores, state, scale, rescale);
+        const bool stays = weigh_products<T, KEYS>(scores, state, scale, rescale);
         await_products<0>();
         if (speaks) {
           arrive(barriers.values_empty(values.stage()));
@@ -280,15 +291,16 @@ __device__ __forceinline__ void attend(const HopperParams& params, uint32_t shar
     const HeadPlace to_place = place_queries(call, work);
     const bool by_pairs = has_pairs(call.output, call.output_strides, call.value_size);
     const float sink = call.sinks ? call.sinks[to_place.head] : -INFINITE;
+    constexpr float WEIGHT_SCALE = 1.f / (1 << WeightRange<T>::EXPONENT);
     float value_scale = 1;
     if constexpr (std::is_same<T, Float16>::value) {
-      value_scale = cuda::power_of_two(-cuda::exponent_for(group_of(call, to_place).v));
+      value_scale = WEIGHT_SCALE * cuda::power_of_two(-cuda::exponent_for(group_of(call, to_place).v));
     }
     // One row after the other, or the compiler runs out of registers; no array is indexed by `row`.
 #pragma unroll 1
     for (int row = 0; row < 2; row++) {
       finish_query(call, to_place, first_row, row, tiles.count() > 0, row ? state.largest[1] : state.largest[0],
-                   row ? state.sum[1] : state.sum[0], scale, sink, value_scale, output, by_pairs);
+                   WEIGHT_SCALE * (row ? state.sum[1] : state.sum[0]), scale, sink, value_scale, output, by_pairs);
     }
   }
 }

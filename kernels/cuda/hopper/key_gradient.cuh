@@ -1,10 +1,14 @@
 // dK and dV on Hopper. A warpgroup owns 64 keys and computes scores with keys as rows, Sᵀ = K·Qᵀ and dPᵀ = V·dOᵀ: so Pᵀ
 // and dSᵀ come out as the A operands that dV += Pᵀ·dO and dK += dSᵀ·Q take from registers, and nothing but the operands
 // goes through shared memory. All query heads of a key head are summed in one place and one order.
+//
+// Where dQ is added here too (Plan::ADDS) dSᵀ also goes to shared memory, and each warpgroup multiplies a share of dQ's
+// rows or columns, over all keys of the block: five products for seven, but sums whose order is not the same every time.
 #pragma once
 
 #include "gradient_scales.cuh"
 #include "groups.cuh"
+#include "query_sums.cuh"
 #include "tma.cuh"
 
 namespace flash_attention {
@@ -85,6 +89,8 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
   const int heads = call.query_heads / call.key_heads;
   Ring<Plan::BUFFERS> ring;
   uint32_t keys_phase = 0;
+  // Of dSᵀ. Two, so that one barrier a tile is enough: who has passed it knows that all have read the buffer before.
+  int buffer = 0;
   TileQueue queue(shared + Plan::QUEUE_AT);
   for (WorkTile work = queue.take(params); work.head >= 0; work = queue.take(params)) {
     const HeadPlace place = place_keys(call, work);
@@ -100,30 +106,42 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
     if (tiles.count() > 0) {
       float scores[QUERIES / 2], d_scores[QUERIES / 2];
       uint32_t weights[QUERIES / 4], slopes[QUERIES / 4];
-      int in_use = -1, tile = tiles.first, head = place.head;
+      bool is_first = true;
+      int tile = tiles.first, head = place.head;
       wait(barriers.keys_full(), keys_phase);
       keys_phase ^= 1;
       wait(barriers.full(ring.stage()), ring.phase());
-      begin_products();
-      multiply_rows<T, QUERIES, DP, Plan::ROWS>(scores, keys,
-                                                shared + Plan::QUERIES_AT + ring.stage() * Plan::QUERY_BYTES);
-      commit_products();
-      await_products<0>();
+      const auto begin_tile = [&] {
+        begin_products();
+        multiply_rows<T, QUERIES, DP, Plan::ROWS>(scores, keys,
+                                                  shared + Plan::QUERIES_AT + ring.stage() * Plan::QUERY_BYTES);
+        commit_products();
+        if constexpr (Plan::ADDS) {
+          multiply_rows<T, QUERIES, DP, Plan::ROWS>(d_scores, values,
+                                                    shared + Plan::D_OUTPUTS_AT + ring.stage() * Plan::QUERY_BYTES);
+          commit_products();
+        }
+      };
+      begin_tile();
+      await_products<Plan::ADDS ? 1 : 0>();
       // In flight at the top: scores, and what the tile before adds to dV and dK. Starting dP only when they are done
-      // lets it have the registers of that tile's operands; the other warpgroup's products fill the gap.
+      // lets it have the registers of that tile's operands; the other warpgroup's products fill the gap. Where dQ
+      // is added those are done, and dP is in flight (awaiting scores here and not at the end of the step would be C7514).
       const auto step = [&](auto is_last) {
         const uint32_t queries = shared + Plan::QUERIES_AT + ring.stage() * Plan::QUERY_BYTES;
         const uint32_t d_outputs = shared + Plan::D_OUTPUTS_AT + ring.stage() * Plan::QUERY_BYTES;
         const uint32_t rows = shared + Plan::ROWS_AT + ring.stage() * 2 * Plan::ROW_BYTES + thread % 4 * 8;
         const bool is_whole = tiles.is_whole(tile);
-        await_products<0>();
-        if (speaks && in_use >= 0) {
-          arrive(barriers.empty(in_use));
+        if constexpr (!Plan::ADDS) {
+          await_products<0>();
+          if (speaks && !is_first) {
+            arrive(barriers.empty(ring.stage_before()));
+          }
+          is_first = false;
+          begin_products();
+          multiply_rows<T, QUERIES, DP, Plan::ROWS>(d_scores, values, d_outputs);
+          commit_products();
         }
-        in_use = ring.stage();
-        begin_products();
-        multiply_rows<T, QUERIES, DP, Plan::ROWS>(d_scores, values, d_outputs);
-        commit_products();
 #pragma unroll
         for (int i = 0; i < QUERIES / 8; i++) {
           // +∞ is the LSE of a row that sees nothing.
@@ -169,10 +187,45 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
         // Operands in registers may only be written while no product is in flight (C7513).
         pack_operand<T>(scores, weights);
         pack_operand<T>(d_scores, slopes);
-        begin_products();
-        multiply_columns<T, DP, QUERIES>(d_values, weights, d_outputs, true);
-        multiply_columns<T, DP, QUERIES>(d_keys, slopes, queries, true);
-        commit_products();
+        if constexpr (Plan::ADDS) {
+          const uint32_t all_slopes = shared + Plan::D_SCORES_AT + buffer * Plan::D_SCORE_BYTES;
+          store_d_scores<Plan>(all_slopes, group, slopes);
+          publish_stores();
+          begin_products();
+          multiply_columns<T, DP, QUERIES>(d_values, weights, d_outputs, true);
+          commit_products();
+          named_wait(D_SCORES_READY, Plan::CONSUMERS * GROUP_THREADS);
+          const auto multiply_rest = [&](float(&d_queries)[32]) {
+            begin_products();
+            multiply_transposed<T, SUM_COLUMNS, Plan::ROWS>(
+                d_queries, all_slopes + sum_row<Plan>(group) / PANEL_COLUMNS * Plan::ROWS * PANEL_ROW_BYTES,
+                shared + sum_column<Plan>(group) / PANEL_COLUMNS * Plan::ROWS * PANEL_ROW_BYTES);
+            commit_products();
+            if constexpr (Plan::SHARES_D_SCORES) {
+              multiply_shared<T, DP, QUERIES, Plan::ROWS>(d_keys, all_slopes + group * GROUP_ROWS * PANEL_ROW_BYTES,
+                                                          queries);
+            } else {
+              multiply_columns<T, DP, QUERIES>(d_keys, slopes, queries, true);
+            }
+            commit_products();
+            await_products<1>();
+            const int64_t row = head * call.query_place.rows + place.query_start + tile * QUERIES;
+            add_to_sums<Plan>(call.d_q_sums + row * DP, shared, group, d_queries);
+          };
+          if constexpr (Plan::SHARES_D_SCORES) {
+            float d_queries[32];
+            multiply_rest(d_queries);
+          } else {
+            // Registers that dP has no more use for; otherwise there are too few (C7512).
+            multiply_rest(reinterpret_cast<float(&)[32]>(d_scores));
+          }
+          buffer ^= 1;
+        } else {
+          begin_products();
+          multiply_columns<T, DP, QUERIES>(d_values, weights, d_outputs, true);
+          multiply_columns<T, DP, QUERIES>(d_keys, slopes, queries, true);
+          commit_products();
+        }
         ring.advance();
         tile++;
         if (tile == tiles.last) {
@@ -181,10 +234,13 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
         }
         if constexpr (!decltype(is_last)::value) {
           wait(barriers.full(ring.stage()), ring.phase());
-          begin_products();
-          multiply_rows<T, QUERIES, DP, Plan::ROWS>(scores, keys,
-                                                    shared + Plan::QUERIES_AT + ring.stage() * Plan::QUERY_BYTES);
-          commit_products();
+          begin_tile();
+          if constexpr (Plan::ADDS) {
+            await_products<1>();
+            if (speaks) {
+              arrive(barriers.empty(ring.stage_before()));
+            }
+          }
         }
       };
       for (int steps = heads * tiles.count(); steps > 1; steps--) {
@@ -193,7 +249,7 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
       step(std::true_type());
       await_products<0>();
       if (speaks) {
-        arrive(barriers.empty(in_use));
+        arrive(barriers.empty(ring.stage_before()));
         arrive(barriers.keys_empty());
       }
     }
@@ -218,13 +274,17 @@ __device__ __forceinline__ void gather_key_gradient(const HopperParams& params, 
       }
     }
   }
+  if (Plan::ADDS && speaks) {
+    await_adding();
+  }
 }
 
 template <typename T, typename Plan>
 __device__ __forceinline__ void key_gradient(const HopperParams& params) {
   const uint32_t shared = shared_start();
   run_groups<Plan, KeyGradientBarriers<Plan>>(
-      shared, [&] { feed_key_gradient<Plan>(params, shared); }, [&](int group) { gather_key_gradient<T, Plan>(params, shared, group); });
+      shared, [&] { feed_key_gradient<Plan>(params, shared); },
+      [&](int group) { gather_key_gradient<T, Plan>(params, shared, group); });
 }
 
 }  // namespace hopper

@@ -23,9 +23,13 @@ struct HopperParams {
   uint32_t* next_tile;
 };
 
-enum class Pass { forward, keys, queries };
+/** `all`: dK, dV, and what `sums` makes dQ of, with other bits every time. */
+enum class Pass { forward, keys, queries, all, sums };
 
-/** A kernel: its blocks own `rows` rows (keys in Pass::keys, else queries), and the others come by in tiles. */
+/** Whether blocks own keys, and queries come by. */
+constexpr bool owns_keys(Pass pass) { return pass == Pass::keys || pass == Pass::all; }
+
+/** A kernel: its blocks own `rows` rows, and the others come by in tiles; of Pass::sums, a block has `rows` queries. */
 struct HopperKernel {
   const char* name;
   Pass pass;
@@ -51,6 +55,10 @@ struct HopperLaunch {
   int query_box, key_box;
 
   int64_t tiles() const { return static_cast<int64_t>(order.heads) * order.tiles; }
+  /** Of a device: blocks take tile after tile, but in Pass::sums, where each has one. */
+  int64_t blocks(int64_t multiprocessors) const {
+    return pass == Pass::sums || tiles() < multiprocessors ? tiles() : multiprocessors;
+  }
 };
 
 HopperLaunch hopper_launch(const cuda::Params& call, const HopperKernel& kernel);

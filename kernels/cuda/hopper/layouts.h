@@ -28,8 +28,8 @@ constexpr int STEP = 16;
 struct Bfloat16 {};
 struct Float16 {};
 
-/** How B lies: N along the rows of shared memory (rows of K), or along their elements (columns of V). */
-enum class Right { rows = 0, columns = 1 };
+/** How an operand lies: M or N along the rows of shared memory (rows of K), or along their elements (columns of V). */
+enum class Lies { rows = 0, columns = 1 };
 
 /** Byte of element (row, column) in a panel as TMA lays it down with CU_TENSOR_MAP_SWIZZLE_128B. */
 FLASH_SHARED_CODE constexpr uint32_t swizzled_byte(uint32_t row, uint32_t column) {

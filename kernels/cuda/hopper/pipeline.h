@@ -15,6 +15,8 @@ template <int STAGES>
 class Ring {
  public:
   FLASH_SHARED_CODE int stage() const { return static_cast<int>(at_ & 0xff); }
+  /** Of the buffer before. */
+  FLASH_SHARED_CODE int stage_before() const { return stage() == 0 ? STAGES - 1 : stage() - 1; }
   FLASH_SHARED_CODE uint32_t phase() const { return at_ >> 8; }
   FLASH_SHARED_CODE void advance() { at_ = stage() == STAGES - 1 ? ~at_ & 0x100 : at_ + 1; }
 

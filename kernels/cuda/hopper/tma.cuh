@@ -29,6 +29,19 @@ __device__ __forceinline__ void load_bytes(uint32_t to, const void* from, uint32
                : "memory");
 }
 
+/** Adds floats of shared memory to those of global memory, in any order with what others add; 16 bytes as above. */
+__device__ __forceinline__ void add_floats(float* to, uint32_t from, uint32_t bytes) {
+  asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(
+                   __cvta_generic_to_global(to)),
+               "r"(from), "r"(bytes)
+               : "memory");
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+/** Until shared memory is free of what this thread has had added. */
+__device__ __forceinline__ void await_reading() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+/** Until all that this thread has had added is there. */
+__device__ __forceinline__ void await_adding() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+
 #endif
 
 /** A tile of ROWS × COLUMNS, panel after panel. */

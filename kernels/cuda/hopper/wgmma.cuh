@@ -50,16 +50,16 @@ struct Wgmma;
 #define FLASH_WGMMA(TAG, TYPE, N, X0, X1, X2, X3, X4, X5, X6)                                                         \
   template <>                                                                                                         \
   struct Wgmma<TAG, N> {                                                                                              \
-    template <Right RIGHT>                                                                                            \
+    template <Lies LEFT, Lies RIGHT>                                                                                  \
     static __device__ __forceinline__ void shared(float (&d)[N / 2], uint64_t a, uint64_t b, int accumulate) {        \
       asm volatile(                                                                                                   \
           "{\n.reg .pred p;\nsetp.ne.b32 p, %" #X2 ", 0;\n"                                                           \
           "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" FLASH_D##N "}, %" #X0 ", %" #X1        \
-          ", p, 1, 1, 0, %" #X3 ";\n}\n"                                                                              \
+          ", p, 1, 1, %" #X3 ", %" #X4 ";\n}\n"                                                                      \
           : FLASH_O##N                                                                                                \
-          : "l"(a), "l"(b), "r"(accumulate), "n"(static_cast<int>(RIGHT)));                                           \
+          : "l"(a), "l"(b), "r"(accumulate), "n"(static_cast<int>(LEFT)), "n"(static_cast<int>(RIGHT)));              \
     }                                                                                                                 \
-    template <Right RIGHT>                                                                                            \
+    template <Lies RIGHT>                                                                                             \
     static __device__ __forceinline__ void registers(float (&d)[N / 2], const uint32_t* a, uint64_t b,                \
                                                      int accumulate) {                                                \
       asm volatile(                                                                                                   \
@@ -104,8 +104,30 @@ __device__ __forceinline__ void multiply_rows(float (&c)[N / 2], uint32_t a, uin
   const uint64_t left = row_descriptor(a), right = row_descriptor(b);
 #pragma unroll
   for (int step = 0; step < DEPTH / STEP; step++) {
-    Wgmma<T, N>::template shared<Right::rows>(c, left + row_step_bytes(step, A_ROWS) / 16,
+    Wgmma<T, N>::template shared<Lies::rows, Lies::rows>(c, left + row_step_bytes(step, A_ROWS) / 16,
                                               right + row_step_bytes(step, N) / 16, step > 0);
+  }
+}
+
+/** C = Aᵀ·B: A a panel of DEPTH rows at `a`, B N columns from `b` on of a tile of DEPTH rows; sums over the rows. */
+template <typename T, int N, int DEPTH>
+__device__ __forceinline__ void multiply_transposed(float (&c)[N / 2], uint32_t a, uint32_t b) {
+  const uint64_t left = column_descriptor(a, DEPTH), right = column_descriptor(b, DEPTH);
+#pragma unroll
+  for (int step = 0; step < DEPTH / STEP; step++) {
+    Wgmma<T, N>::template shared<Lies::columns, Lies::columns>(c, left + column_step_bytes(step) / 16,
+                                                               right + column_step_bytes(step) / 16, step > 0);
+  }
+}
+
+/** C += A·B: 64 rows of A from `a` on, in a tile of A_ROWS rows; B a tile of DEPTH rows of N elements. */
+template <typename T, int N, int DEPTH, int A_ROWS>
+__device__ __forceinline__ void multiply_shared(float (&c)[N / 2], uint32_t a, uint32_t b) {
+  const uint64_t left = row_descriptor(a), right = column_descriptor(b, DEPTH);
+#pragma unroll
+  for (int step = 0; step < DEPTH / STEP; step++) {
+    Wgmma<T, N>::template shared<Lies::rows, Lies::columns>(c, left + row_step_bytes(step, A_ROWS) / 16,
+                                                            right + column_step_bytes(step) / 16, true);
   }
 }
 
@@ -116,7 +138,7 @@ __device__ __forceinline__ void multiply_columns(float (&c)[N / 2], const uint32
   const uint64_t right = column_descriptor(b, DEPTH);
 #pragma unroll
   for (int step = 0; step < DEPTH / STEP; step++) {
-    Wgmma<T, N>::template registers<Right::columns>(c, a + step * 4, right + column_step_bytes(step) / 16,
+    Wgmma<T, N>::template registers<Lies::columns>(c, a + step * 4, right + column_step_bytes(step) / 16,
                                                     step > 0 || accumulate);
   }
 }

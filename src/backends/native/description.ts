@@ -6,7 +6,7 @@ import {broadcastStrides, lseShape, lseStrides, rowShape, rowStrides} from '../.
 import type {Problem, Strides} from '../../op/problem.js';
 
 /** Of the array below; kernels/addon/description.h has the same number, and refuses another. */
-export const DESCRIPTION_FORMAT = 2;
+export const DESCRIPTION_FORMAT = 3;
 
 /** The tensors of a call in the order in which the addon takes them. Their places are the bits that name them. */
 export const NATIVE_ORDER: readonly GradInputName[] = [
@@ -56,7 +56,8 @@ export function describeCall({kind, problem: p, seed, names, pagesPerSequence, w
     ...all(rowStrides(p, 'output')), lse.batch, lse.head,
     ...broadcastStrides(p.maskShape), ...broadcastStrides(p.biasShape), ...p.biasShape ?? [1, 1, 1, 1],
     p.alibi === 'batch' ? p.queryHeads : 0,
-    ...withRank(rowShape(p, 'output'), 4), ...withRank(lseShape(p), 3), COMPUTE_TYPES.indexOf(p.computeType),
+    ...withRank(rowShape(p, 'output'), 4), ...withRank(lseShape(p), 3), Number(p.deterministic),
+    COMPUTE_TYPES.indexOf(p.computeType),
   ];
   return Float64Array.from(numbers);
 }

@@ -141,6 +141,10 @@ class Results(unittest.TestCase):
             'bf16 N4096 D64  | for ours.w 420 (300), cudnn 466, fa2 298, effic — | '
             'bac ours 200, cudnn 430~, fa2 258!, effic — | err/allowed 0.5 0.5, /plain 0.9 0.9')
 
+    def test_rows_in_any_order(self):
+        line = attention_line(self.TASK, ROWS + [row('flash', 'backward', 240, False, deterministic=False)], ['flash'])
+        self.assertIn('| bac ours 200 | in any order ours 240 |', line)
+
     def test_goals(self):
         self.assertEqual(goal_lines([one for one in ROWS if 'wrong' not in one]), [
             'reached bf16 forward D64: 1.41 of fa2, wanted 1', 'reached bf16 forward D64: 0.90 of cudnn, wanted 0.9',

@@ -12,6 +12,8 @@
   X(forward, forward, f64_3x128_stages3, FLASH_PLAN(ForwardPlan<64, 3, 128, 3>))               \
   X(forward, forward, f64_2x128, FLASH_PLAN(ForwardPlan<64, 2, 128, 3>))                       \
   X(key_gradient, keys, k128_2x64_stages3, FLASH_PLAN(KeyGradientPlan<128, 2, 64, 3>))         \
+  X(key_gradient, all, a128_stages3, FLASH_PLAN(KeyGradientPlan<128, 2, 64, 3, ADDED>))        \
+  X(key_gradient, all, a128_shared, FLASH_PLAN(KeyGradientPlan<128, 2, 64, 2, ADDED | SHARED>)) \
   X(query_gradient, queries, q64_2x128_stages2, FLASH_PLAN(QueryGradientPlan<64, 2, 128, 2>))
 
 // Their plans as types, as a kernel's attributes take no commas; then the kernels.

@@ -78,7 +78,7 @@ void await_device(const char* what) {
 }
 
 void start_kernel(const HopperParams& params, const Kernel& kernel) {
-  const int blocks = std::min(device_processors(), params.order.heads * params.order.tiles);
+  const int blocks = blocks_of(params, kernel);
   OK(cudaMemsetAsync(params.next_tile, 0, sizeof(uint32_t)));
   if (blocks > 0) {
     kernel.function<<<blocks, kernel.threads, kernel.shared_bytes>>>(params);

@@ -1,7 +1,8 @@
 // A multiprocessor for the Hopper kernels on a CPU, so that their own source runs against float64 without a GPU.
 // Threads of a block are fibers in random order. What is asynchronous is as late or as early as the rules allow, where
 // it hurts most: products run when they are waited for and read registers and shared memory only then; memory that TMA
-// is to write is NaN from the moment it is asked for, and written at a random time. One block at a time.
+// is to write is NaN from the moment it is asked for, and written at a random time; what it is to add it reads at a
+// random time. Products and TMA see what a thread has stored only once it has published it. One block at a time.
 //
 // Included by kernels/cuda/hopper/barriers.cuh in place of PTX (-DFLASH_EMULATOR).
 #pragma once
@@ -32,6 +33,9 @@ struct float2 {
   float x, y;
 };
 inline float2 make_float2(float x, float y) { return {x, y}; }
+struct float4 {
+  float x, y, z, w;
+};
 
 namespace flash_attention {
 namespace hopper {
@@ -43,7 +47,7 @@ struct EmulatedProduct {
   const uint32_t* registers;
   uint64_t left, right;
   int columns;
-  bool accumulates, is_transposed, is_bfloat16;
+  bool accumulates, is_left_transposed, is_transposed, is_bfloat16;
 };
 
 class Machine {
@@ -65,10 +69,15 @@ class Machine {
     bool is_over = false, has_paused = false;
     std::vector<EmulatedProduct> open;
     std::deque<std::vector<EmulatedProduct>> committed;
+    /** What it has stored and not published: starts and lengths. */
+    std::vector<std::pair<uint32_t, uint32_t>> unpublished;
+    /** Of what it has had added: how many are still to be read, which also adds them. */
+    int adding = 0;
   };
 
   std::mt19937 random;
-  std::vector<uint8_t> shared;
+  /** As threads see it, and as products and TMA do. */
+  std::vector<uint8_t> shared, published;
   std::map<uint32_t, Barrier> barriers;
   std::vector<Warp> warps;
   std::vector<Fiber> fibers;
@@ -136,6 +145,7 @@ class Machine {
     instance() = this;
     random.seed(seed);
     shared.assign(SHARED_END, 0xff);
+    published.assign(SHARED_END, 0xff);
     barriers.clear();
     loads.clear();
     warps.assign(threads / 32, Warp());
@@ -156,12 +166,16 @@ class Machine {
       of.context.uc_link = nullptr;
       makecontext(&of.context, enter, 0);
     }
+    // In most blocks one warpgroup lags: it goes on only when nothing else can.
+    const int slow = static_cast<int>(random() % (threads / GROUP_THREADS + 1));
+    bool is_stuck = false;
     for (int left = threads; left > 0;) {
       bool ran = false;
       const int start = static_cast<int>(random() % threads);
       for (int i = 0; i < threads; i++) {
         current = (start + i) % threads;
-        if (fiber().is_over || (fiber().may_run && !fiber().may_run())) {
+        if ((current / GROUP_THREADS == slow && !is_stuck) || fiber().is_over ||
+            (fiber().may_run && !fiber().may_run())) {
           continue;
         }
         ran = true;
@@ -175,6 +189,11 @@ class Machine {
           finish_load();
         }
       }
+      if (!ran && !is_stuck) {
+        is_stuck = true;
+        continue;
+      }
+      is_stuck = false;
       if (!ran) {
         if (loads.empty() && left > 0) {
           fail("hangs");
@@ -185,7 +204,7 @@ class Machine {
       }
     }
     if (!loads.empty()) {
-      fail("a load outlives its block");
+      fail("what TMA does outlives its block");
     }
   }
 
@@ -236,7 +255,7 @@ class Machine {
     address = swizzle_address(address);
     check_range(address, 2);
     uint16_t bits;
-    std::memcpy(&bits, &shared[address], 2);
+    std::memcpy(&bits, &published[address], 2);
     return value_of(bits, is_bfloat16);
   }
   static float value_of(uint16_t bits, bool is_bfloat16) {
@@ -277,7 +296,9 @@ class Machine {
       for (int row = 0; row < 16 && !of.registers; row++) {
         const int m = warp % 4 * 16 + row;
         a[row * STEP + k] = element(
-            start(of.left) + m % 8 * 128 + m / 8 * stride(of.left) + k / 8 * 16 + k % 8 * 2, of.is_bfloat16);
+            of.is_left_transposed ? start(of.left) + m * 2 + k % 8 * 128 + k / 8 * stride(of.left)
+                                  : start(of.left) + m % 8 * 128 + m / 8 * stride(of.left) + k / 8 * 16 + k % 8 * 2,
+            of.is_bfloat16);
       }
       for (int n = 0; n < of.columns; n++) {
         b[k * of.columns + n] = element(
@@ -410,9 +431,26 @@ inline void named_wait(uint32_t barrier, uint32_t threads) {
   m.until([&m, barrier, generation] { return m.named_generation[barrier] != generation; });
 }
 
-inline void store_word(uint32_t address, int value) {
-  machine().check_range(address, 4);
-  std::memcpy(&machine().shared[address], &value, 4);
+inline void store(uint32_t address, const void* from, uint32_t bytes) {
+  Machine& m = machine();
+  m.check_range(address, bytes);
+  std::memcpy(&m.shared[address], from, bytes);
+  m.fiber().unpublished.push_back({address, bytes});
+}
+inline void store_word(uint32_t address, int value) { store(address, &value, 4); }
+inline void store_four(uint32_t address, float a, float b, float c, float d) {
+  if (address % 16) {
+    Machine::fail("four floats lie at a multiple of 16 bytes");
+  }
+  const float four[] = {a, b, c, d};
+  store(address, four, sizeof four);
+}
+inline void publish_stores() {
+  Machine& m = machine();
+  for (const auto& part : m.fiber().unpublished) {
+    std::memcpy(&m.published[part.first], &m.shared[part.first], part.second);
+  }
+  m.fiber().unpublished.clear();
 }
 inline int load_word(uint32_t address) {
   int value;
@@ -459,8 +497,10 @@ inline void load_later(uint32_t to, uint32_t bytes, uint32_t barrier, const std:
   Machine& m = machine();
   m.check_range(to, bytes);
   std::memset(&m.shared[to], 0xff, bytes);
-  m.loads.push_back([&m, bytes, barrier, write] {
+  std::memset(&m.published[to], 0xff, bytes);
+  m.loads.push_back([&m, to, bytes, barrier, write] {
     write();
+    std::memcpy(&m.published[to], &m.shared[to], bytes);
     m.barrier(barrier).bytes -= bytes;
     m.settle(m.barrier(barrier));
   });
@@ -494,6 +534,29 @@ inline void load_bytes(uint32_t to, const void* from, uint32_t bytes, uint32_t b
   load_later(to, bytes, barrier, [=] { std::memcpy(&machine().shared[to], from, bytes); });
 }
 
+inline void add_floats(float* to, uint32_t from, uint32_t bytes) {
+  if (from % 16 || reinterpret_cast<uint64_t>(to) % 16 || bytes % 16) {
+    Machine::fail("bulk copies are aligned to 16 bytes");
+  }
+  Machine& m = machine();
+  m.check_range(from, bytes);
+  Machine::Fiber* const fiber = &m.fiber();
+  fiber->adding++;
+  m.loads.push_back([&m, fiber, to, from, bytes] {
+    for (uint32_t i = 0; i < bytes / 4; i++) {
+      float x;
+      std::memcpy(&x, &m.published[from + i * 4], 4);
+      to[i] += x;
+    }
+    fiber->adding--;
+  });
+}
+inline void await_reading() {
+  Machine::Fiber* const fiber = &machine().fiber();
+  machine().until([fiber] { return fiber->adding == 0; });
+}
+inline void await_adding() { await_reading(); }
+
 // ---- wgmma ----------------------------------------------------------------------------------------------------------
 
 inline void begin_products() {}
@@ -509,13 +572,14 @@ inline void await_products() {
 template <typename T, int N>
 struct Wgmma {
   static constexpr bool IS_BFLOAT16 = sizeof(T) && std::is_same<T, Bfloat16>::value;
-  template <Right RIGHT>
+  template <Lies LEFT, Lies RIGHT>
   static void shared(float (&d)[N / 2], uint64_t a, uint64_t b, int accumulate) {
-    machine().fiber().open.push_back({d, nullptr, a, b, N, accumulate != 0, RIGHT == Right::columns, IS_BFLOAT16});
+    machine().fiber().open.push_back(
+        {d, nullptr, a, b, N, accumulate != 0, LEFT == Lies::columns, RIGHT == Lies::columns, IS_BFLOAT16});
   }
-  template <Right RIGHT>
+  template <Lies RIGHT>
   static void registers(float (&d)[N / 2], const uint32_t* a, uint64_t b, int accumulate) {
-    machine().fiber().open.push_back({d, a, 0, b, N, accumulate != 0, RIGHT == Right::columns, IS_BFLOAT16});
+    machine().fiber().open.push_back({d, a, 0, b, N, accumulate != 0, false, RIGHT == Lies::columns, IS_BFLOAT16});
   }
 };
 

@@ -25,7 +25,7 @@ int device_processors() { return 3; }
 
 uint32_t launches = 0;
 void device_launch(const HopperParams& params, const Kernel& kernel) {
-  const int blocks = std::min(device_processors(), params.order.heads * params.order.tiles);
+  const int blocks = blocks_of(params, kernel);
   *params.next_tile = 0;
   Machine multiprocessor;
   for (int block = 0; block < blocks; block++) {
@@ -35,11 +35,15 @@ void device_launch(const HopperParams& params, const Kernel& kernel) {
 
 }  // namespace
 
-int main() {
+/** All kernels, or those whose name begins with the argument. */
+int main(int count, char** words) {
   int failures = 0;
   for (const Kernel& kernel : SHIPPED) {
+    if (count > 1 && std::string(kernel.name).find(words[1]) != 0) {
+      continue;
+    }
     for (size_t i = 0; i < SHAPES.size(); i++) {
-      if (dp_of(SHAPES[i]) == kernel.dp) {
+      if (kernel.pass != Pass::sums && dp_of(SHAPES[i]) == kernel.dp) {
         const Verdict verdict = check_kernel(kernel, SHAPES[i], static_cast<uint32_t>(i + 1));
         std::printf("%s %s |%s\n", kernel.name, words_of(SHAPES[i]).c_str(), verdict.words.c_str());
         failures += !verdict.holds();

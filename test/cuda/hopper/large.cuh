@@ -76,6 +76,7 @@ struct Large {
     call.d_q = floats(count);
     call.d_k = floats(count);
     call.d_v = floats(count);
+    call.d_q_sums = floats(count);
     call.lse_high = floats(rows);
     call.delta = floats(rows);
     call.weight_exponent = is_bfloat16 ? 0 : cuda::WEIGHT_EXPONENT_F16;
@@ -88,7 +89,7 @@ struct Large {
     // exponent_for gives TYPE_EXPONENT of these.
     const uint32_t largest = float_bits(6.f), squares = float_bits(6.f * 6 * d);
     std::vector<cuda::GroupState> groups(call.batch * heads, {0, largest, largest, largest, largest, squares, squares,
-                                                              squares});
+                                                              squares, 0});
     call.groups = setup.own(upload(groups));
     prepare_rows<<<static_cast<unsigned>((rows + 255) / 256), 256>>>(call);
     OK(cudaGetLastError());
@@ -216,10 +217,11 @@ double sampled_error(const Large& large, Pass pass) {
   double *weights = static_cast<double*>(device_allocate(bytes)), *slopes = static_cast<double*>(device_allocate(bytes));
   SampleErrors errors = {};
   SampleErrors* device_errors = upload(std::vector<SampleErrors>{errors});
-  if (pass == Pass::keys) {
+  if (owns_keys(pass)) {
     sample_keys<<<SAMPLES, 256>>>(call, large.setup.is_bfloat16, weights, slopes, device_errors);
-  } else {
-    sample_queries<<<SAMPLES, 256>>>(call, large.setup.is_bfloat16, pass == Pass::queries, weights, slopes,
+  }
+  if (pass != Pass::keys) {
+    sample_queries<<<SAMPLES, 256>>>(call, large.setup.is_bfloat16, pass != Pass::forward, weights, slopes,
                                      device_errors);
   }
   await_device("samples");
@@ -228,7 +230,8 @@ double sampled_error(const Large& large, Pass pass) {
     device_free(memory);
   }
   const auto error = [&](int i) { return std::sqrt(errors.sums[i][0] / errors.sums[i][1]); };
-  return pass == Pass::forward ? error(0) : pass == Pass::queries ? error(1) : std::fmax(error(2), error(3));
+  const double of_keys = owns_keys(pass) ? std::fmax(error(2), error(3)) : 0;
+  return pass == Pass::forward ? error(0) : pass == Pass::keys ? of_keys : std::fmax(error(1), of_keys);
 }
 
 }  // namespace

@@ -32,6 +32,10 @@ std::vector<Kernel> find_all_shipped() {
       FLASH_FUNCTION(hopper_forward_bf16_256),       FLASH_FUNCTION(hopper_forward_f16_256),
       FLASH_FUNCTION(hopper_key_gradient_bf16_64),   FLASH_FUNCTION(hopper_key_gradient_f16_64),
       FLASH_FUNCTION(hopper_key_gradient_bf16_128),  FLASH_FUNCTION(hopper_key_gradient_f16_128),
+      FLASH_FUNCTION(hopper_added_gradient_bf16_64), FLASH_FUNCTION(hopper_added_gradient_f16_64),
+      FLASH_FUNCTION(hopper_added_gradient_bf16_128), FLASH_FUNCTION(hopper_added_gradient_f16_128),
+      FLASH_FUNCTION(hopper_query_sums_bf16_64),     FLASH_FUNCTION(hopper_query_sums_f16_64),
+      FLASH_FUNCTION(hopper_query_sums_bf16_128),    FLASH_FUNCTION(hopper_query_sums_f16_128),
       FLASH_FUNCTION(hopper_query_gradient_bf16_64), FLASH_FUNCTION(hopper_query_gradient_f16_64),
       FLASH_FUNCTION(hopper_query_gradient_bf16_128), FLASH_FUNCTION(hopper_query_gradient_f16_128)};
   std::vector<Kernel> all;
@@ -310,6 +314,7 @@ void fill(Setup& setup, const Shape& shape, bool is_bfloat16, uint32_t seed, boo
     call.lse_high = setup.own(poisoned(rows));
     call.delta = setup.own(poisoned(rows));
     call.weight_exponent = is_bfloat16 ? 0 : cuda::WEIGHT_EXPONENT_F16;
+    call.d_q_sums = setup.own(upload(std::vector<float>(rows * call.dp, 0.f)));
   }
   call.groups = setup.own(upload(groups));
 }
@@ -322,6 +327,23 @@ HopperParams launch_params(const Setup& setup, const Kernel& kernel) {
     std::exit(2);
   }
   return params;
+}
+
+int blocks_of(const HopperParams& params, const Kernel& kernel) {
+  HopperLaunch launch = {};
+  launch.pass = kernel.pass;
+  launch.order = params.order;
+  return static_cast<int>(launch.blocks(device_processors()));
+}
+
+/** The kernel that is shipped for a pass. */
+const Kernel& find_shipped(Pass pass, int dp, bool is_bfloat16) {
+  for (const Kernel& kernel : SHIPPED) {
+    if (kernel.pass == pass && kernel.dp == dp && kernel.is_bfloat16 == is_bfloat16) {
+      return kernel;
+    }
+  }
+  std::abort();
 }
 
 // ---- The reference: float64, a row at a time ------------------------------------------------------------------------
@@ -499,7 +521,8 @@ void compare(Verdict& verdict, const char* name, const std::vector<float>& out, 
   }
   const double error = is_absolute ? largest : norm == 0 ? std::sqrt(difference) : std::sqrt(difference / norm);
   const double worst = error / allowed;
-  verdict.worst = worst <= verdict.worst ? verdict.worst : worst;
+  // NaN stays, whatever comes after it.
+  verdict.worst = worst <= verdict.worst || std::isnan(verdict.worst) ? verdict.worst : worst;
   char text[240];
   std::snprintf(text, sizeof text, " %s %.1e", name, error);
   verdict.words += text;
@@ -538,7 +561,7 @@ std::string words_of(const Shape& shape) {
   return text;
 }
 
-/** One kernel, on a small problem, whole. Backward kernels are given the exact LSE and D. */
+/** One kernel, on a small problem, whole. Backward kernels are given the exact LSE and D; Pass::sums is run with `all`. */
 Verdict check_kernel(const Kernel& kernel, const Shape& shape, uint32_t seed) {
   const bool has_gradient = kernel.pass != Pass::forward;
   Setup setup;
@@ -550,6 +573,10 @@ Verdict check_kernel(const Kernel& kernel, const Shape& shape, uint32_t seed) {
     device_write(call.delta, exact.delta.data(), exact.delta.size() * 4);
   }
   device_launch(launch_params(setup, kernel), kernel);
+  if (kernel.pass == Pass::all) {
+    const Kernel& sums = find_shipped(Pass::sums, kernel.dp, kernel.is_bfloat16);
+    device_launch(launch_params(setup, sums), sums);
+  }
   const double allowed = kernel.is_bfloat16 ? 6e-3 : 8e-4;
   Verdict verdict;
   if (kernel.pass == Pass::forward) {
@@ -567,11 +594,11 @@ Verdict check_kernel(const Kernel& kernel, const Shape& shape, uint32_t seed) {
     compare(verdict, "LSE", lse, rest, shape.query_heads, 1, shape.queries,
             2e-5 * (1 + shape.magnitude * shape.magnitude), true);
   }
-  if (kernel.pass == Pass::queries) {
+  if (kernel.pass == Pass::queries || kernel.pass == Pass::all) {
     compare(verdict, "dQ", download(call.d_q, setup.q_count), exact.d_q, shape.queries, shape.query_heads,
             shape.head_size, 2 * allowed);
   }
-  if (kernel.pass == Pass::keys) {
+  if (owns_keys(kernel.pass)) {
     compare(verdict, "dK", download(call.d_k, setup.k_count), exact.d_k, shape.keys, shape.key_heads, shape.head_size,
             2 * allowed);
     compare(verdict, "dV", download(call.d_v, setup.v_count), exact.d_v, shape.keys, shape.key_heads, shape.value_size,

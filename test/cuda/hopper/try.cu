@@ -5,7 +5,7 @@
 //   try time     TFLOP/s of every kernel on large problems, each also checked at sampled rows and keys
 //
 // Work is done by processes of their own, so that a kernel that hangs or breaks its context costs no other one. With
-// HOPPER_RESULTS, a file's name, all that they said is kept there.
+// HOPPER_RESULTS, a file's name, all that they said is kept there. HOPPER_BACKWARD=1 leaves the forward pass out.
 #include <sys/wait.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -22,19 +22,17 @@
 
 namespace {
 
+/** Not those that only follow others, nor the forward pass where that is not asked for. */
 std::vector<Kernel> all_kernels() {
-  std::vector<Kernel> all = SHIPPED;
-  all.insert(all.end(), CANDIDATES.begin(), CANDIDATES.end());
-  return all;
-}
-
-const Kernel& find_shipped(Pass pass, int dp, bool is_bfloat16) {
-  for (const Kernel& kernel : SHIPPED) {
-    if (kernel.pass == pass && kernel.dp == dp && kernel.is_bfloat16 == is_bfloat16) {
-      return kernel;
+  std::vector<Kernel> all;
+  for (const std::vector<Kernel>* list : {&SHIPPED, &CANDIDATES}) {
+    for (const Kernel& kernel : *list) {
+      if (kernel.pass != Pass::sums && !(std::getenv("HOPPER_BACKWARD") && kernel.pass == Pass::forward)) {
+        all.push_back(kernel);
+      }
     }
   }
-  std::abort();
+  return all;
 }
 
 double seconds() {
@@ -122,7 +120,7 @@ double measured_ms(double warm_ms, const char* name, const std::function<void()>
 
 /** Of two products, in which a forward pass is counted. */
 double share_of(Pass pass) {
-  return pass == Pass::forward ? 1 : pass == Pass::keys ? 2 : 1.5;
+  return pass == Pass::forward ? 1 : pass == Pass::keys ? 2 : pass == Pass::queries ? 1.5 : 2.5;
 }
 
 /** Lines "@ kernel" before each, then "= kernel ms TFLOP/s error". */
@@ -148,7 +146,17 @@ int time_one(int d, int n, bool causal, bool is_bfloat16, int first) {
       OK(cudaMemset(poisoned, 0xff, output_bytes));
     }
     allow_bytes(kernel);
-    const auto run = [&] { start_kernel(params, kernel); };
+    const Kernel* const sums = kernel.pass == Pass::all ? &find_shipped(Pass::sums, d, is_bfloat16) : nullptr;
+    const HopperParams sums_params = sums ? launch_params(setup, *sums) : HopperParams{};
+    const auto run = [&] {
+      if (sums) {
+        OK(cudaMemsetAsync(call.d_q_sums, 0, output_bytes));
+      }
+      start_kernel(params, kernel);
+      if (sums) {
+        start_kernel(sums_params, *sums);
+      }
+    };
     run();
     await_device(kernel.name);
     const double error = sampled_error(large, kernel.pass);
@@ -341,8 +349,8 @@ struct Timed {
 /** Tables of TFLOP/s: * the best of a shape, ! wrong. */
 void print_times(const std::map<std::pair<int, int>, Timed>& times, int d, bool is_bfloat16) {
   const std::vector<Kernel> all = all_kernels();
-  const char* passes[] = {"forward", "dK dV (4 products)", "dQ (3)"};
-  for (Pass pass : {Pass::forward, Pass::keys, Pass::queries}) {
+  const char* passes[] = {"forward", "dK dV (4 products)", "dQ (3)", "dK dV dQ (5)"};
+  for (Pass pass : {Pass::forward, Pass::keys, Pass::queries, Pass::all}) {
     double best[6] = {};
     const auto is_right = [&](const Timed& timed) { return timed.error <= (is_bfloat16 ? 1.6e-2 : 4e-3); };
     bool has_any = false;
@@ -405,11 +413,14 @@ int time_all() {
   const double until = seconds() + 215;
   for (bool is_bfloat16 : {true, false}) {
     for (int d : {128, 64, 256}) {
+      if (d == 256 && std::getenv("HOPPER_BACKWARD")) {
+        continue;
+      }
       std::map<std::pair<int, int>, Timed> times;
       std::set<std::string> trouble;
       for (int column : {2, 3, 4, 5, 0, 1}) {
         const int lengths[] = {1024, 4096, 16384};
-        if (d == 256 && (column != 2 && column != 3)) {
+        if ((d == 256 || !is_bfloat16) && column != 2 && column != 3) {
           continue;
         }
         for (int first = 0, tries = 0; first >= 0 && tries < 6 && seconds() < until; tries++) {

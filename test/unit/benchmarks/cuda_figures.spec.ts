@@ -19,6 +19,7 @@ const ROWS = [
   row('flash', 'forward', 200, {conversions: true}), row('flash', 'backward', 99.5, {conversions: false}),
   row('flash', 'forward', 50, {conversions: false, length: 1024, causal: true}),
   row('cudnn', 'forward', 40, {length: 1024, causal: true}),
+  row('flash', 'backward', 120, {conversions: false, deterministic: false}),
 ];
 const LONG = [
   row('flash', 'forward', 300, {series: 'long', length: 2 ** 20, conversions: false}),
@@ -39,11 +40,11 @@ describe('figures of CUDA', () => {
     expect(cudaAttentionTable(ROWS)).toEqual({
       header: [
         'N', 'D', 'causal', 'forward: flashAttention', 'with conversions', 'cuDNN', 'backward: flashAttention',
-        'with conversions', 'cuDNN',
+        'deterministic: false',
       ],
       rows: [
-        ['1024', '64', 'yes', '50.0', '—', '40.0', '—', '—', '—'],
-        ['4096', '64', '', '233', '200', '466', '100', '—', '—'],
+        ['1024', '64', 'yes', '50.0', '—', '40.0', '—', '—'],
+        ['4096', '64', '', '233', '200', '466', '100', '120'],
       ],
     });
   });
