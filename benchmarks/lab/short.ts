@@ -41,7 +41,8 @@ function problemOf(text: string): Problem {
   const shape = [Number(b), Number(n), Number(h), Number(d)];
   return makeProblem({q: {shape}, k: {shape}, v: {shape}}, {
     layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: c === 'c' ? 0 : -1,
-    softmaxScale: 1 / Math.sqrt(Number(d)), softcap: 0, dropoutP: 0, seed: 0, computeType: 'float32',
+    softmaxScale: 1 / Math.sqrt(Number(d)), softcap: 0, dropoutP: 0, seed: 0, deterministic: true,
+    computeType: 'float32',
   });
 }
 
@@ -53,22 +54,21 @@ interface Candidate {
 
 /**
  * A plan by name: `own`, or subgroups x rows of a tile (matrices), or threadsX x threadsY x rows; then [/parts of the
- * keys][w tiles of a wave][W: every tile is watched, without a second round][u: loops are not written out].
+ * keys][w tiles of a wave][u: loops are not written out].
  */
 function candidate(
     name: string, kernel: KernelName, kind: PlanKind, problem: Problem, capabilities: Capabilities,
     features: Partial<Features>): Candidate {
-  const [, shape, parts, wave, watches, loops] =
-      /^(own|[\dx]+)(?:\/(\d+))?(?:w(\d+))?(W?)(u?)$/.exec(name) ?? [];
+  const [, shape, parts, wave, loops] = /^(own|[\dx]+)(?:\/(\d+))?(?:w(\d+))?(u?)$/.exec(name) ?? [];
   if (shape === undefined) {
-    throw new Error(`expected a blocking[/parts][w wave][W][u], received ${name}`);
+    throw new Error(`expected a blocking[/parts][w wave][u], received ${name}`);
   }
   const own = makePlan(kernel, problem, capabilities, features, problem.batch, kind);
   const sizes = shape === 'own' ? undefined : shape.split('x').map(Number);
   let plan: Plan = {...own, wave: wave === undefined ? own.wave : Number(wave)};
   if (isMatrixPlan(plan)) {
     const [subgroups, blockRows] = sizes ?? [plan.matrix.subgroups, plan.matrix.blockRows];
-    const matrix = {...plan.matrix, subgroups, blockRows, watchesAll: watches === 'W'};
+    const matrix = {...plan.matrix, subgroups, blockRows};
     const unrolled = isWrittenOut({...plan, matrix}, capabilities) && loops !== 'u';
     plan = {...plan, matrix, threadsY: subgroups, unrolled};
   } else if (sizes) {

@@ -18,10 +18,10 @@ const V = 2u;
 const D_OUTPUT = 3u;
 const D_LSE = 4u;
 
-// Rows of a head: whole tiles, wherever they begin.
+// Rows of a head: whole tiles, wherever they begin. Those of split operands need not divide HALF_ROWS.
 fn half_rows(length: u32, total: u32) -> u32 {
   return (select(length, total, END_TO_END) + HALF_ROWS - 1u) / HALF_ROWS * HALF_ROWS +
-      select(0u, HALF_ROWS, END_TO_END);
+      select(0u, HALF_ROWS, END_TO_END || SPLIT_OPERANDS);
 }
 
 fn half_query_row(ids: HeadIds, query: u32) -> u32 {

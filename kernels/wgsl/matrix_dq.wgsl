@@ -62,12 +62,11 @@ fn main(
 
   let begin = key_begin(ids, query_0) / BLOCK_KEYS * BLOCK_KEYS;
   let end = select(0u, key_end(ids, min(query_0 + BLOCK_QUERIES, ids.queries) - 1u), query_0 < ids.queries);
-  for (var key_0 = begin; key_0 < end; key_0 += BLOCK_KEYS) {
-    if (!is_seen(ids, query_0, key_0)) {
-      continue;
-    }
-    var fetched_keys = fetch_keys(ids, key_0);
-    var fetched_values = fetch_values(ids, key_0);
+  var key_0 = next_seen(ids, query_0, begin, end);
+  var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
+  var fetched_values = fetch_values(ids, min(key_0, ids.keys));
+  while (key_0 < end) {
+    let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
     workgroupBarrier();
     store_head_tile(&fetched_keys);
     store_value_tile(&fetched_values);
@@ -108,6 +107,9 @@ fn main(
         accumulator[o] = subgroupMatrixMultiplyAccumulate(left, keys, accumulator[o]);
       }
     }
+    key_0 = next;
+    fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
+    fetched_values = fetch_values(ids, min(key_0, ids.keys));
   }
 
   let unscale = params.scale * power_of_two(half_exponent(largest[K])) * power_of_two(-gradient_exponent());

@@ -2,7 +2,9 @@
 //
 // The running maximum of a row is not followed at each tile: weights are exp2(score − row_max) with whatever row_max was
 // last, until a lane's sum of them nears what f16 holds. Only then, which after the first tile is rare, the workgroup takes
-// new maxima and rescales. row_max is in units of log 2.
+// new maxima and rescales. row_max is in units of log 2. The look at every tile costs a barrier, 4% of the time; to look only
+// where first maxima come, and to begin again where that was not enough, doubled it for a key that outweighs the first tile
+// by e^10.4 (H100, NOTES.md).
 //
 // Indices into workgroup memory are bounded by `%` where the loop over the keys reads and writes scores and weights, so
 // that Dawn needs no clamp of its own, a tenth of the time; where the results leave they are not: there NVIDIA's compiler
@@ -52,126 +54,95 @@ fn main(
     store_nothing_seen(ids, query, split);
     return;
   }
-  // In the first round only tiles from which a row may get its first maximum are watched, since the look at what is too
-  // large costs two barriers: the first tile, and where that may be hidden from a row (HIDES_FIRST_KEYS) those that not all
-  // queries see whole and the tile after each. Where weights of another tile turn out to have been too large, a second
-  // round watches them all.
-  var watches_all = false;
-  loop {
-    for (var o = 0u; o < VALUE_COLUMNS; o++) {
-      accumulator[o] = Sums();
+  for (var o = 0u; o < VALUE_COLUMNS; o++) {
+    accumulator[o] = Sums();
+  }
+  row_max = NO_MAXIMUM;
+  row_sum = 0.0;
+  if (SINKS && split == 0u) {
+    let sink = bitcast<f32>(table_word(params.sinks_at + params.head_first + ids.head));
+    if (!is_minus_infinity(sink)) {
+      let broken = any_not_finite(vec4f(sink));
+      row_max = select(sink * LOG2_E, NO_MAXIMUM, broken);
+      row_sum = select(0.0, select(1.0, not_a_number(), broken), lane % LANES_PER_ROW == 0u);
     }
-    row_max = NO_MAXIMUM;
-    row_sum = 0.0;
-    if (SINKS && split == 0u) {
-      let sink = bitcast<f32>(table_word(params.sinks_at + params.head_first + ids.head));
-      if (!is_minus_infinity(sink)) {
-        let broken = any_not_finite(vec4f(sink));
-        row_max = select(sink * LOG2_E, NO_MAXIMUM, broken);
-        row_sum = select(0.0, select(1.0, not_a_number(), broken), lane % LANES_PER_ROW == 0u);
+  }
+  var key_0 = next_seen(ids, query_0, begin, end);
+  var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
+  store_head_tile(&fetched_keys);
+  if (thread == 0u) {
+    too_large = 0u;
+  }
+  var fresh = true; // nothing has been accumulated yet
+  workgroupBarrier();
+  while (key_0 < end) {
+    let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
+    let partial = is_partial(ids, query_0, key_0);
+    for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
+      var products = Sums();
+      for (var d = 0u; d < HEAD_STEPS; d++) {
+        let keys = subgroupMatrixLoad<Right, col_major>(
+            &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
+        products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
       }
+      subgroupMatrixStore<row_major>(
+          &sums, subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
     }
-    var key_0 = next_seen(ids, query_0, begin, end);
-    var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
-    store_head_tile(&fetched_keys);
-    if (thread == 0u) {
-      too_large = 0u;
-    }
-    var watched = true;
-    var missed = false;
-    var fresh = true; // nothing has been accumulated yet
     workgroupBarrier();
-    while (key_0 < end) {
-      let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
-      let partial = is_partial(ids, query_0, key_0);
-      watched = watched || (HIDES_FIRST_KEYS && partial);
-      for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
-        var products = Sums();
-        for (var d = 0u; d < HEAD_STEPS; d++) {
-          let keys = subgroupMatrixLoad<Right, col_major>(
-              &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
-          products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
-        }
-        subgroupMatrixStore<row_major>(
-            &sums, subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
-      }
-      workgroupBarrier();
 
-      var fetched_values = fetch_values(ids, key_0);
-      fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
-      var scores = scores_of(ids, query, key_0, scale, partial);
-      var total = write_weights(&scores, row_max, ids, query, key_0);
-      if (!(total <= LARGEST_SUM)) {
-        if (WATCHES_ALL || watched) {
-          too_large = 1u;
-        } else {
-          missed = true;
-        }
-      }
-      store_value_tile(&fetched_values);
-      store_head_tile(&fetched_keys);
-
-      var renew = false;
-      if (WATCHES_ALL || watched) {
-        renew = workgroupUniformLoad(&too_large) != 0u;
-      } else {
-        workgroupBarrier();
-      }
-      watched = watches_all || (HIDES_FIRST_KEYS && partial);
-      if (renew) {
-        if (thread == 0u) {
-          too_large = 0u;
-        }
-        scores = scores_of(ids, query, key_0, scale, partial);
-        var largest_score = row_max;
-        for (var n = 0u; n < ROW_VEC4; n++) {
-          let pair = max(scores[n].xy, scores[n].zw);
-          largest_score = max(largest_score, max(pair.x, pair.y));
-        }
-        largest_score = row_maximum(largest_score);
-        let rescale = exp2(row_max - largest_score);
-        row_max = largest_score;
-        row_sum *= rescale;
-        total = write_weights(&scores, row_max, ids, query, key_0);
-        if (!fresh) {
-          for (var o = 0u; o < VALUE_COLUMNS; o++) {
-            workgroupBarrier();
-            subgroupMatrixStore<row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
-            workgroupBarrier();
-            for (var n = 0u; n < COLUMN_VEC4; n++) {
-              let at = sums_at() + lane_vec4(n);
-              sums[at] = bitcast<vec4u>(sums_vec4(at) * rescale);
-            }
-            workgroupBarrier();
-            accumulator[o] = subgroupMatrixLoad<Sums, row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, SUMS_STRIDE);
-          }
-        }
-        workgroupBarrier();
-      }
-      row_sum += total;
-      fresh = false;
-
-      for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
-        let left = subgroupMatrixLoad<Left, row_major>(
-            &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
-        for (var o = 0u; o < VALUE_COLUMNS; o++) {
-          let values = subgroupMatrixLoad<Right, row_major>(
-              &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
-          accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
-        }
-      }
-      key_0 = next;
-    }
-    if (WATCHES_ALL) {
-      break;
-    }
-    if (missed) {
+    var fetched_values = fetch_values(ids, key_0);
+    fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
+    var scores = scores_of(ids, query, key_0, scale, partial);
+    var total = write_weights(&scores, row_max, ids, query, key_0);
+    if (!(total <= LARGEST_SUM)) {
       too_large = 1u;
     }
-    watches_all = workgroupUniformLoad(&too_large) != 0u;
-    if (!watches_all) {
-      break;
+    store_value_tile(&fetched_values);
+    store_head_tile(&fetched_keys);
+
+    if (workgroupUniformLoad(&too_large) != 0u) {
+      if (thread == 0u) {
+        too_large = 0u;
+      }
+      scores = scores_of(ids, query, key_0, scale, partial);
+      var largest_score = row_max;
+      for (var n = 0u; n < ROW_VEC4; n++) {
+        let pair = max(scores[n].xy, scores[n].zw);
+        largest_score = max(largest_score, max(pair.x, pair.y));
+      }
+      largest_score = row_maximum(largest_score);
+      let rescale = exp2(row_max - largest_score);
+      row_max = largest_score;
+      row_sum *= rescale;
+      total = write_weights(&scores, row_max, ids, query, key_0);
+      if (!fresh) {
+        for (var o = 0u; o < VALUE_COLUMNS; o++) {
+          workgroupBarrier();
+          subgroupMatrixStore<row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
+          workgroupBarrier();
+          for (var n = 0u; n < COLUMN_VEC4; n++) {
+            let at = sums_at() + lane_vec4(n);
+            sums[at] = bitcast<vec4u>(sums_vec4(at) * rescale);
+          }
+          workgroupBarrier();
+          accumulator[o] = subgroupMatrixLoad<Sums, row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, SUMS_STRIDE);
+        }
+      }
+      workgroupBarrier();
     }
+    row_sum += total;
+    fresh = false;
+
+    for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
+      let left = subgroupMatrixLoad<Left, row_major>(
+          &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
+      for (var o = 0u; o < VALUE_COLUMNS; o++) {
+        let values = subgroupMatrixLoad<Right, row_major>(
+            &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
+        accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
+      }
+    }
+    key_0 = next;
   }
 
   row_sum = row_total(row_sum);

@@ -18,9 +18,6 @@ var<workgroup> too_large: u32;
 const NO_MAXIMUM = select(-3.3e38f, -1.9e38f, SPLIT_OPERANDS);
 const HIDDEN = select(NOT_SEEN, -2.0e38f, SPLIT_OPERANDS); // times log2(e) still finite
 
-// Rows that see any of a stretch of keys may still not see its first.
-const HIDES_FIRST_KEYS = MASK || BIAS || WINDOW_LEFT;
-
 alias Scores = array<vec4f, ROW_VEC4>;
 
 // Scores of this lane, from what is in `sums`. HIDDEN where the query does not see the key.

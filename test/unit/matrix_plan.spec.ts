@@ -164,12 +164,12 @@ describe('plans over subgroup matrices', () => {
   it('of split operands flush whole columns, and keep what registers hold', () => {
     const small = deriveMatrix(splitPlan(H100, 64) as Required<Plan>);
     expect(small).toEqual(jasmine.objectContaining({
-      operandParts: 2, headRest: 8, valueRest: 8, stripSubgroups: 1, partColumns: 4, columnsAtOnce: 1, flushTiles: 8,
+      operandParts: 2, headRest: 8, valueRest: 8, stripSubgroups: 1, partColumns: 4, columnsAtOnce: 1, flushTiles: 2,
       blockQueries: 64, outputVec4: 8,
     }));
     const large = deriveMatrix(splitPlan(H100, 128) as Required<Plan>);
     expect(large).toEqual(jasmine.objectContaining({
-      headRest: 16, stripSubgroups: 2, partColumns: 4, columnsAtOnce: 1, flushTiles: 4, blockQueries: 48, outputVec4: 8,
+      headRest: 16, stripSubgroups: 2, partColumns: 4, columnsAtOnce: 1, flushTiles: 1, blockQueries: 48, outputVec4: 8,
     }));
     expect(deriveMatrix(splitPlan(H100, 48) as Required<Plan>)).toEqual(jasmine.objectContaining({columnsAtOnce: 1}));
     const text = specialise(splitPlan(H100, 128));
@@ -211,6 +211,34 @@ describe('plans over subgroup matrices', () => {
     expect([2, 1].map(heads => parts(heads, 4096))).toEqual([1, 8]);
   });
 
+  it('find all rows of their last tile', () => {
+    for (const headSize of [64, 128]) {
+      for (const kind of ['matrix', 'matrix_split'] as const) {
+        for (const queryLength of [1, 48, 97, 127, 128, 129, 500]) {
+          const of = problem({headSize, queryLength, computeType: kind === 'matrix' ? 'float16' : 'float32'});
+          const plan = makePlan('forward', of, H100, {}, 1, kind) as Required<Plan>;
+          const {blockQueries} = deriveMatrix(plan);
+          expect(halfShape(of, plan.matrix, 'q', kind === 'matrix_split')[2])
+              .toBeGreaterThanOrEqual(Math.ceil(queryLength / blockQueries) * blockQueries);
+        }
+      }
+    }
+  });
+
+  it('of the backward pass have longer tiles where the longest decides: few of them, causal, of small heads', () => {
+    const shape = (of: Problem, kernel: KernelName = 'backward_dq') => {
+      const {subgroups, blockRows} = makePlan(kernel, of, H100, {}, 1, 'matrix').matrix!;
+      return [subgroups, blockRows];
+    };
+    const causal = {...problem({queryLength: 1024, keyLength: 1024}), windowRight: 0};
+    expect(shape(causal)).toEqual([2, 32]);
+    expect(shape(causal, 'backward_dkv')).toEqual([2, 32]);
+    expect(shape(causal, 'forward')).toEqual([4, 16]);
+    expect(shape(problem({queryLength: 1024, keyLength: 1024}))).toEqual([4, 16]);
+    expect(shape({...causal, batch: 16})).toEqual([4, 16]);
+    expect(shape({...causal, headSize: 128, valueSize: 128})).toEqual([4, 32]);
+  });
+
   it('read copies in f16 of whole tiles of rows, which one dispatch makes', () => {
     const of = problem({headSize: 72});
     const {M, N, K} = matrixShape(H100)!;
@@ -221,10 +249,10 @@ describe('plans over subgroup matrices', () => {
     // Three tensors of 8·512 rows, 128 of them a workgroup.
     expect(workgroupCount(plan, of, window, 1)).toBe(3 * 32);
     expect(workgroupCount({...plan, hasDOutput: true}, of, window, 1)).toBe(4 * 32);
-    // Split, a row is followed by its rests; a thread makes both.
-    expect(halfShape(of, {M, N, K}, 'q', true)).toEqual([1, 8, 512, 80]);
+    // Split, a row is followed by its rests; a thread makes both. There are rows for tiles of 48.
+    expect(halfShape(of, {M, N, K}, 'q', true)).toEqual([1, 8, 640, 80]);
     const split = makePlan('to_half', of, H100, {hasDOutput: false, splitOperands: true});
-    expect(workgroupCount(split, of, window, 1)).toBe(3 * 32);
+    expect(workgroupCount(split, of, window, 1)).toBe(3 * 40);
     // The second time a few look whether there is anything to do.
     const large = problem({headSize: 64, queryLength: 2 ** 18, keyLength: 2 ** 18});
     const again = makePlan('to_half', large, H100, {hasDOutput: false, again: true});

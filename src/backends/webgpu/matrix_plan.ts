@@ -19,8 +19,6 @@ export interface MatrixBlocking extends MatrixShape {
   readonly subgroups: number;
   /** Rows of the tiles that all subgroups read. */
   readonly blockRows: number;
-  /** forward: every tile is watched for weights that are too large, and there is no second round. */
-  readonly watchesAll?: boolean;
   /** Only where operands are split. */
   readonly rests?: RestBlocking;
 }
@@ -43,7 +41,7 @@ const padding = ({N, K}: MatrixShape) => Math.max(8, N, K);
 
 /** Constants of kernels/wgsl/half.wgsl and matrix*.wgsl that follow from a plan. */
 export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix}: MatrixPlan) {
-  const {M, N, K, lanes, subgroups, blockRows, rests, watchesAll = false} = matrix;
+  const {M, N, K, lanes, subgroups, blockRows, rests} = matrix;
   const threads = lanes * subgroups;
   const headPad = roundUp(headSize, padding(matrix));
   const valuePad = roundUp(valueSize, padding(matrix));
@@ -59,7 +57,7 @@ export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix
   const sumsStride = stripsAreKeys ? (M + 4) / 4 : (blockRows + 8) / 4;
   const rowsOfSums = stripsAreKeys ? 2 * blockRows : kernel === 'backward_dq' ? 2 * M : M;
   return {
-    threads, watchesAll, matrixM: M, matrixN: N, matrixK: K, lanes, subgroups, blockRows,
+    threads, matrixM: M, matrixN: N, matrixK: K, lanes, subgroups, blockRows,
     blockQueries: stripsAreKeys ? blockRows : M * strips,
     blockKeys: stripsAreKeys ? M * strips : blockRows,
     headVec4: Math.ceil(headSize / 4), valueVec4: Math.ceil(valueSize / 4),
@@ -159,17 +157,19 @@ interface Shape {
 
 /** In order of preference: what follows the first is for devices with little workgroup memory. */
 const SHORT_TILES: readonly Shape[] = [4, 2, 1].map(subgroups => ({subgroups, blockRows: 16}));
+const FEW_LONG_TILES: readonly Shape[] = [{subgroups: 2, blockRows: 32}];
 const LONG_TILES: readonly Shape[] = [...[4, 2].map(subgroups => ({subgroups, blockRows: 32})), ...SHORT_TILES];
 
-/** Keys after which sums leave the matrices: more gain no time, and fewer no digits (H100, benchmarks/NOTES.md). */
-const FLUSH_KEYS = 128;
+/** Keys after which sums leave the matrices: 128 are 13% faster, and out of the error budget (H100, NOTES.md). */
+const FLUSH_KEYS = 32;
 
 /** In order of preference, measured on an H200 and an H100 (benchmarks/NOTES.md). */
 function shapesOf(
-    {kernel, headSize, valueSize, splitOperands}: Omit<MatrixPlan, 'matrix'>, shape: MatrixShape,
-    lanes: number): Shape[] {
+    {kernel, headSize, valueSize, splitOperands}: Omit<MatrixPlan, 'matrix'>, shape: MatrixShape, lanes: number,
+    longestDecides: boolean): Shape[] {
   if (!splitOperands) {
-    return [...kernel === 'forward' || Math.max(headSize, valueSize) <= 64 ? SHORT_TILES : LONG_TILES];
+    const hasShortTiles = kernel === 'forward' || Math.max(headSize, valueSize) <= 64 && !longestDecides;
+    return [...longestDecides ? FEW_LONG_TILES : [], ...hasShortTiles ? SHORT_TILES : LONG_TILES];
   }
   const whole = {stripSubgroups: 1, flushKeys: FLUSH_KEYS};
   // Queries, sums and results of a strip of large heads are too many registers for one subgroup. Two must come out even
@@ -184,16 +184,19 @@ function shapesOf(
   ];
 }
 
-/** The preferred blocking that fits the device; undefined where none does. */
+/**
+ * The preferred blocking that fits the device; undefined where none does.
+ * @param longestDecides of a backward kernel: all workgroups run at once, and some go through more tiles than others.
+ */
 export function matrixBlocking(
-    plan: Omit<MatrixPlan, 'matrix'>, capabilities: Capabilities): MatrixBlocking|undefined {
+    plan: Omit<MatrixPlan, 'matrix'>, capabilities: Capabilities, longestDecides = false): MatrixBlocking|undefined {
   const shape = matrixShape(capabilities);
   const {limits} = capabilities;
   if (!shape) {
     return undefined;
   }
   const lanes = capabilities.subgroups!.max;
-  for (const tile of shapesOf(plan, shape, lanes)) {
+  for (const tile of shapesOf(plan, shape, lanes, longestDecides)) {
     const matrix = {...shape, lanes, ...tile};
     const bytes = matrixMemory({...plan, matrix}).reduce((sum, term) => sum + term.bytes, 0);
     if (lanes * tile.subgroups <= limits.maxComputeInvocationsPerWorkgroup && fitsMemory(bytes, limits)) {
@@ -205,12 +208,12 @@ export function matrixBlocking(
 
 const fitsMemory = (bytes: number, limits: DeviceLimits) => bytes <= limits.maxComputeWorkgroupStorageSize;
 
-/** to_half: rows of a workgroup. Tiles have no more. */
+/** to_half: rows of a workgroup. Tiles have no more, and but for those of split operands divide it. */
 export const HALF_ROWS = 128;
 
 /** Rows that a head has as halves: enough for any tile that begins within them, which end to end is at any row. */
-const halfRows = (rows: number, isEndToEnd: boolean) =>
-    roundUp(rows, HALF_ROWS) + (isEndToEnd ? HALF_ROWS : 0);
+const halfRows = (rows: number, isEndToEnd: boolean, splitOperands: boolean) =>
+    roundUp(rows, HALF_ROWS) + (isEndToEnd || splitOperands ? HALF_ROWS : 0);
 
 export type HalfName = 'q'|'k'|'v'|'dOutput';
 
@@ -223,7 +226,8 @@ export function halfShape(
                          (isEndToEnd ? problem.keyRows : problem.keyLength);
   const size = name === 'q' || name === 'k' ? problem.headSize : problem.valueSize;
   return [
-    isEndToEnd ? 1 : problem.batch, isQuery ? problem.queryHeads : problem.keyHeads, halfRows(rows, isEndToEnd),
+    isEndToEnd ? 1 : problem.batch, isQuery ? problem.queryHeads : problem.keyHeads,
+    halfRows(rows, isEndToEnd, splitOperands),
     roundUp(size, padding(shape)) / (splitOperands ? 1 : 2),
   ];
 }

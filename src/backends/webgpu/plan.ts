@@ -339,7 +339,7 @@ export function makePlan(
     };
   }
   if (isMatrixKind(kind)) {
-    const matrix = matrixBlocking(common, capabilities);
+    const matrix = matrixBlocking(common, capabilities, longestDecides(kernel, problem, common.wave));
     if (!matrix) {
       throw noPlan(kernel, problem, limits);
     }
@@ -373,6 +373,19 @@ export function makePlan(
     }
   }
   throw noPlan(kernel, problem, limits);
+}
+
+/** Rows of a result whose tiles over subgroup matrices all run at once on a large GPU. */
+const ROWS_AT_ONCE = 2 ** 14;
+/** Larger heads gain nothing (H100, benchmarks/NOTES.md). */
+const LARGEST_HEAD_AT_ONCE = 64;
+
+/** Whether a backward kernel waits for the longest of its tiles, which all run at once: fewer steps for it then. */
+function longestDecides(kernel: KernelName, problem: Problem, wave: number): boolean {
+  const {batch, headSize, valueSize, queryHeads, keyHeads, queryLength, keyLength} = problem;
+  const rows = kernel === 'backward_dkv' ? keyHeads * keyLength : queryHeads * queryLength;
+  return kernel !== 'forward' && wave > 0 && batch * rows <= ROWS_AT_ONCE &&
+      Math.max(headSize, valueSize) <= LARGEST_HEAD_AT_ONCE;
 }
 
 /** Rows that a workgroup of a kernel without tiles takes side by side. */
@@ -420,7 +433,7 @@ export function workgroupCount(plan: Plan, problem: Problem, window: Extent, hea
     case 'to_half': {
       const names = ['q', 'k', 'v', ...plan.hasDOutput ? ['dOutput'] as const : []] as const;
       const all = names.reduce((sum, name) => {
-        const [of, halfHeads, rows] = halfShape(problem, plan.matrix!, name);
+        const [of, halfHeads, rows] = halfShape(problem, plan.matrix!, name, plan.splitOperands);
         return sum + of * halfHeads * rows / HALF_ROWS;
       }, 0);
       // Most of the second time there is nothing to do, which a few find out sooner.
