@@ -91,10 +91,14 @@ export async function measureAttention(m: AttentionMeasurement, emit: (row: Atte
   });
   // What is left out of a gradient's calculation: the forward pass of a call that is recorded, which may be by another
   // plan than one that is not.
-  const recorded: Run = n => tf.engine().gradients(() => {
-    forward(n);
-    return tf.scalar(0);
-  }, [set(n).q], undefined, true).value;
+  const recorded: Run = n => {
+    let output: tf.Tensor|undefined;
+    tf.engine().gradients(() => {
+      output = tf.keep(forward(n) as tf.Tensor);
+      return tf.scalar(0);
+    }, [set(n).q], undefined, true).value.dispose();
+    return output!; // what is waited for
+  };
   const passes: Array<[Pass, Run, number, number]> =
       [['forward', forward, 1, 4], ['forward+backward', step, STEP_FLOPS, 12]];
   try {
