@@ -62,17 +62,6 @@ fn write_pairs(
   }
 }
 
-fn next_seen_queries(ids: HeadIds, from_query: u32, key_0: u32, end: u32) -> u32 {
-  var query_0 = from_query;
-  while (query_0 < end) {
-    if (is_seen(ids, query_0, key_0)) {
-      break;
-    }
-    query_0 += BLOCK_QUERIES;
-  }
-  return query_0;
-}
-
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
@@ -124,11 +113,12 @@ fn main(
   for (var h = 0u; h < params.heads_per_key; h++) {
     var ids = of_keys;
     ids.head += h;
-    var query_0 = next_seen_queries(ids, begin, key_0, end);
-    var fetched_queries = fetch_queries(ids, min(query_0, ids.queries));
-    var fetched_d_outputs = fetch_d_outputs(ids, min(query_0, ids.queries));
-    while (query_0 < end) {
-      let next = next_seen_queries(ids, query_0 + BLOCK_QUERIES, key_0, end);
+    for (var query_0 = begin; query_0 < end; query_0 += BLOCK_QUERIES) {
+      if (!is_seen(ids, query_0, key_0)) {
+        continue;
+      }
+      var fetched_queries = fetch_queries(ids, query_0);
+      var fetched_d_outputs = fetch_d_outputs(ids, query_0);
       workgroupBarrier();
       store_head_tile(&fetched_queries);
       store_value_tile(&fetched_d_outputs);
@@ -181,9 +171,6 @@ fn main(
           }
         }
       }
-      query_0 = next;
-      fetched_queries = fetch_queries(ids, min(query_0, ids.queries));
-      fetched_d_outputs = fetch_d_outputs(ids, min(query_0, ids.queries));
     }
   }
 
