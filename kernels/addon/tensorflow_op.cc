@@ -17,9 +17,10 @@ namespace flash_attention {
 namespace {
 
 // The number is the description's format: copies of the addon of different versions do not take each other's calls.
-constexpr char FORWARD[] = "TfjsFlashAttention2";
-constexpr char BACKWARD[] = "TfjsFlashAttention2Grad";
-constexpr char APPEND[] = "TfjsFlashAttention2CacheAppend";
+static_assert(DESCRIPTION_FORMAT == 3, "the ops are named after it");
+constexpr char FORWARD[] = "TfjsFlashAttention3";
+constexpr char BACKWARD[] = "TfjsFlashAttention3Grad";
+constexpr char APPEND[] = "TfjsFlashAttention3CacheAppend";
 
 /** Filled in once, then only read: kernels have no other way to it. */
 TensorFlowApi api;

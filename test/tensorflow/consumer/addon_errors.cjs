@@ -10,7 +10,7 @@ const attend = () => tf.tidy(() => flashAttention(x, x, x).dataSync());
 const expected = attend();
 
 /** Runs the op itself: on numbers that the package would not send. */
-function execute(description, floats, outputs = 3, name = 'TfjsFlashAttention2') {
+function execute(description, floats, outputs = 3, name = 'TfjsFlashAttention3') {
   const words = new Int32Array(Float64Array.from(description).buffer);
   const attributes = Object.entries({I: 0, M: 0, F: floats.length, ...name.endsWith('Grad') && {G: outputs}})
       .map(([key, value]) => ({name: key, type: backend.binding.TF_ATTR_INT, value}));
@@ -47,8 +47,8 @@ const BAD = [
 for (const [description, floats, message] of BAD) {
   assert.throws(() => execute(description, floats), {message});
 }
-assert.throws(() => execute(good, [x, x, x], 1, 'TfjsFlashAttention2Grad'), {message: /too few outputs/});
-assert.throws(() => execute(good, [x, x, x], 0, 'TfjsFlashAttention2CacheAppend'), {message: /another call/});
+assert.throws(() => execute(good, [x, x, x], 1, 'TfjsFlashAttention3Grad'), {message: /too few outputs/});
+assert.throws(() => execute(good, [x, x, x], 0, 'TfjsFlashAttention3CacheAppend'), {message: /another call/});
 assert.deepEqual(tf.memory().numTensors, before.tensors + 1); // the slice
 assert.deepEqual(backend.binding.getNumOfTensors(), before.handles + 1);
 
