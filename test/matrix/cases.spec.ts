@@ -12,8 +12,13 @@ describe('the WGSL kernels over subgroup matrices', () => {
   specCases(cases, () => 'webgpu', ['matrix']);
 });
 
-/** Only the forward pass has them. */
-const splitCases = process.env.WHOLE_TABLE ? caseTable() : sample(caseTable(), 24).filter(isSmall);
+/**
+ * Only the forward pass has them. Of large heads, which two subgroups share: others have ended lavapipe's process (Mesa
+ * 26.2 crashes while it compiles or runs some); GPUs run them all (test/verify_device.ts).
+ */
+const isLargeHead = ({headSize, valueSize, queryLength}: Case) =>
+  headSize === 128 && valueSize === 128 && queryLength > 4;
+const splitCases = process.env.WHOLE_TABLE ? caseTable() : caseTable().filter(isLargeHead);
 
 describe('the WGSL kernels over subgroup matrices of split operands, in float32', () => {
   specCases(splitCases, () => 'webgpu', ['matrix_split']);
