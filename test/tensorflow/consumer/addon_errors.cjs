@@ -37,7 +37,7 @@ const before = {tensors: tf.memory().numTensors, handles: backend.binding.getNum
 
 const BAD = [
   [[], [x, x, x], /flashAttention: the description of the call has another length/],
-  [withNumber(0, 99), [x, x, x], /flashAttention: the description of the call is not one of format 2/],
+  [withNumber(0, 99), [x, x, x], /flashAttention: the description of the call is not one of format 3/],
   [withNumber(5, 1e6), [x, x, x], /flashAttention: expected queryLength rows of q/],
   [withNumber(4, NaN), [x, x, x], /flashAttention: expected an integer from 0 to 2147483647 for batch/],
   [good, [x, x], /flashAttention: the description is that of another call/],
