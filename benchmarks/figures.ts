@@ -31,8 +31,8 @@ async function attentionSection(name: string, {environment, results}: ResultsFil
   return [
     `${measuredOn(environment)}, backend \`${environment.backend}\`: TFLOP/s by the clock on the wall over calls ` +
         'that are queued one after the other, backward as the difference between forward and backward and forward ' +
-        `alone. "unfused" is tfjs' own matMul–softmax–matMul in the same run${peer}; — where it does not fit the ` +
-        'device.',
+        `alone, recorded for gradients. "unfused" is tfjs' own matMul–softmax–matMul in the same run${peer}; — where ` +
+        'it does not fit the device.',
     '',
     ...await plots(svgs, name, [
       ['speed', 'speed against sequence length', speedPlot(results)],

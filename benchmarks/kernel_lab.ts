@@ -5,26 +5,22 @@
  *   npx tsx benchmarks/kernel_lab.ts --kernels forward,backward_dq --sizes 64,128 --blockings 16x8x8,16x8x4:4:16
  *   npx tsx benchmarks/kernel_lab.ts --kernels decode --keys 4096,32768 --heads 32 --key-heads 8,32 --sizes 128
  *
- *   npx tsx benchmarks/kernel_lab.ts --kernels forward --kinds simt,matrix_split \
- *       --matrix-blockings own,8x16:64,6x32:64:2 --dawn allow_unsafe_apis,vulkan_enable_f16_on_nvidia
- *
- * A blocking is threadsX x threadsY x rows[:chunk[:rowChunk]]; without any, the plan's own choice is timed. Those of
- * subgroup matrices: see benchmarks/lab/matrix.ts.
+ * A blocking is threadsX x threadsY x rows[:chunk[:rowChunk]]; without any, the plan's own choice is timed.
  * Variants of decode: see benchmarks/lab/decode.ts.
  *
- *   npx tsx benchmarks/kernel_lab.ts --shapes 1x16x1024x64,1x16x1024x64c --kinds matrix --forward own,4x32/2,8x32/4w256
+ *   npx tsx benchmarks/kernel_lab.ts --shapes 1x16x1024x64,1x16x1024x64c --kinds matrix \
+ *       --forward own,4x32/2,8x32/4w256 --dawn allow_unsafe_apis,vulkan_enable_f16_on_nvidia
  *
- * With shapes: whole calls and their kernels; see benchmarks/lab/short.ts.
+ * With shapes: whole calls and their kernels, of all kinds of plans; see benchmarks/lab/calls.ts.
  */
 import {parseArgs} from 'node:util';
 
 import {capabilitiesOf} from '../src/backends/webgpu/device.js';
 import type {PlanKind} from '../src/backends/webgpu/choose.js';
 
+import {labCalls} from './lab/calls.js';
 import {labDecode} from './lab/decode.js';
 import {openLab} from './lab/device.js';
-import {labMatrix} from './lab/matrix.js';
-import {labShort} from './lab/short.js';
 import {labTiles} from './lab/tiles.js';
 import type {TiledKernel} from './lab/tiles.js';
 
@@ -38,7 +34,6 @@ const {values: args} = parseArgs({options: {
   causal: {type: 'boolean', default: false},
   blockings: {type: 'string', default: ''},
   kinds: {type: 'string', default: 'simt'},
-  'matrix-blockings': {type: 'string', default: 'own'},
   // of decode
   keys: {type: 'string', default: '4096,32768,131072'},
   heads: {type: 'string', default: '32'},
@@ -51,7 +46,7 @@ const {values: args} = parseArgs({options: {
   },
   workgroups: {type: 'string', default: '0,264,1056'},
 
-  // of short calls
+  // of whole calls
   shapes: {type: 'string', default: ''},
   forward: {type: 'string', default: 'own'},
   backward: {type: 'string', default: 'own'},
@@ -70,19 +65,17 @@ console.log(`${info.vendor} ${info.architecture} ${info.description}; dawn ${arg
 const kernels = list(args.kernels);
 const tiled = kernels.filter((name): name is TiledKernel => name !== 'decode');
 const shapes = list(args.shapes);
-await labShort(lab, capabilities, {
+await labCalls(lab, capabilities, {
   shapes, kernels: tiled, kinds: list(args.kinds) as PlanKind[], forward: list(args.forward),
   backward: list(args.backward),
 });
 if (tiled.length > 0 && shapes.length === 0) {
   console.log(`tokens ${args.tokens} length ${args.length} causal ${args.causal}`);
-  const options = {
+  await labTiles(lab, capabilities, {
     kernels: tiled, sizes: numbers(args.sizes), tokens: Number(args.tokens), length: Number(args.length),
     width: Number(args.width), causal: args.causal, blockings: list(args.blockings),
     kinds: list(args.kinds) as PlanKind[],
-  };
-  await labTiles(lab, capabilities, options);
-  await labMatrix(lab, capabilities, options, list(args['matrix-blockings']));
+  });
 }
 if (kernels.includes('decode')) {
   await labDecode(lab, capabilities, {

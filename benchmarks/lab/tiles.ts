@@ -2,7 +2,6 @@
 import type {Capabilities} from '../../src/backends/webgpu/capabilities.js';
 import {derive, makePlan, workgroupBytes} from '../../src/backends/webgpu/plan.js';
 import type {Plan} from '../../src/backends/webgpu/plan.js';
-import {isMatrixKind} from '../../src/backends/webgpu/choose.js';
 import type {PlanKind} from '../../src/backends/webgpu/choose.js';
 import {makeProblem} from '../../src/op/problem.js';
 import type {Problem} from '../../src/op/problem.js';
@@ -27,12 +26,12 @@ export interface TilesOptions {
 /** Multiply-adds of a kernel in units of B·Hq·Nq·Nk·D. */
 const PRODUCTS: Record<TiledKernel, number> = {forward: 2, backward_dq: 3, backward_dkv: 4};
 
-export function problemFor(headSize: number, {length, width, tokens, causal}: TilesOptions): Problem {
+function problemFor(headSize: number, {length, width, tokens, causal}: TilesOptions): Problem {
   const shape = [Math.max(1, tokens / length), length, width / headSize, headSize];
   return makeProblem({q: {shape}, k: {shape}, v: {shape}}, {
     layout: 'bnhd', causalAlignment: 'bottom-right', windowLeft: -1, windowRight: causal ? 0 : -1,
-    softmaxScale: 1 / Math.sqrt(headSize), softcap: 0, dropoutP: 0, seed: 0, computeType: 'float32',
-    deterministic: true,
+    softmaxScale: 1 / Math.sqrt(headSize), softcap: 0, dropoutP: 0, seed: 0, deterministic: true,
+    computeType: 'float32',
   });
 }
 
@@ -40,16 +39,14 @@ function candidates(
     kernel: TiledKernel, problem: Problem, capabilities: Capabilities, {blockings, kinds}: TilesOptions): Plan[] {
   const wanted = kernel === 'backward_dkv' ? {wantKeys: true, wantValues: true} : {};
   // Only forward has kinds.
-  const own = kinds.filter(kind => !isMatrixKind(kind));
-  return (kernel === 'forward' ? own : own.slice(0, 1)).flatMap(kind => {
-    const chosen = makePlan(
+  return (kernel === 'forward' ? kinds : kinds.slice(0, 1)).flatMap(kind => {
+    const own = makePlan(
         kernel, problem, capabilities, wanted, problem.batch, kernel === 'forward' ? kind : 'simt');
-    return blockings.length === 0 ? [chosen] : blockings.map((text): Plan => {
+    return blockings.length === 0 ? [own] : blockings.map((text): Plan => {
       const [shape, chunk, rowChunk] = text.split(':');
       const [threadsX, threadsY, rows] = shape.split('x').map(Number);
       return {
-        ...chosen, threadsX, threadsY, rows, chunk: Number(chunk ?? chosen.chunk),
-        rowChunk: Number(rowChunk ?? chosen.rowChunk),
+        ...own, threadsX, threadsY, rows, chunk: Number(chunk ?? own.chunk), rowChunk: Number(rowChunk ?? own.rowChunk),
       };
     });
   });

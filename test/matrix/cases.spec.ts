@@ -12,13 +12,20 @@ describe('the WGSL kernels over subgroup matrices', () => {
   specCases(cases, () => 'webgpu', ['matrix']);
 });
 
-/**
- * Only the forward pass has them. Of large heads, which two subgroups share: others have ended lavapipe's process (Mesa
- * 26.2 crashes while it compiles or runs some); GPUs run them all (test/verify_device.ts).
- */
-const isLargeHead = ({headSize, valueSize, queryLength}: Case) =>
+/** Heads that two subgroups share, and that the sample does not have. */
+const isShared = ({headSize, valueSize, queryLength}: Case): boolean =>
   headSize === 128 && valueSize === 128 && queryLength > 4;
-const splitCases = process.env.WHOLE_TABLE ? caseTable() : caseTable().filter(isLargeHead);
+
+/**
+ * Lavapipe (Mesa 26.1) crashes in dK and dV of the float32 kernels, `simt` as well, where a tile has no key of its
+ * sequence. SwiftShader and GPUs run these cases.
+ */
+const hasAllKeys = ({lengths}: Case): boolean => lengths !== 'key' && lengths !== 'both';
+
+/** Only the forward pass has them. */
+const splitCases = (process.env.WHOLE_TABLE ?
+  caseTable() :
+  [...sample(caseTable(), 24), ...caseTable().filter(isShared)]).filter(hasAllKeys);
 
 describe('the WGSL kernels over subgroup matrices of split operands, in float32', () => {
   specCases(splitCases, () => 'webgpu', ['matrix_split']);

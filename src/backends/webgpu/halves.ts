@@ -3,11 +3,10 @@ import type {TensorInfo} from '@tensorflow/tfjs-core';
 import type {GradInputName, KernelCall} from '../../op/kernels.js';
 
 import type {Backend} from './backend.js';
+import {isMatrixKind} from './choose.js';
 import {capabilitiesOf} from './device.js';
 import {halfShape, matrixShape} from './matrix_plan.js';
 import type {HalfName} from './matrix_plan.js';
-import type {KernelName} from './plan.js';
-import {isMatrixKind} from './choose.js';
 import {kindOf} from './prepare.js';
 import {newTensor, run, SLOT} from './run.js';
 import type {Binding, Run} from './run.js';
@@ -17,13 +16,6 @@ export interface Halves {
   readonly bindings: readonly Binding[];
   readonly largest: Binding;
   readonly tensors: readonly TensorInfo[];
-}
-
-/** Who runs over subgroup matrices where the call asks for these kernels; none if the list is empty. */
-export function matrixKernels(
-    backend: Backend, {problem}: KernelCall<GradInputName>, kernels: readonly KernelName[],
-    forGradient = false): KernelName[] {
-  return kernels.filter(kernel => isMatrixKind(kindOf(backend.device, kernel, problem, forGradient).kind));
 }
 
 /**

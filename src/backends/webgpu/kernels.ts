@@ -13,10 +13,10 @@ import {biasGradientShape, isEmpty, lseShape, rowShape} from '../../op/problem.j
 import type {Problem} from '../../op/problem.js';
 
 import type {Backend} from './backend.js';
-import {forcedPlan} from './choose.js';
+import {forcedPlan, isMatrixKind} from './choose.js';
 import {limitsOf} from './device.js';
 import {checkBackend} from './guarded_backend.js';
-import {disposeHalves, makeHalves, matrixKernels, runWith} from './halves.js';
+import {disposeHalves, makeHalves, runWith} from './halves.js';
 import type {Halves} from './halves.js';
 import {canStartFromLse, kindOf, splitOf} from './prepare.js';
 import {prepareAhead} from './prepare_ahead.js';
@@ -76,9 +76,8 @@ function forward(backend: Backend, call: Call, forGradient: boolean): Results {
       ];
   const whole = {output: 'output', rows: 'rows'} as const;
   const split = splitOf(backend.device, problem, forGradient);
-  const halves = matrixKernels(backend, call, ['forward'], forGradient).length > 0 ?
-      makeHalves(backend, call, kindOf(backend.device, 'forward', problem, forGradient).kind === 'matrix_split') :
-      undefined;
+  const {kind} = kindOf(backend.device, 'forward', problem, forGradient);
+  const halves = isMatrixKind(kind) ? makeHalves(backend, call, kind === 'matrix_split') : undefined;
   if (split.splits === 1) {
     const bindings = [...rowBindings(call), ...bindResults(results, whole)];
     runWith(backend, halves, {kernel: 'forward', problem, seed, bindings, small: tensors, forGradient});
@@ -195,7 +194,8 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
   const dK = results.k ?? results.kv ?? results.qkv;
   const dV = results.v ?? results.kv ?? results.qkv;
   const wantedKernels = [...dQ ? ['backward_dq'] as const : [], ...dK || dV ? ['backward_dkv'] as const : []];
-  const halves = matrixKernels(backend, call, wantedKernels).length > 0 ? makeHalves(backend, call, false) : undefined;
+  const isByMatrix = wantedKernels.some(kernel => isMatrixKind(kindOf(backend.device, kernel, problem).kind));
+  const halves = isByMatrix ? makeHalves(backend, call, false) : undefined;
   if (dQ) {
     const bindings: Binding[] = [...task.bindings, {binding: SLOT.result0, tensor: dQ, operand: 'q'}];
     runWith(backend, halves, {...task, kernel: 'backward_dq', bindings});

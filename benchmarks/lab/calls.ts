@@ -1,11 +1,11 @@
 /**
- * Short calls: each kernel by itself under different blockings, splits of the keys and orders of the tiles, and
+ * Whole calls: each kernel by itself under different blockings, splits of the keys and orders of the tiles, and
  * the call as a whole as one pass of dispatches.
  */
 import type {Capabilities} from '../../src/backends/webgpu/capabilities.js';
 import {isMatrixKind} from '../../src/backends/webgpu/choose.js';
 import type {PlanKind} from '../../src/backends/webgpu/choose.js';
-import {halfShape, isWrittenOut} from '../../src/backends/webgpu/matrix_plan.js';
+import {halfShape, isWrittenOut, matrixShape} from '../../src/backends/webgpu/matrix_plan.js';
 import type {HalfName} from '../../src/backends/webgpu/matrix_plan.js';
 import {isMatrixPlan, makePlan, makeSplit, sizesOf, workgroupBytes} from '../../src/backends/webgpu/plan.js';
 import type {Features, KernelName, Plan, Split} from '../../src/backends/webgpu/plan.js';
@@ -15,7 +15,7 @@ import type {Problem} from '../../src/op/problem.js';
 import {difference, random} from './device.js';
 import type {Lab, Ready} from './device.js';
 
-export interface ShortOptions {
+export interface CallsOptions {
   /** B x H x N x D[c: causal]. */
   readonly shapes: readonly string[];
   /** Those of `kernels` beside it; row_statistics and the turning into f16 are timed anyway. */
@@ -53,22 +53,26 @@ interface Candidate {
 }
 
 /**
- * A plan by name: `own`, or subgroups x rows of a tile (matrices), or threadsX x threadsY x rows; then [/parts of the
- * keys][w tiles of a wave][u: loops are not written out].
+ * A plan by name: `own`, or subgroups x rows of a tile (matrices), for split operands then :keys until sums are
+ * flushed[:subgroups that share a strip], or threadsX x threadsY x rows; then [/parts of the keys][w tiles of a
+ * wave][u: loops are not written out].
  */
 function candidate(
     name: string, kernel: KernelName, kind: PlanKind, problem: Problem, capabilities: Capabilities,
     features: Partial<Features>): Candidate {
-  const [, shape, parts, wave, loops] = /^(own|[\dx]+)(?:\/(\d+))?(?:w(\d+))?(u?)$/.exec(name) ?? [];
+  const [, shape, flushKeys, stripSubgroups = '1', parts, wave, loops] =
+      /^(own|[\dx]+)(?::(\d+)(?::(\d+))?)?(?:\/(\d+))?(?:w(\d+))?(u?)$/.exec(name) ?? [];
   if (shape === undefined) {
-    throw new Error(`expected a blocking[/parts][w wave][u], received ${name}`);
+    throw new Error(`expected a blocking[:keys[:subgroups]][/parts][w wave][u], received ${name}`);
   }
   const own = makePlan(kernel, problem, capabilities, features, problem.batch, kind);
   const sizes = shape === 'own' ? undefined : shape.split('x').map(Number);
   let plan: Plan = {...own, wave: wave === undefined ? own.wave : Number(wave)};
   if (isMatrixPlan(plan)) {
     const [subgroups, blockRows] = sizes ?? [plan.matrix.subgroups, plan.matrix.blockRows];
-    const matrix = {...plan.matrix, subgroups, blockRows};
+    const rests = flushKeys !== undefined &&
+        {rests: {flushKeys: Number(flushKeys), stripSubgroups: Number(stripSubgroups)}};
+    const matrix = {...plan.matrix, subgroups, blockRows, ...rests};
     const unrolled = isWrittenOut({...plan, matrix}, capabilities) && loops !== 'u';
     plan = {...plan, matrix, threadsY: subgroups, unrolled};
   } else if (sizes) {
@@ -87,9 +91,9 @@ function makeBuffers(lab: Lab, problem: Problem, capabilities: Capabilities, kin
   const values = random(elements + 4004);
   const input = (first: number) => lab.bufferWith(values.subarray(first, first + elements));
   const floats = (length: number) => lab.emptyBuffer(4 * length);
-  const half = (name: HalfName) => lab.emptyBuffer(4 * product(halfShape(
-      problem, makePlan('forward', problem, capabilities, {}, problem.batch, 'matrix').matrix!, name)));
   const withHalves = kinds.some(isMatrixKind);
+  const half = (name: HalfName) => lab.emptyBuffer(4 * product(halfShape(
+      problem, matrixShape(capabilities)!, name, kinds.includes('matrix_split'))));
   return {
     elements, rows,
     q: input(0), k: input(1001), v: input(2002), dOutput: input(3003),
@@ -126,7 +130,7 @@ function bindingsOf({plan, split}: Candidate, b: Buffers): Map<number, GPUBuffer
 /** Multiply-adds of a kernel in units of B·Hq·Nq·Nk·D, as the results files count: backward 2.5 times forward. */
 const PRODUCTS: {readonly [kernel in KernelName]?: number} = {forward: 2, backward_dq: 3, backward_dkv: 4};
 
-async function labShape(lab: Lab, capabilities: Capabilities, text: string, options: ShortOptions) {
+async function labShape(lab: Lab, capabilities: Capabilities, text: string, options: CallsOptions) {
   const problem = problemOf(text);
   const b = makeBuffers(lab, problem, capabilities, options.kinds);
   const strides = {output: b.elements, rows: b.rows};
@@ -161,23 +165,25 @@ async function labShape(lab: Lab, capabilities: Capabilities, text: string, opti
     [5, b.partOutput], [6, b.output], [9, b.lse], [10, b.tail], [11, b.partLse], [12, b.partTail],
   ]), split);
 
-  const turning: {[withOutput: string]: Ready[]} = {};
-  if (b.halves) {
+  // By kind; of `matrix` with dO too, for the backward kernels.
+  const turning: {[what: string]: Ready[]} = {};
+  for (const kind of options.kinds.filter(isMatrixKind)) {
+    const splitOperands = kind === 'matrix_split';
     const begin = await prepare(makePlan('half_begin', problem, capabilities), new Map([[16, b.largest]]));
-    for (const hasDOutput of [false, true]) {
+    for (const hasDOutput of splitOperands ? [false] : [false, true]) {
       const bound = new Map([
         [1, b.q], [2, b.k], [3, b.v], [16, b.largest], ...halvesOf(b, hasDOutput),
         ...hasDOutput ? [[4, b.dOutput], [11, b.lse]] as Array<[number, GPUBuffer]> : [],
       ]);
       const halves = await Promise.all([false, true].map(
-          again => prepare(makePlan('to_half', problem, capabilities, {again, hasDOutput}), bound)));
-      turning[`${hasDOutput}`] = [begin, ...halves];
+          again => prepare(makePlan('to_half', problem, capabilities, {again, splitOperands, hasDOutput}), bound)));
+      turning[hasDOutput ? `${kind} with dO` : kind] = [begin, ...halves];
     }
   }
   const candidates: Array<Candidate&{ready: Ready, merging?: Ready, routed?: Ready}> = [];
   await Promise.all(options.kernels.flatMap(kernel => options.kinds.flatMap(
       kind => (kernel === 'forward' ? options.forward : options.backward).map(async name => {
-        if (kernel !== 'forward' && kind === 'subgroup') {
+        if (kernel !== 'forward' && (kind === 'subgroup' || kind === 'matrix_split')) {
           return;
         }
         try {
@@ -210,19 +216,23 @@ async function labShape(lab: Lab, capabilities: Capabilities, text: string, opti
   if (options.kernels.some(kernel => kernel !== 'forward')) {
     console.log(`${text} row_statistics ${us(await ms([statistics]))} µs`);
   }
-  const turningMs: {[withOutput: string]: number} = {};
-  for (const [hasDOutput, works] of Object.entries(turning)) {
-    turningMs[hasDOutput] = await ms(works);
+  for (const [what, works] of Object.entries(turning)) {
+    const all = await ms(works);
     const each: string[] = [];
     for (const work of works) {
       each.push(us(await ms([work])));
     }
-    const what = hasDOutput === 'true' ? 'to_half with dO' : 'to_half';
-    console.log(`${text} ${what} ${us(turningMs[hasDOutput])} µs: ${each.join(' + ')}`);
+    console.log(`${text} to_half for ${what} ${us(all)} µs: ${each.join(' + ')}`);
   }
-  candidates.sort((x, y) => x.plan.kernel.localeCompare(y.plan.kernel));
+  candidates.sort((x, y) => x.plan.kernel.localeCompare(y.plan.kernel) || x.plan.kind.localeCompare(y.plan.kind));
+  let turnedFor: PlanKind|undefined;
   for (const {name, plan, split, ready, merging, routed} of candidates) {
     const isForward = plan.kernel === 'forward';
+    if (isMatrixPlan(plan) && turnedFor !== plan.kind) {
+      // Both kinds keep their operands in the same buffers.
+      turnedFor = plan.kind;
+      await ms(turning[plan.kind === 'matrix' ? 'matrix with dO' : plan.kind]);
+    }
     const alone = await ms([ready]);
     const actual = await (async () => {
       if (merging) {
@@ -233,7 +243,7 @@ async function labShape(lab: Lab, capabilities: Capabilities, text: string, opti
     const apart = Math.max(...actual.map((values, n) => difference(values, expected[plan.kernel]![n])));
     const works = [ready, ...routed ? [routed] : [], ...merging ? [merging] : []];
     // With the turning into f16 where that is the call's own.
-    const call = [...isForward && routed ? turning.false : [], ...works];
+    const call = [...isForward && routed ? turning[plan.kind] : [], ...works];
     const total = await ms(call);
     const rest = [
       ...merging ? [`merging ${us(await ms([merging]))}`] : [], ...routed ? [`stand-in ${us(await ms([routed]))}`] : [],
@@ -241,14 +251,14 @@ async function labShape(lab: Lab, capabilities: Capabilities, text: string, opti
     const rate = (time: number) =>
         `${us(time)} µs ${(flops(PRODUCTS[plan.kernel]!) / time / 1e9).toFixed(1).padStart(6)}`;
     console.log(
-        `${text} ${plan.kernel.padEnd(12)} ${plan.kind.padEnd(8)} ${name.padEnd(14)} ${split.splits} parts ` +
+        `${text} ${plan.kernel.padEnd(12)} ${plan.kind.padEnd(12)} ${name.padEnd(14)} ${split.splits} parts ` +
         `${rate(alone)}; all ${rate(total)}; ${rest.join(', ')}; off ${apart.toExponential(1)}`);
   }
   const {elements: _, rows: __, halves, ...buffers} = b;
   [...Object.values(buffers), ...Object.values(halves ?? {})].forEach(buffer => buffer.destroy());
 }
 
-export async function labShort(lab: Lab, capabilities: Capabilities, options: ShortOptions): Promise<void> {
+export async function labCalls(lab: Lab, capabilities: Capabilities, options: CallsOptions): Promise<void> {
   for (const shape of options.shapes) {
     await labShape(lab, capabilities, shape, options);
   }
