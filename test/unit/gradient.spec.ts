@@ -5,29 +5,36 @@ import {flashAttention, flashAttentionWithLse} from '../../src/index.js';
 /** `tf.grad` for functions of a tensor of known rank. */
 const grad = tf.grad as unknown as (f: (x: tf.Tensor4D) => tf.Tensor) => (x: tf.Tensor) => tf.Tensor4D;
 
-type Args = {attrs: {wanted: string[], inputNames: string[]}};
+interface Attrs {
+  wanted: string[];
+  inputNames: string[];
+  forGradient: boolean;
+}
 
-/** Runs `f` and gives what each call of the gradient kernel was asked for. */
-function gradientCalls(f: () => void): Array<{wanted: string[], inputNames: string[]}> {
-  const kernel = tf.getKernel('FlashAttentionGrad', tf.getBackend());
-  const calls: Array<{wanted: string[], inputNames: string[]}> = [];
-  tf.unregisterKernel('FlashAttentionGrad', tf.getBackend());
+/** Runs `f` and gives the attributes of each call of the kernel. */
+function attrsOf(kernelName: string, f: () => void): Attrs[] {
+  const kernel = tf.getKernel(kernelName, tf.getBackend());
+  const calls: Attrs[] = [];
+  tf.unregisterKernel(kernelName, tf.getBackend());
   tf.registerKernel({
     ...kernel,
     kernelFunc: params => {
-      const {wanted, inputNames} = (params as unknown as Args).attrs;
-      calls.push({wanted, inputNames});
+      calls.push((params as unknown as {attrs: Attrs}).attrs);
       return kernel.kernelFunc(params);
     },
   });
   try {
     f();
   } finally {
-    tf.unregisterKernel('FlashAttentionGrad', tf.getBackend());
+    tf.unregisterKernel(kernelName, tf.getBackend());
     tf.registerKernel(kernel);
   }
   return calls;
 }
+
+/** What each call of the gradient kernel was asked for. */
+const gradientCalls = (f: () => void) =>
+  attrsOf('FlashAttentionGrad', f).map(({wanted, inputNames}) => ({wanted, inputNames}));
 
 describe('the gradient', () => {
   let q: tf.Tensor4D;
@@ -106,6 +113,15 @@ describe('the gradient', () => {
       const plain = grad((x: tf.Tensor4D) => flashAttention(x, k, v))(q);
       expect(gradient.dataSync()).toEqual(plain.dataSync());
     });
+  });
+
+  it('is prepared for where tfjs records the call, and nowhere else', () => {
+    const both = () => tf.tidy(() => {
+      flashAttention(q, k, v);
+      grad(x => flashAttention(x, k, v))(q);
+    });
+    expect(attrsOf('FlashAttention', both).map(({forGradient}) => forGradient)).toEqual([false, true]);
+    expect(attrsOf('FlashAttentionGrad', both).map(({forGradient}) => forGradient)).toEqual([true]);
   });
 
   it('of the gradient is refused, not wrong', () => {
