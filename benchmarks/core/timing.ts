@@ -12,7 +12,10 @@ export interface Timing {
 }
 
 export interface TimingOptions {
-  /** GPUs idle at a fraction of their clock: this much work right before measuring. */
+  /**
+   * GPUs idle at a fraction of their clock, and JavaScript is compiled for good after a thousand calls or two: so long
+   * right before measuring.
+   */
   warmUpMs?: number;
   batchMs?: number;
   batches?: number;
@@ -31,16 +34,19 @@ export async function finish(result: tf.Tensor|tf.Tensor[]): Promise<void> {
   one.dispose();
 }
 
+const MOST_RUNS = 2000;
+
 /** Median and spread of what `batch(runs)`, in milliseconds, takes a run. */
 export async function timeBatches(
     batch: (runs: number) => Promise<number>, options: TimingOptions = {}): Promise<Timing> {
-  const {warmUpMs = 250, batchMs = 80, batches = 5, mostMs = 3000} = options;
+  const {warmUpMs = 500, batchMs = 80, batches = 5, mostMs = 3000} = options;
+  const runsFor = (ms: number) => Math.max(1, Math.min(MOST_RUNS, Math.round(batchMs / ms)));
   await batch(1); // compiles
   const once = await batch(1);
-  const runs = Math.max(1, Math.min(500, Math.round(batchMs / once)));
+  let runs = runsFor(once);
   const start = performance.now();
   while (once < warmUpMs && performance.now() - start < warmUpMs) { // a longer run was work enough
-    await batch(runs);
+    runs = runsFor(await batch(runs) / runs); // one run alone is mostly waiting for the news that it is done
   }
   const samples: number[] = [];
   const timedFrom = performance.now();

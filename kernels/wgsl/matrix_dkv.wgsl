@@ -6,6 +6,8 @@
 
 const SUBGROUP_SUMS = BLOCK_ROWS * SUMS_STRIDE;
 const KEY_VEC4 = MATRIX_M / 4u;
+// A tile is fetched while the one before is used where registers bear it, else when it is needed (NOTES.md).
+const FETCHES_EARLY = max(HEAD_SIZE, VALUE_SIZE) <= 64u;
 // P is multiplied by this before it becomes f16; the dropout factor comes afterwards. P ≤ 1, so it fits.
 const WEIGHT_EXPONENT = 14;
 
@@ -62,6 +64,17 @@ fn write_pairs(
   }
 }
 
+fn next_seen_queries(ids: HeadIds, from_query: u32, key_0: u32, end: u32) -> u32 {
+  var query_0 = from_query;
+  while (query_0 < end) {
+    if (is_seen(ids, query_0, key_0)) {
+      break;
+    }
+    query_0 += BLOCK_QUERIES;
+  }
+  return query_0;
+}
+
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
@@ -113,12 +126,19 @@ fn main(
   for (var h = 0u; h < params.heads_per_key; h++) {
     var ids = of_keys;
     ids.head += h;
-    for (var query_0 = begin; query_0 < end; query_0 += BLOCK_QUERIES) {
-      if (!is_seen(ids, query_0, key_0)) {
-        continue;
+    var query_0 = next_seen_queries(ids, begin, key_0, end);
+    var fetched_queries: HeadFetch;
+    var fetched_d_outputs: ValueFetch;
+    if (FETCHES_EARLY) {
+      fetched_queries = fetch_queries(ids, min(query_0, ids.queries));
+      fetched_d_outputs = fetch_d_outputs(ids, min(query_0, ids.queries));
+    }
+    while (query_0 < end) {
+      let next = next_seen_queries(ids, query_0 + BLOCK_QUERIES, key_0, end);
+      if (!FETCHES_EARLY) {
+        fetched_queries = fetch_queries(ids, query_0);
+        fetched_d_outputs = fetch_d_outputs(ids, query_0);
       }
-      var fetched_queries = fetch_queries(ids, query_0);
-      var fetched_d_outputs = fetch_d_outputs(ids, query_0);
       workgroupBarrier();
       store_head_tile(&fetched_queries);
       store_value_tile(&fetched_d_outputs);
@@ -170,6 +190,11 @@ fn main(
             d_keys[o] = subgroupMatrixMultiplyAccumulate(left, queries, d_keys[o]);
           }
         }
+      }
+      query_0 = next;
+      if (FETCHES_EARLY) {
+        fetched_queries = fetch_queries(ids, min(query_0, ids.queries));
+        fetched_d_outputs = fetch_d_outputs(ids, min(query_0, ids.queries));
       }
     }
   }

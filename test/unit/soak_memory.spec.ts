@@ -1,4 +1,4 @@
-import {courses} from '../support/soak_memory.js';
+import {BOUNDS, courses} from '../support/soak_memory.js';
 
 const MIB = 2 ** 20;
 
@@ -24,8 +24,8 @@ describe('the course of memory in a soak', () => {
   });
 
   it('lets bind groups grow to their bound, and no further', () => {
-    expect(of('bindGroups', 10, 600, 1024).flat).toBe(true);
-    expect(of('bindGroups', 10, 600, 1025).flat).toBe(false);
+    expect(of('bindGroups', 10, 600, BOUNDS.bindGroups).flat).toBe(true);
+    expect(of('bindGroups', 10, 600, BOUNDS.bindGroups + 1).flat).toBe(false);
   });
 
   it('needs samples', () => {

@@ -40,14 +40,23 @@ export interface Dispatch {
   readonly workgroups: readonly [number, number];
   readonly tensors: readonly TensorInfo[];
   readonly uniforms: readonly GPUBuffer[];
+  /** Next to nothing to do as a rule: it does not bring the next submit closer. */
+  readonly isMinor: boolean;
+}
+
+/** Memory of a kernel's own: see scratch. */
+export interface ScratchBuffer {
+  readonly scratch: GPUBuffer;
 }
 
 /** The GPU buffer of a tensor, uploaded if its values are still on the host. */
 export function bufferOf(backend: Backend, tensor: TensorInfo): GPUBuffer {
   // Reading the map also moves a tensor here that another backend holds.
-  backend.tensorMap.get(tensor.dataId as DataId);
-  backend.uploadToGPU(tensor.dataId);
-  return backend.tensorMap.get(tensor.dataId as DataId).resource as GPUBuffer;
+  const data = backend.tensorMap.get(tensor.dataId as DataId);
+  if (!data.resource) {
+    backend.uploadToGPU(tensor.dataId);
+  }
+  return data.resource as GPUBuffer;
 }
 
 /** True for a tensor on a buffer that its maker brought (`tf.tensor({buffer, zeroCopy: true})`) and can take away. */
@@ -95,7 +104,7 @@ export function record(backend: Backend, dispatch: Dispatch, submitAfter: number
   pass.setPipeline(dispatch.pipeline);
   pass.setBindGroup(0, dispatch.bindGroup);
   pass.dispatchWorkgroups(...dispatch.workgroups);
-  backend.dispatchCountInPass++;
+  backend.dispatchCountInPass += dispatch.isMinor ? 0 : 1;
   if (timed) {
     backend.endComputePassEncoder();
     backend.activeTimers!.push({name: dispatch.name, query: backend.getQueryTime()});

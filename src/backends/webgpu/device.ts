@@ -29,7 +29,7 @@ const states = new WeakMap<GPUDevice, DeviceState>();
  * A step of training has a few for each layer, times the buffers that tfjs' pool hands out in turn. They hold on to
  * buffers, but to none that is destroyed or would otherwise be freed: the pool keeps its buffers for ever.
  */
-export const MOST_BIND_GROUPS = 512;
+export const MOST_BIND_GROUPS = 2048;
 
 /** The limits as plain numbers: reading one of the device's own is a call into it. */
 function readLimits(device: GPUDevice): DeviceLimits {

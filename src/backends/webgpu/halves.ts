@@ -1,5 +1,3 @@
-import type {TensorInfo} from '@tensorflow/tfjs-core';
-
 import type {GradInputName, KernelCall} from '../../op/kernels.js';
 
 import type {Backend} from './backend.js';
@@ -8,27 +6,28 @@ import {capabilitiesOf} from './device.js';
 import {halfShape, matrixShape} from './matrix_plan.js';
 import type {HalfName} from './matrix_plan.js';
 import {kindOf} from './prepare.js';
-import {newTensor, run, SLOT} from './run.js';
+import {run, SLOT} from './run.js';
 import type {Binding, Run} from './run.js';
+import type {Scratch} from './scratch.js';
 
 /** The operands of a call as f16, for kernels over subgroup matrices (kernels/wgsl/half.wgsl). */
 export interface Halves {
   readonly bindings: readonly Binding[];
   readonly largest: Binding;
-  readonly tensors: readonly TensorInfo[];
 }
 
 /**
- * Records the turning of q, k, v (and of dO, in the backward pass) into f16. To be given back with `disposeHalves`.
+ * Records the turning of q, k, v (and of dO, in the backward pass) into f16.
  * @param splitOperands into two f16 each.
  */
 export function makeHalves(
-    backend: Backend, {tensors, problem, seed}: KernelCall<GradInputName>, splitOperands: boolean): Halves {
-  const {q, k, v, blockTable, dOutput, dLse, lse} = tensors;
+    backend: Backend, scratch: Scratch, {tensors, problem, seed}: KernelCall<GradInputName>,
+    splitOperands: boolean): Halves {
+  const {q, k, v, blockTable, dOutput, dLse} = tensors;
   const shape = matrixShape(capabilitiesOf(backend.device))!;
   const half = (name: HalfName) =>
-      newTensor(backend, `${name} as f16`, halfShape(problem, shape, name, splitOperands));
-  const largest = {binding: SLOT.largest, tensor: newTensor(backend, 'the largest elements', [8])};
+      scratch.take(`${name} as f16`, halfShape(problem, shape, name, splitOperands));
+  const largest = {binding: SLOT.largest, tensor: scratch.take('the largest elements', [8])};
   const bindings: Binding[] = [
     {binding: SLOT.halfQ, tensor: half('q')}, {binding: SLOT.halfK, tensor: half('k')},
     {binding: SLOT.halfV, tensor: half('v')},
@@ -46,17 +45,13 @@ export function makeHalves(
         ...blockTable ? [{binding: SLOT.blockTable, tensor: blockTable}] : [],
         ...dOutput ? [
           {binding: SLOT.dOutput, tensor: dOutput, operand: 'output'},
-          {binding: SLOT.dLse, tensor: dLse ?? lse!, operand: 'rows'},
+          {binding: SLOT.dLse, ...dLse ? {tensor: dLse, operand: 'rows'} as const : {tensor: dOutput}}, // or not read
         ] as const : [],
         ...bindings, largest,
       ],
     });
   }
-  return {bindings, largest, tensors: [...bindings.map(({tensor}) => tensor), largest.tensor]};
-}
-
-export function disposeHalves(backend: Backend, halves: Halves|undefined): void {
-  halves?.tensors.forEach(({dataId}) => backend.disposeData(dataId));
+  return {bindings, largest};
 }
 
 const OPERANDS: readonly number[] = [SLOT.q, SLOT.k, SLOT.v, SLOT.dOutput, SLOT.blockTable];

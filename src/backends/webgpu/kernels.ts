@@ -12,16 +12,18 @@ import type {
 import {biasGradientShape, isEmpty, lseShape, rowShape} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
 
-import type {Backend} from './backend.js';
+import type {Backend, ScratchBuffer} from './backend.js';
 import {forcedPlan, isMatrixKind} from './choose.js';
 import {limitsOf} from './device.js';
 import {checkBackend} from './guarded_backend.js';
-import {disposeHalves, makeHalves, runWith} from './halves.js';
+import {makeHalves, runWith} from './halves.js';
 import type {Halves} from './halves.js';
 import {canStartFromLse, kindOf, splitOf} from './prepare.js';
 import {prepareAhead} from './prepare_ahead.js';
 import {filledTensor, newTensor, orNothing, run, SLOT} from './run.js';
 import type {Binding, Run} from './run.js';
+import {withScratch} from './scratch.js';
+import type {Scratch} from './scratch.js';
 import {tuneKernels} from './tune.js';
 import type {RunKernel} from './tune.js';
 import type {OperandName} from './windows.js';
@@ -50,46 +52,48 @@ function rowBindings({tensors, problem}: Call): Binding[] {
   return list;
 }
 
-/** The results of a forward pass, or of one part of the keys of it. */
-interface Results {
-  readonly output: TensorInfo;
-  readonly lse: TensorInfo;
-  readonly lseTail: TensorInfo;
+/** The results of a forward pass, or of each part of the keys of it. */
+interface Results<Tensor> {
+  readonly output: Tensor;
+  readonly lse: Tensor;
+  readonly lseTail: Tensor;
 }
 
-function newResults(backend: Backend, problem: Problem, parts: number[], of: string): Results {
+function makeResults<Tensor>(
+    problem: Problem, make: (name: string, shape: number[]) => Tensor, parts: readonly number[] = []): Results<Tensor> {
+  const of = parts.length > 0 ? ' of the split keys' : '';
   return {
-    output: newTensor(backend, `the output${of}`, [...parts, ...rowShape(problem, 'output')]),
-    lse: newTensor(backend, `the LSE${of}`, [...parts, ...lseShape(problem)]),
-    lseTail: newTensor(backend, `the tail of the LSE${of}`, [...parts, ...lseShape(problem)]),
+    output: make(`the output${of}`, [...parts, ...rowShape(problem, 'output')]),
+    lse: make(`the LSE${of}`, [...parts, ...lseShape(problem)]),
+    lseTail: make(`the tail of the LSE${of}`, [...parts, ...lseShape(problem)]),
   };
 }
 
-function forward(backend: Backend, call: Call, forGradient: boolean): Results {
+/** Into `results`, which may be scratch memory themselves. */
+function forward(
+    backend: Backend, scratch: Scratch, call: Call, forGradient: boolean,
+    results: Results<TensorInfo|ScratchBuffer>): void {
   const {tensors, problem, seed} = call;
-  const results = newResults(backend, problem, [], '');
-  const bindResults = ({output, lse, lseTail}: Results, name: {output?: OperandName, rows?: OperandName}): Binding[] =>
-      [
-        {binding: SLOT.result0, tensor: output, operand: name.output},
-        {binding: 9, tensor: lse, operand: name.rows},
-        {binding: 10, tensor: lseTail, operand: name.rows},
-      ];
+  const bindResults = (
+      {output, lse, lseTail}: typeof results, name: {output?: OperandName, rows?: OperandName}): Binding[] => [
+    {binding: SLOT.result0, tensor: output, operand: name.output},
+    {binding: 9, tensor: lse, operand: name.rows},
+    {binding: 10, tensor: lseTail, operand: name.rows},
+  ];
   const whole = {output: 'output', rows: 'rows'} as const;
   const split = splitOf(backend.device, problem, forGradient);
   const {kind} = kindOf(backend.device, 'forward', problem, forGradient);
-  const halves = isMatrixKind(kind) ? makeHalves(backend, call, kind === 'matrix_split') : undefined;
+  const halves = isMatrixKind(kind) ? makeHalves(backend, scratch, call, kind === 'matrix_split') : undefined;
   if (split.splits === 1) {
     const bindings = [...rowBindings(call), ...bindResults(results, whole)];
     runWith(backend, halves, {kernel: 'forward', problem, seed, bindings, small: tensors, forGradient});
-    disposeHalves(backend, halves);
-    return results;
+    return;
   }
-  const parts = newResults(backend, problem, [split.splits], ' of the split keys');
+  const parts = makeResults(problem, (name, shape) => scratch.take(name, shape), [split.splits]);
   runWith(backend, halves, {
     kernel: 'forward', problem, seed, small: tensors, features: {split: true}, forGradient,
     bindings: [...rowBindings(call), ...bindResults(parts, {})],
   });
-  disposeHalves(backend, halves);
   run(backend, {
     kernel: 'merge_splits', problem, seed, small: tensors, forGradient,
     bindings: [
@@ -99,8 +103,6 @@ function forward(backend: Backend, call: Call, forGradient: boolean): Results {
       ...bindResults(results, whole),
     ],
   });
-  Object.values(parts).forEach(({dataId}: TensorInfo) => backend.disposeData(dataId));
-  return results;
 }
 
 /** Whether a forward pass is by a plan for gradients: one that is forced runs as asked, and its LSE is made again. */
@@ -117,8 +119,11 @@ function forwardKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): 
       filledTensor(backend, lseShape(problem), 0),
     ];
   }
-  const {output, lse, lseTail} = forward(backend, call, isForGradient(attrs as unknown as AttentionAttrs));
-  return [output, lse, lseTail];
+  const results = makeResults(problem, (name, shape) => newTensor(backend, name, shape));
+  withScratch(backend, scratch => {
+    forward(backend, scratch, call, isForGradient(attrs as unknown as AttentionAttrs), results);
+  });
+  return [results.output, results.lse, results.lseTail];
 }
 
 /** The shape of a gradient as the kernels give it. */
@@ -153,24 +158,20 @@ function keyGradients(
   });
 }
 
-function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): TensorInfo[] {
-  const {wanted} = attrs as unknown as GradAttrs;
-  const call = kernelCall(inputs, attrs as unknown as GradAttrs);
+/** Into `results`: whatever gradients have a tensor there. */
+function gradients(
+    backend: Backend, scratch: Scratch, call: KernelCall<GradInputName>, forGradient: boolean,
+    results: Partial<Record<WantedGradient, TensorInfo>>): void {
   const {tensors, problem, seed} = call;
   const {output, dOutput, dLse} = tensors;
-  checkBackend(backend);
-  if (isEmpty(problem)) {
-    return wanted.map(name => filledTensor(backend, gradientShape(name, call), 0));
+  const take = (name: string, shape: number[]) => scratch.take(name, shape);
+  let {lse, lseTail}: {lse?: TensorInfo|ScratchBuffer, lseTail?: TensorInfo|ScratchBuffer} = tensors;
+  if (!canStartFromLse(backend.device, problem, forGradient)) {
+    const again = makeResults(problem, take);
+    withScratch(backend, inner => forward(backend, inner, call as Call, true, again));
+    ({lse, lseTail} = again);
   }
-  const results: Partial<Record<WantedGradient, TensorInfo>> = {};
-  for (const name of wanted) {
-    results[name] = newTensor(backend, `the gradient of ${name}`, gradientShape(name, call));
-  }
-  const again = canStartFromLse(backend.device, problem, isForGradient(attrs as unknown as GradAttrs)) ?
-      undefined :
-      forward(backend, call as Call, true);
-  const {lse, lseTail} = again ?? tensors;
-  const statistics = newTensor(backend, 'the row statistics', [...lseShape(problem), 4]);
+  const statistics = take('the row statistics', [...lseShape(problem), 4]);
   run(backend, {
     kernel: 'row_statistics', problem, seed, small: tensors, features: {hasLseGradient: dLse !== undefined},
     bindings: [
@@ -195,7 +196,7 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
   const dV = results.v ?? results.kv ?? results.qkv;
   const wantedKernels = [...dQ ? ['backward_dq'] as const : [], ...dK || dV ? ['backward_dkv'] as const : []];
   const isByMatrix = wantedKernels.some(kernel => isMatrixKind(kindOf(backend.device, kernel, problem).kind));
-  const halves = isByMatrix ? makeHalves(backend, call, false) : undefined;
+  const halves = isByMatrix ? makeHalves(backend, scratch, call, false) : undefined;
   if (dQ) {
     const bindings: Binding[] = [...task.bindings, {binding: SLOT.result0, tensor: dQ, operand: 'q'}];
     runWith(backend, halves, {...task, kernel: 'backward_dq', bindings});
@@ -203,7 +204,6 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
   if (dK || dV) {
     keyGradients(backend, halves, task, dK, dV);
   }
-  disposeHalves(backend, halves);
   if (results.bias) {
     const [, , queries, keys] = biasGradientShape(problem);
     run(backend, {
@@ -212,8 +212,22 @@ function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): Ten
       bindings: [...task.bindings, {binding: SLOT.biasGradient, tensor: results.bias, operand: 'biasGradient'}],
     });
   }
-  [statistics, ...again ? [again.output, again.lse, again.lseTail] : []].forEach(
-      ({dataId}) => backend.disposeData(dataId));
+}
+
+function gradKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): TensorInfo[] {
+  const {wanted} = attrs as unknown as GradAttrs;
+  const call = kernelCall(inputs, attrs as unknown as GradAttrs);
+  checkBackend(backend);
+  if (isEmpty(call.problem)) {
+    return wanted.map(name => filledTensor(backend, gradientShape(name, call), 0));
+  }
+  const results: Partial<Record<WantedGradient, TensorInfo>> = {};
+  for (const name of wanted) {
+    results[name] = newTensor(backend, `the gradient of ${name}`, gradientShape(name, call));
+  }
+  withScratch(backend, scratch => {
+    gradients(backend, scratch, call, isForGradient(attrs as unknown as GradAttrs), results);
+  });
   return wanted.map(name => results[name]!);
 }
 

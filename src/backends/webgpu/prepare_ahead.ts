@@ -18,6 +18,7 @@ function planningBackend(device: GPUDevice, planned: Task[]): Backend {
     incRef: () => undefined,
     refCount: () => 0,
     tensorMap: {get: () => ({})},
+    bufferManager: {acquireBuffer: () => ({}), releaseBuffer: () => undefined},
   };
   return used as Backend;
 }

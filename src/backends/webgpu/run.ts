@@ -4,7 +4,7 @@ import type {DataId, TensorInfo} from '@tensorflow/tfjs-core';
 import {isLasting} from '../../op/problem.js';
 
 import {bufferId, bufferOf, isExternal, record, uniformBuffer} from './backend.js';
-import type {Backend} from './backend.js';
+import type {Backend, ScratchBuffer} from './backend.js';
 import {bindGroupOf, checkSize, limitsOf} from './device.js';
 import {writeSeed} from './params.js';
 import {prepare} from './prepare.js';
@@ -16,7 +16,7 @@ import type {OperandName} from './windows.js';
 /** A tensor bound to a kernel: @binding number in kernels/wgsl, and how its elements are laid out. */
 export interface Binding {
   readonly binding: number;
-  readonly tensor: TensorInfo;
+  readonly tensor: TensorInfo|ScratchBuffer;
   /** Its place in the problem; none where the whole tensor is bound as it is. */
   readonly operand?: OperandName;
 }
@@ -50,13 +50,22 @@ export function run(backend: Backend, task: Run): void {
     backend.planned.push(task);
     return;
   }
-  const {kernel, problem, bindings, small, seed} = task;
+  const {kernel, problem, bindings, small, seed, features} = task;
   const {device} = backend;
   const {kind, pipeline, layout, parts} = prepare(device, task);
-  const tensors = bindings.map(({tensor}) => tensor);
-  const buffers = tensors.map(tensor => bufferOf(backend, tensor));
-  // A buffer of the caller's own may be waiting for the garbage collector: nothing of ours holds on to it.
-  const keepsGroups = isLasting(problem) && !tensors.some(tensor => isExternal(backend, tensor));
+  const tensors: TensorInfo[] = [];
+  const buffers: GPUBuffer[] = [];
+  let keepsGroups = isLasting(problem);
+  for (const {tensor} of bindings) {
+    if ('scratch' in tensor) {
+      buffers.push(tensor.scratch);
+      continue;
+    }
+    buffers.push(bufferOf(backend, tensor));
+    tensors.push(tensor);
+    // A buffer of the caller's own may be waiting for the garbage collector: nothing of ours holds on to it.
+    keepsGroups &&= !isExternal(backend, tensor);
+  }
   const submitAfter = env().getNumber('WEBGPU_DEFERRED_SUBMIT_BATCH_SIZE');
   for (const part of parts) {
     const uniforms: GPUBuffer[] = [];
@@ -88,6 +97,8 @@ export function run(backend: Backend, task: Run): void {
           workgroups: part.workgroups,
           tensors: table ? [...tensors, ...table.tensors] : tensors,
           uniforms,
+          isMinor: kernel === 'half_begin' || features?.again === true && !features.splitOperands ||
+              features?.routed === true,
         },
         submitAfter);
   }
