@@ -39,7 +39,7 @@ const MOST_RUNS = 2000;
 /** Median and spread of what `batch(runs)`, in milliseconds, takes a run. */
 export async function timeBatches(
     batch: (runs: number) => Promise<number>, options: TimingOptions = {}): Promise<Timing> {
-  const {warmUpMs = 500, batchMs = 80, batches = 5, mostMs = 3000} = options;
+  const {warmUpMs = 500, batchMs = 80, batches = 9, mostMs = 3000} = options;
   const runsFor = (ms: number) => Math.max(1, Math.min(MOST_RUNS, Math.round(batchMs / ms)));
   await batch(1); // compiles
   const once = await batch(1);
