@@ -10,8 +10,8 @@ import {finish} from './timing.js';
 import type {Run} from './timing.js';
 import {withVariant} from './variants.js';
 
-/** So small that the GPU is done before the host has asked for the next. */
-const SHAPE: [number, number, number, number] = [1, 2, 64, 64];
+/** So small that the GPU is done before the host has asked for the next, and large enough for subgroup matrices. */
+const SHAPE: [number, number, number, number] = [1, 16, 256, 64];
 /** On a CPU the call itself computes: as little as there can be. */
 const CPU_SHAPE: [number, number, number, number] = [1, 2, 2, 16];
 

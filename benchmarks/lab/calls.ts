@@ -7,7 +7,9 @@ import {isMatrixKind} from '../../src/backends/webgpu/choose.js';
 import type {PlanKind} from '../../src/backends/webgpu/choose.js';
 import {halfShape, isWrittenOut, matrixShape} from '../../src/backends/webgpu/matrix_plan.js';
 import type {HalfName} from '../../src/backends/webgpu/matrix_plan.js';
-import {isMatrixPlan, makePlan, makeSplit, sizesOf, workgroupBytes} from '../../src/backends/webgpu/plan.js';
+import {
+  isMatrixPlan, LARGEST_WORDS, makePlan, makeSplit, sizesOf, workgroupBytes,
+} from '../../src/backends/webgpu/plan.js';
 import type {Features, KernelName, Plan, Split} from '../../src/backends/webgpu/plan.js';
 import {lseShape, makeProblem, rowShape} from '../../src/op/problem.js';
 import type {Problem} from '../../src/op/problem.js';
@@ -98,7 +100,7 @@ function makeBuffers(lab: Lab, problem: Problem, capabilities: Capabilities, kin
     elements, rows,
     q: input(0), k: input(1001), v: input(2002), dOutput: input(3003),
     output: floats(elements), lse: floats(rows), tail: floats(rows), statistics: floats(4 * rows),
-    dQ: floats(elements), dK: floats(elements), dV: floats(elements), largest: floats(8),
+    dQ: floats(elements), dK: floats(elements), dV: floats(elements), largest: floats(LARGEST_WORDS),
     partOutput: floats(MOST_SPLITS * elements), partLse: floats(MOST_SPLITS * rows),
     partTail: floats(MOST_SPLITS * rows),
     ...withHalves && {halves: {q: half('q'), k: half('k'), v: half('v'), dOutput: half('dOutput')}},
@@ -169,7 +171,6 @@ async function labShape(lab: Lab, capabilities: Capabilities, text: string, opti
   const turning: {[what: string]: Ready[]} = {};
   for (const kind of options.kinds.filter(isMatrixKind)) {
     const splitOperands = kind === 'matrix_split';
-    const begin = await prepare(makePlan('half_begin', problem, capabilities), new Map([[16, b.largest]]));
     for (const hasDOutput of splitOperands ? [false] : [false, true]) {
       const bound = new Map([
         [1, b.q], [2, b.k], [3, b.v], [16, b.largest], ...halvesOf(b, hasDOutput),
@@ -177,7 +178,7 @@ async function labShape(lab: Lab, capabilities: Capabilities, text: string, opti
       ]);
       const halves = await Promise.all([false, true].map(
           again => prepare(makePlan('to_half', problem, capabilities, {again, splitOperands, hasDOutput}), bound)));
-      turning[hasDOutput ? `${kind} with dO` : kind] = [begin, ...halves];
+      turning[hasDOutput ? `${kind} with dO` : kind] = halves;
     }
   }
   const candidates: Array<Candidate&{ready: Ready, merging?: Ready, routed?: Ready}> = [];

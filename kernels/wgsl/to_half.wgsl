@@ -1,13 +1,20 @@
 // Writes q, k, v and, in the backward pass, dO as f16 (half.wgsl), and notes their largest elements. It runs twice: most
 // tensors are right after the first pass, which takes them as they are; AGAIN divides those by a power of two that need it.
 // Split operands all need one: for them the first pass only looks.
+//
+// Each workgroup of the first pass leaves the largest that it saw, and each of the second goes through them all: so
+// nothing has to be cleared before.
 
-@group(0) @binding(16) var<storage, read_write> largest: array<atomic<u32>>;     // of q, k, v, dO, dLSE
+// Of q, k, v, dO, dLSE and to spare, eight words: of all, by the second pass; then of each workgroup of the first.
+@group(0) @binding(16) var<storage, read_write> largest: array<u32>;
 @group(0) @binding(17) var<storage, read_write> half_q: array<vec4u>;
 @group(0) @binding(18) var<storage, read_write> half_k: array<vec4u>;
 @group(0) @binding(19) var<storage, read_write> half_v: array<vec4u>;
 
-var<workgroup> largest_here: atomic<u32>;
+const TENSORS = 5u;
+const TURNING_WORKGROUPS = 2048u; // of the first pass, at most
+
+var<workgroup> largest_here: array<atomic<u32>, TENSORS>;
 var<workgroup> divides_any: u32;
 
 // A workgroup takes HALF_ROWS rows of a head, eight halves a thread and step; the loads of so many steps are in flight
@@ -74,20 +81,6 @@ fn source_eight(tensor: u32, ids: HeadIds, row: u32, d8: u32) -> Eight {
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) index: u32) {
-  if (AGAIN && !SPLIT_OPERANDS) {
-    // One thread a workgroup looks: nothing caches what is read atomically.
-    if (index == 0u) {
-      var divides = half_exponent(atomicLoad(&largest[Q])) != 0 || half_exponent(atomicLoad(&largest[K])) != 0 ||
-          half_exponent(atomicLoad(&largest[V])) != 0;
-      if (HAS_D_OUTPUT) {
-        divides = divides || half_exponent(atomicLoad(&largest[D_OUTPUT])) != 0;
-      }
-      divides_any = select(0u, 1u, divides);
-    }
-    if (workgroupUniformLoad(&divides_any) == 0u) {
-      return;
-    }
-  }
   let query_rows = half_rows(params.queries, params.query_total);
   let key_rows = half_rows(params.keys, params.key_total);
   let key_heads = params.heads / params.heads_per_key;
@@ -95,7 +88,23 @@ fn main(
   let query_groups = batches * params.heads * (query_rows / HALF_ROWS);
   let key_groups = batches * key_heads * (key_rows / HALF_ROWS);
   let all = query_groups * select(1u, 2u, HAS_D_OUTPUT) + 2u * key_groups;
-  for (var item = group_id.x + group_id.y * groups.x; item < all; item += groups.x * groups.y) {
+  if (index < TENSORS) {
+    atomicStore(&largest_here[index], 0u);
+  }
+  workgroupBarrier();
+  let workgroup = group_id.x + group_id.y * groups.x;
+  var workgroups = min(all, TURNING_WORKGROUPS);
+  if (AGAIN) {
+    look_at_all(workgroups, workgroup, index);
+    if (!SPLIT_OPERANDS && workgroupUniformLoad(&divides_any) == 0u) {
+      return;
+    }
+    workgroups = groups.x * groups.y;
+  }
+  if (workgroup >= workgroups) {
+    return;
+  }
+  for (var item = workgroup; item < all; item += workgroups) {
     var group = item;
     var tensor = Q;
     if (group >= query_groups) {
@@ -116,13 +125,43 @@ fn main(
     }
     turn_rows(tensor, ids, group / tiles * tiles * HALF_ROWS, group % tiles * HALF_ROWS, index);
   }
+  if (!AGAIN) {
+    workgroupBarrier();
+    if (index < TENSORS) {
+      largest[8u * (1u + workgroup) + index] = atomicLoad(&largest_here[index]);
+    }
+  }
+}
+
+// By the whole workgroup: the largest that any workgroup of the first pass saw.
+fn look_at_all(workgroups: u32, workgroup: u32, index: u32) {
+  var most: array<u32, TENSORS>;
+  for (var n = index; n < workgroups; n += THREADS) {
+    for (var tensor = 0u; tensor < TENSORS; tensor++) {
+      most[tensor] = max(most[tensor], largest[8u * (1u + n) + tensor]);
+    }
+  }
+  for (var tensor = 0u; tensor < TENSORS; tensor++) {
+    atomicMax(&largest_here[tensor], most[tensor]);
+  }
+  workgroupBarrier();
+  if (index < TENSORS && workgroup == 0u) {
+    largest[index] = atomicLoad(&largest_here[index]);
+  }
+  if (index == 0u) {
+    var divides = false;
+    for (var tensor = 0u; tensor < D_LSE; tensor++) {
+      divides = divides || half_exponent(atomicLoad(&largest_here[tensor])) != 0;
+    }
+    divides_any = select(0u, 1u, divides);
+  }
 }
 
 // HALF_ROWS rows of a head from `row_0` on; the head's first is row `first` of the tensor as halves.
 fn turn_rows(tensor: u32, ids: HeadIds, first: u32, row_0: u32, index: u32) {
   var exponent = 0;
   if (AGAIN) {
-    exponent = half_exponent(atomicLoad(&largest[tensor]));
+    exponent = half_exponent(atomicLoad(&largest_here[tensor]));
   }
   let divide = power_of_two(-exponent);
   let vectors = select(VALUE_VECTORS, HEAD_VECTORS, tensor == Q || tensor == K);
@@ -158,7 +197,7 @@ fn turn_rows(tensor: u32, ids: HeadIds, first: u32, row_0: u32, index: u32) {
     }
   }
   if (!AGAIN) {
-    note_largest(tensor, most, index);
+    atomicMax(&largest_here[tensor], most);
     if (HAS_LSE_GRADIENT && tensor == D_OUTPUT) {
       var most_d_lse = 0u;
       for (var row = index; row < HALF_ROWS; row += THREADS) {
@@ -167,25 +206,7 @@ fn turn_rows(tensor: u32, ids: HeadIds, first: u32, row_0: u32, index: u32) {
           most_d_lse = max(most_d_lse, d_lse_bits(source.at) & 0x7fffffffu);
         }
       }
-      note_largest(D_LSE, most_d_lse, index);
-    }
-  }
-}
-
-// By the whole workgroup.
-fn note_largest(tensor: u32, mine: u32, index: u32) {
-  workgroupBarrier();
-  if (index == 0u) {
-    atomicStore(&largest_here, 0u);
-  }
-  workgroupBarrier();
-  atomicMax(&largest_here, mine);
-  workgroupBarrier();
-  if (index == 0u) {
-    let most = atomicLoad(&largest_here);
-    // Thousands of workgroups meet at these five words, and few of them have more to say.
-    if (most > atomicLoad(&largest[tensor])) {
-      atomicMax(&largest[tensor], most);
+      atomicMax(&largest_here[D_LSE], most_d_lse);
     }
   }
 }

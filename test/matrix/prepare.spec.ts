@@ -9,7 +9,7 @@ import {specPrepared} from '../support/prepared_specs.js';
 
 const device = {full: true, computeType: 'float16'} as const;
 // Each kernel over matrices comes with one of another kind, for calls that are not finite.
-const kernels = ['half_begin', 'to_half', 'to_half', 'forward', 'forward'];
+const kernels = ['to_half', 'to_half', 'forward', 'forward'];
 
 describe('prepare for plans over subgroup matrices', () => {
   const calls = [EVERY_OPTION, FEW_QUERIES, SUMMED_APART, END_TO_END, PAGED, LSE_GRADIENT];

@@ -5,6 +5,7 @@ import {isMatrixKind} from './choose.js';
 import {capabilitiesOf} from './device.js';
 import {halfShape, matrixShape} from './matrix_plan.js';
 import type {HalfName} from './matrix_plan.js';
+import {LARGEST_WORDS} from './plan.js';
 import {kindOf} from './prepare.js';
 import {run, SLOT} from './run.js';
 import type {Binding, Run} from './run.js';
@@ -27,13 +28,12 @@ export function makeHalves(
   const shape = matrixShape(capabilitiesOf(backend.device))!;
   const half = (name: HalfName) =>
       scratch.take(`${name} as f16`, halfShape(problem, shape, name, splitOperands));
-  const largest = {binding: SLOT.largest, tensor: scratch.take('the largest elements', [8])};
+  const largest = {binding: SLOT.largest, tensor: scratch.take('the largest elements', [LARGEST_WORDS])};
   const bindings: Binding[] = [
     {binding: SLOT.halfQ, tensor: half('q')}, {binding: SLOT.halfK, tensor: half('k')},
     {binding: SLOT.halfV, tensor: half('v')},
     ...dOutput ? [{binding: SLOT.halfDOutput, tensor: half('dOutput')}] : [],
   ];
-  run(backend, {kernel: 'half_begin', problem, seed, small: {}, bindings: [largest]});
   for (const again of [false, true]) {
     run(backend, {
       kernel: 'to_half', problem, seed, small: tensors,

@@ -11,8 +11,7 @@ import type {MatrixBlocking} from './matrix_plan.js';
 
 /** The WGSL kernels: kernels/wgsl/<name>.wgsl. */
 export type KernelName =
-    'forward'|'merge_splits'|'row_statistics'|'backward_dq'|'backward_dkv'|'backward_dbias'|'cache_append'|'half_begin'|
-    'to_half';
+    'forward'|'merge_splits'|'row_statistics'|'backward_dq'|'backward_dkv'|'backward_dbias'|'cache_append'|'to_half';
 
 /** Parts of a kernel that are compiled in or out. */
 export interface Features {
@@ -124,11 +123,14 @@ export interface Derived extends Sizes {
 
 /** Kernels without tiles: one thread to a row (row_statistics), or one to a vec4 of a row. */
 const ROW_KERNELS: readonly KernelName[] =
-    ['row_statistics', 'merge_splits', 'cache_append', 'half_begin', 'to_half'];
+    ['row_statistics', 'merge_splits', 'cache_append', 'to_half'];
 const ROW_THREADS = 64;
 const HALF_THREADS = 256;
-/** to_half, the second time: as many as a large GPU has resident. */
+/** to_half, the first time, at most. Each leaves eight words in `largest`, which has eight more. */
+const TURNING_WORKGROUPS = 2048;
+/** The second time, when most of the time there is nothing to do: as many as a large GPU has resident. */
 const AGAIN_WORKGROUPS = 1024;
+export const LARGEST_WORDS = 8 * (1 + TURNING_WORKGROUPS);
 const MERGE_THREADS = 128;
 /** From so many rows on, merge_splits takes rows side by side (merge_rows.wgsl): they keep a GPU busy by themselves. */
 const MANY_ROWS = 4096;
@@ -270,7 +272,7 @@ function featuresOf(kernel: KernelName, problem: Problem): Features {
   const tiled = isTiled(kernel);
   const {layout, windowLeft, windowRight, maskShape, biasShape, pageSize} = problem;
   const readsKeys = tiled || kernel === 'cache_append' || kernel === 'to_half';
-  const endToEnd = layout === 'thd' && kernel !== 'half_begin';
+  const endToEnd = layout === 'thd';
   return {
     windowLeft: tiled && windowLeft >= 0,
     windowRight: tiled && windowRight >= 0,
@@ -428,16 +430,13 @@ export function workgroupCount(plan: Plan, problem: Problem, window: Extent, hea
     return Math.ceil(headsPerKey * queries / blockQueries) * (heads / headsPerKey) * batches;
   }
   switch (plan.kernel) {
-    case 'half_begin':
-      return 1;
     case 'to_half': {
       const names = ['q', 'k', 'v', ...plan.hasDOutput ? ['dOutput'] as const : []] as const;
       const all = names.reduce((sum, name) => {
         const [of, halfHeads, rows] = halfShape(problem, plan.matrix!, name, plan.splitOperands);
         return sum + of * halfHeads * rows / HALF_ROWS;
       }, 0);
-      // Most of the second time there is nothing to do, which a few find out sooner.
-      return plan.again ? Math.min(all, AGAIN_WORKGROUPS) : all;
+      return Math.min(all, plan.again ? AGAIN_WORKGROUPS : TURNING_WORKGROUPS);
     }
     case 'cache_append':
       return Math.ceil(Math.max(headVec4, valueVec4) * queries * heads * batches / ROW_THREADS);

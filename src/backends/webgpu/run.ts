@@ -97,8 +97,7 @@ export function run(backend: Backend, task: Run): void {
           workgroups: part.workgroups,
           tensors: table ? [...tensors, ...table.tensors] : tensors,
           uniforms,
-          isMinor: kernel === 'half_begin' || features?.again === true && !features.splitOperands ||
-              features?.routed === true,
+          isMinor: features?.routed === true || features?.again === true && !features.splitOperands,
         },
         submitAfter);
   }

@@ -21,9 +21,6 @@ function partsOf(plan: Plan): Part[] {
   if (plan.kernel === 'merge_splits') {
     return [...table, 'merge_parts', plan.rows > 1 ? 'merge_rows' : 'merge_splits'];
   }
-  if (plan.kernel === 'half_begin') {
-    return ['half_begin'];
-  }
   if (plan.kernel === 'to_half') {
     return [
       ...table, pages, 'half', 'to_half', plan.hasDOutput ? 'to_half_d_output' : 'no_to_half_d_output',

@@ -88,7 +88,6 @@ export function operandsOf(kernel: KernelName, problem: Problem): Operand[] {
     merge_splits: ['output', 'rows'],
     cache_append: ['q', 'k', 'v', 'output'],
     row_statistics: ['output', 'rows', 'statistics'],
-    half_begin: [],
     to_half: ['q', 'k', 'v', 'output', 'rows'],
     backward_dq: backward,
     backward_dkv: backward,
@@ -214,7 +213,6 @@ export function resumes(kernel: KernelName, problem: Problem, window: Window): b
     case 'row_statistics':
     case 'merge_splits':
     case 'cache_append':
-    case 'half_begin':
     case 'to_half':
       return false;
     case 'backward_dkv':
