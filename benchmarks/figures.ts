@@ -58,8 +58,8 @@ async function decodeSection(name: string, {environment, results}: ResultsFile<D
 
 function hostSection({environment, results}: ResultsFile<HostRow>): string {
   return [
-    `${measuredOn(environment)}, Node ${environment.node}: JavaScript time of a call on the host, small tensors, the ` +
-        'GPU not waited for.',
+    `${measuredOn(environment)}, Node ${environment.node}: JavaScript time of a call on the host, the GPU not waited ` +
+        'for; [1,2,64,64], with float16 [1,16,256,64], which is by subgroup matrices.',
     '', markdown(hostTable(results)),
   ].join('\n');
 }

@@ -10,8 +10,10 @@ import {finish} from './timing.js';
 import type {Run} from './timing.js';
 import {withVariant} from './variants.js';
 
-/** So small that the GPU is done before the host has asked for the next, and large enough for subgroup matrices. */
-const SHAPE: [number, number, number, number] = [1, 16, 256, 64];
+/** So small that the GPU is done before the host has asked for the next. */
+const SHAPE: [number, number, number, number] = [1, 2, 64, 64];
+/** The same, but enough work for float16 to be by subgroup matrices. */
+const HALF_SHAPE: [number, number, number, number] = [1, 16, 256, 64];
 /** On a CPU the call itself computes: as little as there can be. */
 const CPU_SHAPE: [number, number, number, number] = [1, 2, 2, 16];
 
@@ -40,7 +42,8 @@ async function batchMicroseconds(run: Run, calls: number): Promise<number> {
 export async function measureHost(
     m: HostMeasurement, emit: (row: HostRow) => void, heapBytes?: () => number): Promise<void> {
   const {kind, variant, batches, callsPerBatch, backend, native} = m;
-  const shape = 'device' in tf.backend() ? SHAPE : CPU_SHAPE;
+  const isHalf = variant.computeType === 'float16' || variant.computeType === 'bfloat16';
+  const shape = 'device' in tf.backend() ? (isHalf ? HALF_SHAPE : SHAPE) : CPU_SHAPE;
   const [q, k, v, dO] = [0, 1, 2, 3].map(seed => spreadNumbers(shape, seed));
   const attention = kind === 'flash' ? flash(true, variant) : standardAttention();
   const forward: Run = () => attention(q, k, v);
