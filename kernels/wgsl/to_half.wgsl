@@ -5,7 +5,8 @@
 // Each workgroup of the first pass leaves the largest that it saw, and each of the second goes through them all: so
 // nothing has to be cleared before.
 
-// Of q, k, v, dO, dLSE and to spare, eight words: of all, by the second pass; then of each workgroup of the first.
+// Of q, k, v, dO, dLSE and to spare, eight words: of all, by the second pass; then for each tensor of every workgroup of
+// the first.
 @group(0) @binding(16) var<storage, read_write> largest: array<u32>;
 @group(0) @binding(17) var<storage, read_write> half_q: array<vec4u>;
 @group(0) @binding(18) var<storage, read_write> half_k: array<vec4u>;
@@ -128,7 +129,7 @@ fn main(
   if (!AGAIN) {
     workgroupBarrier();
     if (index < TENSORS) {
-      largest[8u * (1u + workgroup) + index] = atomicLoad(&largest_here[index]);
+      largest[8u + index * TURNING_WORKGROUPS + workgroup] = atomicLoad(&largest_here[index]);
     }
   }
 }
@@ -138,7 +139,7 @@ fn look_at_all(workgroups: u32, workgroup: u32, index: u32) {
   var most: array<u32, TENSORS>;
   for (var n = index; n < workgroups; n += THREADS) {
     for (var tensor = 0u; tensor < TENSORS; tensor++) {
-      most[tensor] = max(most[tensor], largest[8u * (1u + n) + tensor]);
+      most[tensor] = max(most[tensor], largest[8u + tensor * TURNING_WORKGROUPS + n]);
     }
   }
   for (var tensor = 0u; tensor < TENSORS; tensor++) {

@@ -126,11 +126,11 @@ const ROW_KERNELS: readonly KernelName[] =
     ['row_statistics', 'merge_splits', 'cache_append', 'to_half'];
 const ROW_THREADS = 64;
 const HALF_THREADS = 256;
-/** to_half, the first time, at most. Each leaves eight words in `largest`, which has eight more. */
+/** to_half, the first time, at most. Each leaves a word for each of five tensors in `largest`, which has eight more. */
 const TURNING_WORKGROUPS = 2048;
-/** The second time, when most of the time there is nothing to do: as many as a large GPU has resident. */
-const AGAIN_WORKGROUPS = 1024;
-export const LARGEST_WORDS = 8 * (1 + TURNING_WORKGROUPS);
+/** The second time, at most: most of the time there is nothing to do, once each has gone through all those words. */
+const AGAIN_WORKGROUPS = 512;
+export const LARGEST_WORDS = 8 + 5 * TURNING_WORKGROUPS;
 const MERGE_THREADS = 128;
 /** From so many rows on, merge_splits takes rows side by side (merge_rows.wgsl): they keep a GPU busy by themselves. */
 const MANY_ROWS = 4096;
