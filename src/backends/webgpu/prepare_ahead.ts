@@ -11,7 +11,7 @@ import type {Task} from './prepare.js';
  */
 function planningBackend(device: GPUDevice, planned: Task[]): Backend {
   const used: {[name in keyof Backend]?: unknown} = {
-    device, planned,
+    device, planned, uniformPendingDisposal: [],
     makeTensorInfo: (shape: number[], dtype: TensorInfo['dtype']): TensorInfo => ({dataId: {}, shape, dtype}),
     uploadToGPU: () => undefined,
     disposeData: () => true,

@@ -3,22 +3,8 @@ import {util} from '@tensorflow/tfjs-core';
 import type {Backend, ScratchBuffer} from './backend.js';
 import {checkSize, limitsOf} from './device.js';
 
-/** Buffers by size that are on their way into the pool with the next submit, of calls that are recorded. */
-const idle = new WeakMap<GPUCommandEncoder, Map<number, GPUBuffer[]>>();
-
-function idleOf(encoder: GPUCommandEncoder, bytes: number): GPUBuffer[] {
-  let bySize = idle.get(encoder);
-  if (!bySize) {
-    bySize = new Map();
-    idle.set(encoder, bySize);
-  }
-  let buffers = bySize.get(bytes);
-  if (!buffers) {
-    buffers = [];
-    bySize.set(bytes, buffers);
-  }
-  return buffers;
-}
+/** Bytes of every buffer of scratch memory there ever was. To ask a buffer itself is a call into the device. */
+const sizes = new WeakMap<GPUBuffer, number>();
 
 /**
  * What a kernel keeps on the device while it runs. tfjs hands a tensor's buffer out again once its commands are
@@ -32,18 +18,19 @@ class Scratch {
   constructor(private readonly backend: Backend) {}
 
   /** A buffer of as many words as a float32 tensor of the shape has, without contents. */
-  take(name: string, shape: readonly number[]): ScratchBuffer {
-    const {backend} = this;
-    const bytes = 4 * util.sizeFromShape(shape as number[]);
-    checkSize(limitsOf(backend.device), name, bytes);
-    let scratch = backend.commandEncoder ? idleOf(backend.commandEncoder, bytes).pop() : undefined;
-    if (scratch) {
-      const pending = backend.uniformPendingDisposal;
-      pending.splice(pending.lastIndexOf(scratch), 1);
-    } else {
-      // Not the usage that tensors have: the pool keeps these apart, and the same call gets the same each time.
-      scratch = backend.bufferManager.acquireBuffer(bytes, GPUBufferUsage.STORAGE);
+  take(name: string, shape: number[]): ScratchBuffer {
+    const {device, bufferManager, uniformPendingDisposal} = this.backend;
+    const bytes = 4 * util.sizeFromShape(shape);
+    checkSize(limitsOf(device), name, bytes);
+    // What calls before this one gave back goes into the pool with the next submit. Commands may have it until then.
+    let at = uniformPendingDisposal.length - 1;
+    while (at >= 0 && sizes.get(uniformPendingDisposal[at]) !== bytes) {
+      at--;
     }
+    // Not the usage that tensors have: the pool keeps these apart, and the same call gets the same each time.
+    const scratch = at >= 0 ? uniformPendingDisposal.splice(at, 1)[0] :
+                              bufferManager.acquireBuffer(bytes, GPUBufferUsage.STORAGE);
+    sizes.set(scratch, bytes);
     this.taken.push(scratch);
     return {scratch};
   }
@@ -54,7 +41,6 @@ class Scratch {
     for (const buffer of this.taken.splice(0).reverse()) {
       if (commandEncoder) {
         uniformPendingDisposal.push(buffer);
-        idleOf(commandEncoder, buffer.size).push(buffer);
       } else {
         bufferManager.releaseBuffer(buffer);
       }
