@@ -2,21 +2,23 @@
 // zeros. Rows past a sequence's end are 0, and there are enough of them for any tile that begins before it. Sequences that
 // lie end to end stay so ([H,rows,D']); a cache is unpacked into the sequences' own order.
 //
-// `largest` holds the bits of the largest |element| of q, k, v, dO and dLSE. A tensor whose elements f16 could not hold
-// well is divided by a power of two. One that holds an infinity or a NaN makes the call run by the kernels that multiply
-// pair by pair (finite.wgsl), so that it reaches only what sees it.
+// `largest` holds the bits of the largest finite |element| of q, k, v, dO and dLSE, and of the largest of all, finite or not.
+// A tensor whose elements f16 could not hold well is divided by a power of two. An infinity or a NaN must reach only what
+// sees it: it makes calls run by the kernels that multiply pair by pair (finite.wgsl), but for matrix_forward.wgsl, which
+// finds out by itself.
 
 // Split operands (SPLIT_OPERANDS): a row is followed by what rounding took from it, as f16 too: together 23 bits. For the
 // rests not to be subnormal the power of two brings every tensor's largest element to 2^14 and more; elements 2^16 times
 // smaller still have all their bits.
 
-const HALF_ROWS = 128u; // of a workgroup of to_half; tiles have no more
+const HALF_ROWS = 128u; // of a workgroup of to_half; tiles of keys have no more
 
 const Q = 0u;
 const K = 1u;
 const V = 2u;
 const D_OUTPUT = 3u;
 const D_LSE = 4u;
+const ALL = 5u;
 
 // Rows of a head: whole tiles, wherever they begin. Those of split operands need not divide HALF_ROWS.
 fn half_rows(length: u32, total: u32) -> u32 {

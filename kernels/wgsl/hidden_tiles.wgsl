@@ -1,13 +1,14 @@
 // Tiles that a mask hides altogether are passed over: a look at the mask costs less than the products it saves.
 
-var<workgroup> seen_by_any: atomic<u32>;
-var<workgroup> tile_is_seen: u32;
+// The first of each. Whole 16 bytes: see matrix.wgsl.
+var<workgroup> seen_by_any: array<atomic<u32>, 4>;
+var<workgroup> tile_is_seen: vec4u;
 
 // Whether some query of the tile at (query_0, key_0) sees some key. The same for the whole workgroup.
 fn is_seen(ids: HeadIds, query_0: u32, key_0: u32) -> bool {
   workgroupBarrier();
   if (thread == 0u) {
-    atomicStore(&seen_by_any, 0u);
+    atomicStore(&seen_by_any[0], 0u);
   }
   workgroupBarrier();
   var any_seen = false;
@@ -15,11 +16,11 @@ fn is_seen(ids: HeadIds, query_0: u32, key_0: u32) -> bool {
     any_seen = any_seen || sees(ids, query_0 + n / BLOCK_KEYS, key_0 + n % BLOCK_KEYS);
   }
   if (any_seen) {
-    atomicStore(&seen_by_any, 1u);
+    atomicStore(&seen_by_any[0], 1u);
   }
   workgroupBarrier();
   if (thread == 0u) {
-    tile_is_seen = atomicLoad(&seen_by_any);
+    tile_is_seen.x = atomicLoad(&seen_by_any[0]);
   }
-  return workgroupUniformLoad(&tile_is_seen) != 0u;
+  return workgroupUniformLoad(&tile_is_seen).x != 0u;
 }

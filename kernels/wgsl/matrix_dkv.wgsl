@@ -18,7 +18,7 @@ fn halves_of(low: vec4f, high: vec4f) -> vec4u {
 // A block of dK or dV on its way out: each lane gets vec4s n of [key of the strip][element].
 fn store_block(block: Sums) {
   workgroupBarrier();
-  subgroupMatrixStore<row_major>(&sums, 2u * subgroup * SUBGROUP_SUMS, block, MATRIX_N / 4u);
+  subgroupMatrixStore<row_major>(&sums, 2u * (subgroup % SUBGROUPS) * SUBGROUP_SUMS, block, MATRIX_N / 4u);
   workgroupBarrier();
 }
 
@@ -151,7 +151,7 @@ fn main(
           products = subgroupMatrixMultiplyAccumulate(keys[d], queries, products);
         }
         subgroupMatrixStore<col_major>(
-            &sums, 2u * subgroup * SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, products, SUMS_STRIDE);
+            &sums, 2u * (subgroup % SUBGROUPS) * SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, products, SUMS_STRIDE);
         if (WANT_KEYS) {
           var d_weights = Sums();
           for (var d = 0u; d < VALUE_STEPS; d++) {
@@ -160,7 +160,7 @@ fn main(
             d_weights = subgroupMatrixMultiplyAccumulate(values[d], d_outputs, d_weights);
           }
           subgroupMatrixStore<col_major>(
-              &sums, (2u * subgroup + 1u) * SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, d_weights, SUMS_STRIDE);
+              &sums, (2u * (subgroup % SUBGROUPS) + 1u) * SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, d_weights, SUMS_STRIDE);
         }
       }
       workgroupBarrier();
@@ -173,7 +173,7 @@ fn main(
       workgroupBarrier();
 
       for (var j = 0u; j < BLOCK_QUERIES / MATRIX_K; j++) {
-        let at = 2u * subgroup * SUBGROUP_SUMS + j * MATRIX_K * SUMS_STRIDE;
+        let at = 2u * (subgroup % SUBGROUPS) * SUBGROUP_SUMS + j * MATRIX_K * SUMS_STRIDE;
         if (WANT_VALUES) {
           let left = subgroupMatrixLoad<Left, col_major>(&sums, at, SUMS_STRIDE);
           for (var o = 0u; o < VALUE_COLUMNS; o++) {

@@ -79,7 +79,7 @@ fn main(
         products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
       }
       subgroupMatrixStore<row_major>(
-          &sums, subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
+          &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
       var d_weights = Sums();
       for (var d = 0u; d < VALUE_STEPS; d++) {
         let values = subgroupMatrixLoad<Right, col_major>(
@@ -87,7 +87,7 @@ fn main(
         d_weights = subgroupMatrixMultiplyAccumulate(d_outputs[d], values, d_weights);
       }
       subgroupMatrixStore<row_major>(
-          &sums, D_WEIGHTS_AT + subgroup * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), d_weights, SUMS_STRIDE);
+          &sums, D_WEIGHTS_AT + subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), d_weights, SUMS_STRIDE);
     }
     workgroupBarrier();
 
@@ -100,7 +100,7 @@ fn main(
 
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
       let left = subgroupMatrixLoad<Left, row_major>(
-          &weights, subgroup * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
+          &weights, subgroup % SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
       for (var o = 0u; o < HEAD_COLUMNS; o++) {
         let keys = subgroupMatrixLoad<Right, row_major>(
             &head_tile, j * MATRIX_K * HEAD_STRIDE + o * (MATRIX_N / 4u), HEAD_STRIDE);
@@ -117,12 +117,12 @@ fn main(
   let empty = is_empty_row(statistics);
   for (var o = 0u; o < HEAD_COLUMNS; o++) {
     workgroupBarrier();
-    subgroupMatrixStore<row_major>(&sums, subgroup * MATRIX_M * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
+    subgroupMatrixStore<row_major>(&sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
     workgroupBarrier();
     for (var n = 0u; n < COLUMN_VEC4; n++) {
       let d4 = o * (MATRIX_N / 4u) + lane_vec4(n);
       if (query < ids.query_rows && d4 < HEAD_VEC4) {
-        store_result_0(at, d4, HEAD_SIZE, select(sums_vec4(sums_at() + lane_vec4(n)) * unscale, vec4f(), empty));
+        store_result_0(at, d4, HEAD_SIZE, select(sums_vec4(sums_at(0u) + lane_vec4(n)) * unscale, vec4f(), empty));
       }
     }
   }

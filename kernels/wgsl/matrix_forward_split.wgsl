@@ -9,6 +9,8 @@
 // taken: below it there is room for the rests of weights, which f16 holds to 2^-24, and above it for scores that grow by
 // 6.2, which one key that suits a query is enough for.
 
+var<workgroup> too_large: vec4u; // x
+
 const WEIGHT_BITS = 6.0;
 const LN_WEIGHT = WEIGHT_BITS * LN_2;
 
@@ -34,8 +36,9 @@ fn main(
   }
   let strip = query_0 + MATRIX_M * strip_place();
   let part = subgroup % STRIP_SUBGROUPS;
+  let strip_at = subgroup % SUBGROUPS / STRIP_SUBGROUPS;
   // Where this subgroup's columns of the result pass through on their way to the lanes.
-  let sums_from = strip_place() * MATRIX_M * SUMS_STRIDE + part * COLUMNS_AT_ONCE * (MATRIX_N / 4u);
+  let sums_from = strip_at * MATRIX_M * SUMS_STRIDE + part * COLUMNS_AT_ONCE * (MATRIX_N / 4u);
   let query = strip + lane_row();
   let scale = product_scale();
 
@@ -71,7 +74,7 @@ fn main(
   var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
   store_head_tile(&fetched_keys);
   if (thread == 0u) {
-    too_large = 0u;
+    too_large.x = 0u;
   }
   var fresh = true; // nothing has been accumulated yet
   workgroupBarrier();
@@ -95,27 +98,27 @@ fn main(
         products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
       }
       subgroupMatrixStore<row_major>(
-          &sums, strip_place() * MATRIX_M * SUMS_STRIDE + keys_0 / 4u, products, SUMS_STRIDE);
+          &sums, strip_at * MATRIX_M * SUMS_STRIDE + keys_0 / 4u, products, SUMS_STRIDE);
     }
     workgroupBarrier();
 
     var fetched_values = fetch_values(ids, key_0);
     fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
-    var scores = scores_of(ids, query, key_0, scale, partial);
-    var total = write_weights(&scores, row_max, ids, query, key_0);
+    var scores = scores_of(0u, ids, query, key_0, scale, partial);
+    var total = write_weights(&scores, 0u, row_max, ids, query, key_0);
     if (!(total <= LARGEST_SUM)) {
-      too_large = 1u;
+      too_large.x = 1u;
     }
     store_value_tile(&fetched_values);
     store_head_tile(&fetched_keys);
 
-    let renew = workgroupUniformLoad(&too_large) != 0u;
+    let renew = workgroupUniformLoad(&too_large).x != 0u;
     var rescale = 1.0;
     if (renew) {
       if (thread == 0u) {
-        too_large = 0u;
+        too_large.x = 0u;
       }
-      scores = scores_of(ids, query, key_0, scale, partial);
+      scores = scores_of(0u, ids, query, key_0, scale, partial);
       var largest_score = row_max + LN_WEIGHT;
       for (var n = 0u; n < ROW_VEC4; n++) {
         let pair = max(scores[n].xy, scores[n].zw);
@@ -125,7 +128,7 @@ fn main(
       rescale = exp2((row_max - new_max) * LOG2_E);
       row_max = new_max;
       row_sum *= rescale;
-      total = write_weights(&scores, row_max, ids, query, key_0);
+      total = write_weights(&scores, 0u, row_max, ids, query, key_0);
     }
     row_sum += total;
     if (renew && fresh) {
@@ -143,7 +146,7 @@ fn main(
         for (var c = 0u; c < COLUMNS_STORED; c++) {
           for (var n = 0u; n < COLUMN_VEC4; n++) {
             output[(r * COLUMNS_STORED + c) * COLUMN_VEC4 + n] +=
-                sums_vec4(sums_at() + c * (MATRIX_N / 4u) + lane_vec4(n));
+                sums_vec4(sums_at(0u) + c * (MATRIX_N / 4u) + lane_vec4(n));
           }
         }
       }
@@ -159,9 +162,9 @@ fn main(
 
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
       let left = subgroupMatrixLoad<Left, row_major>(
-          &weights, strip_place() * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
+          &weights, strip_at * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
       let left_rests = subgroupMatrixLoad<Left, row_major>(
-          &weights, strip_place() * MATRIX_M * WEIGHTS_STRIDE + (BLOCK_ROWS + j * MATRIX_K) / 4u, WEIGHTS_STRIDE);
+          &weights, strip_at * MATRIX_M * WEIGHTS_STRIDE + (BLOCK_ROWS + j * MATRIX_K) / 4u, WEIGHTS_STRIDE);
       for (var o = 0u; o < PART_COLUMNS; o++) {
         let column = part * PART_COLUMNS + o;
         let values = subgroupMatrixLoad<Right, row_major>(
@@ -187,7 +190,7 @@ fn main(
     for (var c = 0u; c < COLUMNS_STORED; c++) {
       for (var n = 0u; n < COLUMN_VEC4; n++) {
         output[(r * COLUMNS_STORED + c) * COLUMN_VEC4 + n] +=
-            sums_vec4(sums_at() + c * (MATRIX_N / 4u) + lane_vec4(n));
+            sums_vec4(sums_at(0u) + c * (MATRIX_N / 4u) + lane_vec4(n));
       }
     }
   }

@@ -11,8 +11,6 @@ const LN_2 = 0.6931471805599453;
 const LARGEST_SUM = 32768.0;
 const UNITS = select(LOG2_E, 1.0, SPLIT_OPERANDS);
 
-var<workgroup> too_large: u32;
-
 // Before a row has seen a key. Far above HIDDEN, so that the weight of what is not seen is 0 from the start; a first
 // key that is seen gives ∞, and with it a maximum.
 const NO_MAXIMUM = select(-3.3e38f, -1.9e38f, SPLIT_OPERANDS);
@@ -20,19 +18,29 @@ const HIDDEN = select(NOT_SEEN, -2.0e38f, SPLIT_OPERANDS); // times log2(e) stil
 
 alias Scores = array<vec4f, ROW_VEC4>;
 
-// Scores of this lane, from what is in `sums`. HIDDEN where the query does not see the key.
-fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool) -> Scores {
+// A score from a product of q and k. HIDDEN where the query does not see the key.
+fn score_of(product: vec4f, ids: HeadIds, query: u32, key: u32, scale: f32, partial: bool) -> vec4f {
+  var score: vec4f;
+  if (SOFTCAP || ALIBI || BIAS) {
+    score = with_additions(cap(product * scale), ids, query, key) * UNITS;
+  } else {
+    score = product * (scale * UNITS);
+  }
+  if (partial) {
+    score = select(vec4f(HIDDEN), score, sees_four(ids, query, key));
+  }
+  return score;
+}
+
+// Scores of this lane in strip `s` of its subgroup, from what is in `sums`.
+fn scores_of(s: u32, ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool) -> Scores {
   var scores: Scores;
   // Not by functions: through their results Dawn does not see that an index stays inside.
-  let row = (subgroup % SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M +
+  let row = ((subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + s % STRIPS) * MATRIX_M +
              (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW) * SUMS_STRIDE;
   for (var n = 0u; n < ROW_VEC4; n++) {
     let product = bitcast<vec4f>(sums[row + lane % LANES_PER_ROW + LANES_PER_ROW * n]);
-    if (SOFTCAP || ALIBI || BIAS) {
-      scores[n] = with_additions(cap(product * scale), ids, query, key_0 + 4u * lane_vec4(n)) * UNITS;
-    } else {
-      scores[n] = product * (scale * UNITS);
-    }
+    scores[n] = score_of(product, ids, query, key_0 + 4u * lane_vec4(n), scale, false);
   }
   if (partial) {
     for (var n = 0u; n < ROW_VEC4; n++) {
@@ -50,10 +58,11 @@ fn exp_of_units(difference: vec4f) -> vec4f {
   return exp2(difference);
 }
 
-// Writes the weights of this lane, with split operands also what f16 takes from them, and gives their sum.
-fn write_weights(scores: ptr<function, Scores>, row_max: f32, ids: HeadIds, query: u32, key_0: u32) -> f32 {
+// Writes the weights of this lane in strip `s`, with split operands also what f16 takes from them, and gives their sum.
+fn write_weights(
+    scores: ptr<function, Scores>, s: u32, row_max: f32, ids: HeadIds, query: u32, key_0: u32) -> f32 {
   var total = vec4f();
-  let row = (subgroup % SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M +
+  let row = ((subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + s % STRIPS) * MATRIX_M +
              (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW) * WEIGHTS_STRIDE;
   for (var n = 0u; n < ROW_VEC4; n++) {
     var weight = exp_of_units((*scores)[n] - row_max);

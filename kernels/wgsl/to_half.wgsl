@@ -5,17 +5,17 @@
 // Each workgroup of the first pass leaves the largest that it saw, and each of the second goes through them all: so
 // nothing has to be cleared before.
 
-// Of q, k, v, dO, dLSE and to spare, eight words: of all, by the second pass; then for each tensor of every workgroup of
-// the first.
+// Eight words, of which LOOKS are used: of all workgroups, by the second pass; then for each of LOOKS those of every
+// workgroup of the first.
 @group(0) @binding(16) var<storage, read_write> largest: array<u32>;
 @group(0) @binding(17) var<storage, read_write> half_q: array<vec4u>;
 @group(0) @binding(18) var<storage, read_write> half_k: array<vec4u>;
 @group(0) @binding(19) var<storage, read_write> half_v: array<vec4u>;
 
-const TENSORS = 5u;
+const LOOKS = 6u; // at the tensors, and at all of them
 const TURNING_WORKGROUPS = 2048u; // of the first pass, at most
 
-var<workgroup> largest_here: array<atomic<u32>, TENSORS>;
+var<workgroup> largest_here: array<atomic<u32>, LOOKS>;
 var<workgroup> divides_any: u32;
 
 // A workgroup takes HALF_ROWS rows of a head, eight halves a thread and step; the loads of so many steps are in flight
@@ -26,9 +26,17 @@ const AT_ONCE = 4u;
 const HEAD_VECTORS = HEAD_VEC8 / OPERAND_PARTS;
 const VALUE_VECTORS = VALUE_VEC8 / OPERAND_PARTS;
 
-fn bits_of_largest(value: vec4f) -> u32 {
-  let bits = bitcast<vec4u>(value) & vec4u(0x7fffffffu);
+fn largest_word(bits: vec4u) -> u32 {
   return max(max(bits.x, bits.y), max(bits.z, bits.w));
+}
+
+fn bits_of_largest(value: vec4f) -> u32 {
+  return largest_word(bitcast<vec4u>(value) & vec4u(0x7fffffffu));
+}
+
+fn bits_of_largest_finite(value: vec4f) -> u32 {
+  let bits = bitcast<vec4u>(value) & vec4u(0x7fffffffu);
+  return largest_word(select(bits, vec4u(), bits >= vec4u(0x7f800000u)));
 }
 
 struct Source {
@@ -89,7 +97,7 @@ fn main(
   let query_groups = batches * params.heads * (query_rows / HALF_ROWS);
   let key_groups = batches * key_heads * (key_rows / HALF_ROWS);
   let all = query_groups * select(1u, 2u, HAS_D_OUTPUT) + 2u * key_groups;
-  if (index < TENSORS) {
+  if (index < LOOKS) {
     atomicStore(&largest_here[index], 0u);
   }
   workgroupBarrier();
@@ -128,7 +136,7 @@ fn main(
   }
   if (!AGAIN) {
     workgroupBarrier();
-    if (index < TENSORS) {
+    if (index < LOOKS) {
       largest[8u + index * TURNING_WORKGROUPS + workgroup] = atomicLoad(&largest_here[index]);
     }
   }
@@ -136,17 +144,17 @@ fn main(
 
 // By the whole workgroup: the largest that any workgroup of the first pass saw.
 fn look_at_all(workgroups: u32, workgroup: u32, index: u32) {
-  var most: array<u32, TENSORS>;
+  var most: array<u32, LOOKS>;
   for (var n = index; n < workgroups; n += THREADS) {
-    for (var tensor = 0u; tensor < TENSORS; tensor++) {
-      most[tensor] = max(most[tensor], largest[8u + tensor * TURNING_WORKGROUPS + n]);
+    for (var look = 0u; look < LOOKS; look++) {
+      most[look] = max(most[look], largest[8u + look * TURNING_WORKGROUPS + n]);
     }
   }
-  for (var tensor = 0u; tensor < TENSORS; tensor++) {
-    atomicMax(&largest_here[tensor], most[tensor]);
+  for (var look = 0u; look < LOOKS; look++) {
+    atomicMax(&largest_here[look], most[look]);
   }
   workgroupBarrier();
-  if (index < TENSORS && workgroup == 0u) {
+  if (index < LOOKS && workgroup == 0u) {
     largest[index] = atomicLoad(&largest_here[index]);
   }
   if (index == 0u) {
@@ -168,6 +176,7 @@ fn turn_rows(tensor: u32, ids: HeadIds, first: u32, row_0: u32, index: u32) {
   let vectors = select(VALUE_VECTORS, HEAD_VECTORS, tensor == Q || tensor == K);
   let all = select(HALF_ROWS * vectors, 0u, AGAIN && exponent == 0 && !SPLIT_OPERANDS);
   var most = 0u;
+  var most_finite = 0u;
   for (var start = index; start < all; start += AT_ONCE * THREADS) {
     var eights: array<Eight, AT_ONCE>;
     for (var step = 0u; step < AT_ONCE; step++) {
@@ -177,7 +186,14 @@ fn turn_rows(tensor: u32, ids: HeadIds, first: u32, row_0: u32, index: u32) {
     for (var step = 0u; step < AT_ONCE; step++) {
       let n = start + step * THREADS;
       if (n < all) {
-        most = max(most, max(bits_of_largest(eights[step].low), bits_of_largest(eights[step].high)));
+        let here = max(bits_of_largest(eights[step].low), bits_of_largest(eights[step].high));
+        most = max(most, here);
+        if (here < 0x7f800000u) {
+          most_finite = max(most_finite, here);
+        } else {
+          most_finite = max(most_finite, max(
+              bits_of_largest_finite(eights[step].low), bits_of_largest_finite(eights[step].high)));
+        }
         let low = eights[step].low * divide;
         let high = eights[step].high * divide;
         let halves = halves_of(low, high);
@@ -198,22 +214,38 @@ fn turn_rows(tensor: u32, ids: HeadIds, first: u32, row_0: u32, index: u32) {
     }
   }
   if (!AGAIN) {
-    atomicMax(&largest_here[tensor], most);
     if (HAS_LSE_GRADIENT && tensor == D_OUTPUT) {
       var most_d_lse = 0u;
       for (var row = index; row < HALF_ROWS; row += THREADS) {
         let source = query_source(params.rows, ids, row_0 + row);
         if (source.valid) {
-          most_d_lse = max(most_d_lse, d_lse_bits(source.at) & 0x7fffffffu);
+          let bits = d_lse_bits(source.at) & 0x7fffffffu;
+          most = max(most, bits);
+          most_d_lse = max(most_d_lse, select(bits, 0u, bits >= 0x7f800000u));
         }
       }
       atomicMax(&largest_here[D_LSE], most_d_lse);
     }
+    atomicMax(&largest_here[tensor], most_finite);
+    atomicMax(&largest_here[ALL], most);
   }
 }
 
 fn halves_of(low: vec4f, high: vec4f) -> vec4u {
+  if (any_not_finite(low) || any_not_finite(high)) {
+    return vec4u(any_halves(low.xy), any_halves(low.zw), any_halves(high.xy), any_halves(high.zw));
+  }
   return vec4u(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
+}
+
+// As pack2x16float, which promises nothing about infinities and NaN.
+fn any_halves(pair: vec2f) -> u32 {
+  let bits = bitcast<vec2u>(pair);
+  let size = bits & vec2u(0x7fffffffu);
+  let broken = select(vec2u(0x7e00u), vec2u(0x7c00u), size == vec2u(0x7f800000u)) | ((bits >> vec2u(16u)) & vec2u(0x8000u));
+  let finite = pack2x16float(select(pair, vec2f(), size >= vec2u(0x7f800000u)));
+  let words = select(vec2u(finite & 0xffffu, finite >> 16u), broken, size >= vec2u(0x7f800000u));
+  return words.x | (words.y << 16u);
 }
 
 fn half_values(halves: vec2u) -> vec4f {

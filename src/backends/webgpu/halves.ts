@@ -56,20 +56,29 @@ export function makeHalves(
 
 const OPERANDS: readonly number[] = [SLOT.q, SLOT.k, SLOT.v, SLOT.dOutput, SLOT.blockTable];
 
-/** Runs a kernel: over subgroup matrices with a stand-in for calls that are not finite, or as it is. */
+/**
+ * Runs a kernel: over subgroup matrices and then one for what it could not make, tiles of the forward pass or calls that
+ * are not finite, or as it is.
+ */
 export function runWith(backend: Backend, halves: Halves|undefined, task: Run): void {
   const {kernel, problem, bindings, features, forGradient} = task;
-  if (!halves || !isMatrixKind(kindOf(backend.device, kernel, problem, forGradient).kind)) {
+  const {kind} = kindOf(backend.device, kernel, problem, forGradient);
+  if (!halves || !isMatrixKind(kind)) {
     run(backend, task);
     return;
   }
   const halvesOf = halves.bindings.filter(
       ({binding}) => binding !== SLOT.halfDOutput || kernel !== 'forward');
-  run(backend, {
+  const byMatrix = {
     ...task,
     bindings: [
       ...bindings.filter(({binding}) => !OPERANDS.includes(binding)), ...halvesOf, halves.largest,
     ],
-  });
-  run(backend, {...task, features: {...features, routed: true}, bindings: [...bindings, halves.largest]});
+  };
+  run(backend, byMatrix);
+  if (kernel === 'forward' && kind === 'matrix' && !problem.maskShape && !problem.biasShape) {
+    run(backend, {...byMatrix, features: {...features, again: true}});
+  } else {
+    run(backend, {...task, features: {...features, routed: true}, bindings: [...bindings, halves.largest]});
+  }
 }

@@ -15,8 +15,9 @@ export interface RestBlocking {
 export interface MatrixBlocking extends MatrixShape {
   /** Lanes of a subgroup. */
   readonly lanes: number;
-  /** Subgroups of a workgroup: each owns a strip of M rows of the result. */
   readonly subgroups: number;
+  /** Strips of M rows of the result that each subgroup owns. */
+  readonly strips: number;
   /** Rows of the tiles that all subgroups read. */
   readonly blockRows: number;
   /** Only where operands are split. */
@@ -29,10 +30,20 @@ interface MatrixPlan {
   readonly headSize: number;
   readonly valueSize: number;
   readonly mask: boolean;
+  readonly bias: boolean;
+  /** forward: for tiles that it could not make the first time. */
+  readonly again: boolean;
   /** Every operand is the sum of two f16: the kind `matrix_split`. */
   readonly splitOperands: boolean;
   readonly matrix: MatrixBlocking;
 }
+
+/**
+ * Whether a forward pass of the kind `matrix` looks at each tile's weights (kernels/wgsl/matrix_watched.wgsl): where its
+ * sample of the scores may be hidden, or has been too small.
+ */
+export const isWatched = ({kernel, mask, bias, splitOperands, again}: Omit<MatrixPlan, 'matrix'>): boolean =>
+    kernel === 'forward' && !splitOperands && (mask || bias || again);
 
 const roundUp = (n: number, multiple: number) => Math.ceil(n / multiple) * multiple;
 
@@ -41,13 +52,13 @@ const padding = ({N, K}: MatrixShape) => Math.max(8, N, K);
 
 /** Constants of kernels/wgsl/half.wgsl and matrix*.wgsl that follow from a plan. */
 export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix}: MatrixPlan) {
-  const {M, N, K, lanes, subgroups, blockRows, rests} = matrix;
+  const {M, N, K, lanes, subgroups, strips, blockRows, rests} = matrix;
   const threads = lanes * subgroups;
   const headPad = roundUp(headSize, padding(matrix));
   const valuePad = roundUp(valueSize, padding(matrix));
   const stripsAreKeys = kernel === 'backward_dkv';
   const stripSubgroups = rests?.stripSubgroups ?? 1;
-  const strips = subgroups / stripSubgroups;
+  const allStrips = strips * subgroups / stripSubgroups;
   const lanesPerRow = lanes * stripSubgroups / M;
   const operandParts = splitOperands ? 2 : 1;
   const headLoads = operandParts * blockRows * headPad / 8;
@@ -55,11 +66,16 @@ export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix
   // 8 floats of padding keep rows of a stored matrix in different banks; a lane that takes a whole row of 16 floats
   // wants 4.
   const sumsStride = stripsAreKeys ? (M + 4) / 4 : (blockRows + 8) / 4;
+  // Steps over the head size whose operands fit into a row of `sums` on their way into matrices.
+  let stagedSteps = Math.min(headPad / K, Math.floor(sumsStride * 8 / K));
+  while (headPad / K % stagedSteps > 0) {
+    stagedSteps--;
+  }
   const rowsOfSums = stripsAreKeys ? 2 * blockRows : kernel === 'backward_dq' ? 2 * M : M;
   return {
-    threads, matrixM: M, matrixN: N, matrixK: K, lanes, subgroups, blockRows,
-    blockQueries: stripsAreKeys ? blockRows : M * strips,
-    blockKeys: stripsAreKeys ? M * strips : blockRows,
+    threads, matrixM: M, matrixN: N, matrixK: K, lanes, subgroups, strips, blockRows,
+    blockQueries: stripsAreKeys ? blockRows : M * allStrips,
+    blockKeys: stripsAreKeys ? M * allStrips : blockRows,
     headVec4: Math.ceil(headSize / 4), valueVec4: Math.ceil(valueSize / 4),
     operandParts, headVec8: operandParts * headPad / 8, valueVec8: operandParts * valuePad / 8,
     // In vec4s of halves; 8 more than the row, so that eight rows lie in different banks.
@@ -67,7 +83,8 @@ export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix
     headTrips: Math.ceil(headLoads / threads), valueTrips: Math.ceil(valueLoads / threads),
     headExact: headLoads % threads === 0, valueExact: valueLoads % threads === 0,
     headSteps: headPad / K, valueSteps: valuePad / K, headColumns: headPad / N, valueColumns: valuePad / N,
-    sumsStride, sumsLength: strips * rowsOfSums * sumsStride, stripSubgroups,
+    stagedSteps, stagedTrips: Math.ceil(Math.max(M, N) * stagedSteps * K / 8 / lanes),
+    sumsStride, sumsLength: allStrips * rowsOfSums * sumsStride, stripSubgroups,
     weightsStride: (operandParts * blockRows + 8) / 4, lanesPerRow, rowVec4: blockRows / 4 / lanesPerRow,
     columnVec4: N / 4 / lanesPerRow,
     queryTrips: Math.ceil(blockRows / lanes), queriesExact: blockRows % lanes === 0, blockTrips: M * N / 4 / lanes,
@@ -104,16 +121,15 @@ function deriveRests(
 
 /** Bytes of workgroup memory, term by term. */
 export function matrixMemory(plan: MatrixPlan): Array<{name: string, bytes: number}> {
-  const {blockRows, headStride, valueStride, sumsLength, weightsStride, subgroups, stripSubgroups, matrixM} =
-      deriveMatrix(plan);
-  const strips = subgroups / stripSubgroups;
+  const {blockRows, headStride, valueStride, sumsLength, weightsStride, blockQueries} = deriveMatrix(plan);
   const hiddenTiles = [{name: 'seen_by_any', bytes: 16}, {name: 'tile_is_seen', bytes: 16}];
   return [
     {name: 'head_tile', bytes: 8 * blockRows * headStride},
     {name: 'value_tile', bytes: 8 * blockRows * valueStride},
     {name: 'sums', bytes: 16 * sumsLength},
-    ...plan.kernel === 'backward_dkv' ? [] : [{name: 'weights', bytes: 8 * strips * matrixM * weightsStride}],
-    ...plan.kernel === 'forward' ? [{name: 'too_large', bytes: 16}] : [],
+    ...plan.kernel === 'backward_dkv' ? [] : [{name: 'weights', bytes: 8 * blockQueries * weightsStride}],
+    ...plan.kernel === 'forward' && !isWatched(plan) ? [{name: 'too_large', bytes: 16}] : [],
+    ...isWatched(plan) ? [{name: 'seen', bytes: 16}, {name: 'row_is_missing', bytes: 16}] : [],
     ...plan.mask ? hiddenTiles : [],
   ];
 }
@@ -139,10 +155,10 @@ const MOST_MATRICES = 96;
 /** Whether a kernel's loops are written out (unroll.ts): not on a CPU, where LLVM would compile them for minutes. */
 export function isWrittenOut(plan: MatrixPlan, {isFallback}: Capabilities): boolean {
   const {headSteps, valueSteps, headColumns, valueColumns} = deriveMatrix(plan);
-  const {stripSubgroups = 1} = plan.matrix.rests ?? {};
+  const {strips, rests: {stripSubgroups = 1} = {}} = plan.matrix;
   const parts = plan.splitOperands ? 2 : 1;
   const held = {
-    forward: parts * headSteps + valueColumns / stripSubgroups,
+    forward: strips * (parts * headSteps + valueColumns / stripSubgroups),
     backward_dq: headSteps + valueSteps + headColumns,
     backward_dkv: headSteps + valueSteps + headColumns + valueColumns,
   } as {readonly [name in KernelName]?: number};
@@ -151,31 +167,46 @@ export function isWrittenOut(plan: MatrixPlan, {isFallback}: Capabilities): bool
 
 interface Shape {
   readonly subgroups: number;
+  readonly strips?: number;
   readonly blockRows: number;
   readonly rests?: RestBlocking;
 }
 
 /** In order of preference: what follows the first is for devices with little workgroup memory. */
 const SHORT_TILES: readonly Shape[] = [4, 2, 1].map(subgroups => ({subgroups, blockRows: 16}));
+const TWO_STRIPS: readonly Shape[] = [{subgroups: 4, strips: 2, blockRows: 16}];
+const MANY_LONG_TILES: readonly Shape[] = [{subgroups: 8, blockRows: 32}];
 const FEW_LONG_TILES: readonly Shape[] = [{subgroups: 2, blockRows: 32}];
 const LONG_TILES: readonly Shape[] = [...[4, 2].map(subgroups => ({subgroups, blockRows: 32})), ...SHORT_TILES];
+
+/** Backward kernels of larger heads gain nothing by short waits (H100, benchmarks/NOTES.md). */
+const LARGEST_HEAD_AT_ONCE = 64;
 
 /** Keys after which sums leave the matrices: 128 are 13% faster, and out of the error budget (H100, NOTES.md). */
 const FLUSH_KEYS = 32;
 
 /** In order of preference, measured on an H200 and an H100 (benchmarks/NOTES.md). */
 function shapesOf(
-    {kernel, headSize, valueSize, splitOperands}: Omit<MatrixPlan, 'matrix'>, shape: MatrixShape, lanes: number,
+    plan: Omit<MatrixPlan, 'matrix'>, shape: MatrixShape, lanes: number, hasFewRows: boolean,
     longestDecides: boolean): Shape[] {
+  const {kernel, headSize, valueSize, splitOperands} = plan;
+  const width = Math.max(headSize, valueSize);
+  if (kernel === 'forward' && !splitOperands) {
+    if (isWatched(plan) || width > 128) {
+      return [...SHORT_TILES];
+    }
+    const first = width > 64 ? longestDecides ? LONG_TILES : MANY_LONG_TILES : hasFewRows ? [] : TWO_STRIPS;
+    return [...first, ...SHORT_TILES];
+  }
   if (!splitOperands) {
-    const hasShortTiles = kernel === 'forward' || Math.max(headSize, valueSize) <= 64 && !longestDecides;
-    return [...longestDecides ? FEW_LONG_TILES : [], ...hasShortTiles ? SHORT_TILES : LONG_TILES];
+    const waits = longestDecides && width <= LARGEST_HEAD_AT_ONCE;
+    return [...waits ? FEW_LONG_TILES : [], ...width <= 64 && !waits ? SHORT_TILES : LONG_TILES];
   }
   const whole = {stripSubgroups: 1, flushKeys: FLUSH_KEYS};
   // Queries, sums and results of a strip of large heads are too many registers for one subgroup. Two must come out even
   // with the columns of the result and, four of a row at a time, with those of a matrix.
   const {M, N} = shape;
-  const isShared = Math.max(headSize, valueSize) > 64 && N % (8 * lanes / M) === 0 &&
+  const isShared = width > 64 && N % (8 * lanes / M) === 0 &&
       roundUp(valueSize, padding(shape)) / N % 2 === 0;
   return [
     ...isShared ? [6, 4].map(subgroups => ({subgroups, blockRows: 32, rests: {...whole, stripSubgroups: 2}})) : [],
@@ -186,18 +217,20 @@ function shapesOf(
 
 /**
  * The preferred blocking that fits the device; undefined where none does.
- * @param longestDecides of a backward kernel: all workgroups run at once, and some go through more tiles than others.
+ * @param hasFewRows all workgroups run at once on a large GPU.
+ * @param longestDecides that, and some go through more tiles than others.
  */
 export function matrixBlocking(
-    plan: Omit<MatrixPlan, 'matrix'>, capabilities: Capabilities, longestDecides = false): MatrixBlocking|undefined {
+    plan: Omit<MatrixPlan, 'matrix'>, capabilities: Capabilities, hasFewRows = false,
+    longestDecides = false): MatrixBlocking|undefined {
   const shape = matrixShape(capabilities);
   const {limits} = capabilities;
   if (!shape) {
     return undefined;
   }
   const lanes = capabilities.subgroups!.max;
-  for (const tile of shapesOf(plan, shape, lanes, longestDecides)) {
-    const matrix = {...shape, lanes, ...tile};
+  for (const tile of shapesOf(plan, shape, lanes, hasFewRows, longestDecides)) {
+    const matrix = {...shape, lanes, strips: 1, ...tile};
     const bytes = matrixMemory({...plan, matrix}).reduce((sum, term) => sum + term.bytes, 0);
     if (lanes * tile.subgroups <= limits.maxComputeInvocationsPerWorkgroup && fitsMemory(bytes, limits)) {
       return matrix;
@@ -238,7 +271,7 @@ export function halfShape(
  */
 export function matrixObstacle(
     kernel: KernelName, problem: Problem, capabilities: Capabilities, splitOperands = false): string|undefined {
-  const {computeType, headSize, valueSize, maskShape} = problem;
+  const {computeType, headSize, valueSize, maskShape, biasShape} = problem;
   const {limits, subgroups} = capabilities;
   const isHalf = computeType === 'float16' || computeType === 'bfloat16';
   if (!splitOperands && !isHalf) {
@@ -251,7 +284,8 @@ export function matrixObstacle(
   if (!shape || !subgroups || subgroups.min !== subgroups.max) {
     return 'the device has no subgroup matrices of f16 with sums of f32, or subgroups of several sizes';
   }
-  if (!matrixBlocking({kernel, headSize, valueSize, splitOperands, mask: maskShape !== undefined}, capabilities)) {
+  const options = {mask: maskShape !== undefined, bias: biasShape !== undefined, again: false};
+  if (!matrixBlocking({kernel, headSize, valueSize, splitOperands, ...options}, capabilities)) {
     return `no blocking for head sizes ${headSize} and ${valueSize} fits the device's workgroup memory`;
   }
   if (limits.maxStorageBuffersPerShaderStage < MOST_BUFFERS) {

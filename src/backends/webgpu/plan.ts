@@ -39,8 +39,12 @@ export interface Features {
   readonly sharedResult: boolean;
   /** Runs only where a matrix plan cannot: where something that the call reads is not finite. */
   readonly routed: boolean;
-  /** to_half: the backward pass; the second time, for tensors that f16 does not hold as they are. */
+  /** to_half: the backward pass. */
   readonly hasDOutput: boolean;
+  /**
+   * The second time: to_half for tensors that f16 does not hold as they are, forward of the kind `matrix` for tiles that
+   * it could not make.
+   */
   readonly again: boolean;
   /** to_half and the kind `matrix_split`: each operand is the sum of two f16. (`split` is about keys.) */
   readonly splitOperands: boolean;
@@ -126,11 +130,13 @@ const ROW_KERNELS: readonly KernelName[] =
     ['row_statistics', 'merge_splits', 'cache_append', 'to_half'];
 const ROW_THREADS = 64;
 const HALF_THREADS = 256;
-/** to_half, the first time, at most. Each leaves a word for each of five tensors in `largest`, which has eight more. */
+/** to_half, the first time, at most. Each leaves six words (LOOKS) in `largest`, which has eight more. */
 const TURNING_WORKGROUPS = 2048;
 /** The second time, at most: most of the time there is nothing to do, once each has gone through all those words. */
 const AGAIN_WORKGROUPS = 512;
-export const LARGEST_WORDS = 8 + 5 * TURNING_WORKGROUPS;
+/** forward the second time, at most: they go through all tiles, and there is hardly ever one to make again. */
+const REDOING_WORKGROUPS = 1024;
+export const LARGEST_WORDS = 8 + 6 * TURNING_WORKGROUPS;
 const MERGE_THREADS = 128;
 /** From so many rows on, merge_splits takes rows side by side (merge_rows.wgsl): they keep a GPU busy by themselves. */
 const MANY_ROWS = 4096;
@@ -341,7 +347,8 @@ export function makePlan(
     };
   }
   if (isMatrixKind(kind)) {
-    const matrix = matrixBlocking(common, capabilities, longestDecides(kernel, problem, common.wave));
+    const few = hasFewRows(kernel, problem);
+    const matrix = matrixBlocking(common, capabilities, few, few && common.wave > 0);
     if (!matrix) {
       throw noPlan(kernel, problem, limits);
     }
@@ -379,15 +386,9 @@ export function makePlan(
 
 /** Rows of a result whose tiles over subgroup matrices all run at once on a large GPU. */
 const ROWS_AT_ONCE = 2 ** 14;
-/** Larger heads gain nothing (H100, benchmarks/NOTES.md). */
-const LARGEST_HEAD_AT_ONCE = 64;
-
-/** Whether a backward kernel waits for the longest of its tiles, which all run at once: fewer steps for it then. */
-function longestDecides(kernel: KernelName, problem: Problem, wave: number): boolean {
-  const {batch, headSize, valueSize, queryHeads, keyHeads, queryLength, keyLength} = problem;
+function hasFewRows(kernel: KernelName, {batch, queryHeads, keyHeads, queryLength, keyLength}: Problem): boolean {
   const rows = kernel === 'backward_dkv' ? keyHeads * keyLength : queryHeads * queryLength;
-  return kernel !== 'forward' && wave > 0 && batch * rows <= ROWS_AT_ONCE &&
-      Math.max(headSize, valueSize) <= LARGEST_HEAD_AT_ONCE;
+  return batch * rows <= ROWS_AT_ONCE;
 }
 
 /** Rows that a workgroup of a kernel without tiles takes side by side. */
@@ -452,8 +453,10 @@ export function workgroupCount(plan: Plan, problem: Problem, window: Extent, hea
       const keyTiles = plan.overKeys ? 1 : Math.ceil(keys / blockKeys);
       return queryTiles * keyTiles * groups.heads * groups.batches;
     }
-    default:
-      return Math.ceil(queries / blockQueries) * heads * batches;
+    default: {
+      const all = Math.ceil(queries / blockQueries) * heads * batches;
+      return plan.kernel === 'forward' && plan.again ? Math.min(all, REDOING_WORKGROUPS) : all;
+    }
   }
 }
 

@@ -1,3 +1,4 @@
+import {isWatched} from './matrix_plan.js';
 import {isMatrixPlan, sizesOf} from './plan.js';
 import type {KernelName, Plan} from './plan.js';
 import {unrollLoops} from './unroll.js';
@@ -35,7 +36,7 @@ function partsOf(plan: Plan): Part[] {
   const hiddenTiles: Part = plan.mask ? 'hidden_tiles' : 'no_hidden_tiles';
   if (isMatrixPlan(plan)) {
     const own: {readonly [kernel in KernelName]?: Part[]} = {
-      forward: ['matrix_rows', 'matrix_softmax', plan.splitOperands ? 'matrix_forward_split' : 'matrix_forward'],
+      forward: ['matrix_rows', 'matrix_softmax', ...matrixForward(plan)],
       backward_dq: ['pair_gradients', 'matrix_gradient', 'matrix_rows', 'matrix_dq'],
       backward_dkv: ['pair_gradients', 'matrix_gradient', secondResult, 'matrix_dkv'],
     };
@@ -52,6 +53,13 @@ function partsOf(plan: Plan): Part[] {
     backward_dbias: ['pair_gradients', 'score_gradient', 'backward_dbias'],
   };
   return [...pairs, ...tiles, ...own[plan.kernel]];
+}
+
+function matrixForward(plan: Plan): Part[] {
+  if (plan.splitOperands) {
+    return ['matrix_forward_split'];
+  }
+  return ['matrix_output', isWatched(plan) ? 'matrix_watched' : 'matrix_forward'];
 }
 
 /** The entry point and how the threads of a row meet. */

@@ -1,0 +1,140 @@
+// What the two forward kernels on subgroup matrices share (matrix_forward.wgsl, matrix_watched.wgsl): a workgroup's job and
+// how its results leave. Each subgroup has STRIPS strips of queries.
+
+// What all strips of a workgroup have in common.
+struct Job {
+  ids: HeadIds,
+  query_0: u32,
+  split: u32,
+  begin: u32, // the keys that any of its queries may see
+  end: u32,
+  scale: f32,
+  exists: bool,
+}
+
+struct Row {
+  max: f32,
+  sum: f32, // this lane's share
+}
+
+// The job with this number. Without keys (begin ≥ end) all there is to do is to say so.
+fn job_of(item: u32) -> Job {
+  var job: Job;
+  let tiles = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES;
+  if (item >= tiles * params.heads * params.batches * params.splits) {
+    return job;
+  }
+  let place = place_of(item, tiles, params.heads * params.batches * params.splits);
+  job.split = place.head / params.heads / params.batches;
+  job.ids = head_ids(place.head / params.heads % params.batches, place.head % params.heads);
+  job.query_0 = (tiles - 1u - place.tile) * BLOCK_QUERIES;
+  job.scale = product_scale();
+  job.exists = job.query_0 < job.ids.query_rows;
+  if (job.query_0 < job.ids.queries) {
+    job.begin = key_begin(job.ids, job.query_0) / BLOCK_KEYS * BLOCK_KEYS;
+    job.end = key_end(job.ids, min(job.query_0 + BLOCK_QUERIES, job.ids.queries) - 1u);
+  }
+  if (SPLIT) {
+    job.begin = max(job.begin, job.split * params.split_keys);
+    job.end = min(job.end, (job.split + 1u) * params.split_keys);
+  }
+  return job;
+}
+
+fn strip_of(job: Job, s: u32) -> u32 {
+  return job.query_0 + MATRIX_M * (STRIPS * subgroup + s);
+}
+
+fn query_of(job: Job, s: u32) -> u32 {
+  return strip_of(job, s) + lane_row();
+}
+
+// Where a strip of queries begins in half_q. Of strips past all rows, which are made in vain, the last that there is.
+fn half_strip(job: Job, s: u32) -> u32 {
+  let rows = half_rows(params.queries, params.query_total) - select(0u, job.ids.query_first, END_TO_END);
+  return half_query_row(job.ids, min(strip_of(job, s), rows - MATRIX_M)) * HEAD_VEC8;
+}
+
+fn stage_queries(job: Job, s: u32, p: u32) {
+  for (var n = 0u; n < STAGED_TRIPS; n++) {
+    let place = staged_place(n);
+    if (place.x < MATRIX_M) {
+      sums[((STRIPS * (subgroup % SUBGROUPS) + s % STRIPS) * MATRIX_M + place.x) * SUMS_STRIDE + place.y] =
+          half_q[half_strip(job, s) + place.x * HEAD_VEC8 + p * STAGED_VEC8 + place.y];
+    }
+  }
+}
+
+fn first_row(job: Job) -> Row {
+  if (SINKS && job.split == 0u) {
+    let sink = bitcast<f32>(table_word(params.sinks_at + params.head_first + job.ids.head));
+    if (!is_minus_infinity(sink)) {
+      let broken = any_not_finite(vec4f(sink));
+      return Row(
+          select(sink * LOG2_E, NO_MAXIMUM, broken),
+          select(0.0, select(1.0, not_a_number(), broken), lane % LANES_PER_ROW == 0u));
+    }
+  }
+  return Row(NO_MAXIMUM, 0.0);
+}
+
+fn largest_of(score: vec4f) -> f32 {
+  let pair = max(score.xy, score.zw);
+  return max(pair.x, pair.y);
+}
+
+// A matrix of an accumulator whose rows are multiplied by `factor`. Between barriers.
+fn scaled_rows(block: Sums, s: u32, factor: f32) -> Sums {
+  subgroupMatrixStore<row_major>(
+      &sums, (STRIPS * (subgroup % SUBGROUPS) + s) * MATRIX_M * SUMS_STRIDE, block, SUMS_STRIDE);
+  workgroupBarrier();
+  for (var n = 0u; n < COLUMN_VEC4; n++) {
+    let at = sums_at(s) + lane_vec4(n);
+    sums[at] = bitcast<vec4u>(sums_vec4(at) * factor);
+  }
+  workgroupBarrier();
+  return subgroupMatrixLoad<Sums, row_major>(
+      &sums, (STRIPS * (subgroup % SUBGROUPS) + s) * MATRIX_M * SUMS_STRIDE, SUMS_STRIDE);
+}
+
+// Writes matrix `o` of a strip's results. Gives whether this lane's are finite.
+fn store_column(block: Sums, job: Job, s: u32, o: u32, total: f32) -> bool {
+  workgroupBarrier();
+  subgroupMatrixStore<row_major>(
+      &sums, (STRIPS * (subgroup % SUBGROUPS) + s) * MATRIX_M * SUMS_STRIDE, block, SUMS_STRIDE);
+  workgroupBarrier();
+  let query = query_of(job, s);
+  let at = query_at(params.output, job.ids, query) + job.split * params.split_output;
+  let empty = total == 0.0;
+  var normalise = power_of_two(half_exponent(largest[V])) / total;
+  if (DROPOUT) {
+    normalise *= params.kept_scale;
+  }
+  var finite = true;
+  for (var n = 0u; n < COLUMN_VEC4; n++) {
+    let d4 = o * (MATRIX_N / 4u) + lane_vec4(n);
+    // Merging passes over parts that saw nothing.
+    if (query < job.ids.query_rows && d4 < VALUE_VEC4 && !(SPLIT && empty)) {
+      let value = select(sums_vec4(sums_at(s) + lane_vec4(n)) * normalise, vec4f(), empty);
+      store_result_0(at, d4, VALUE_SIZE, value);
+      finite = finite && !any_not_finite(value);
+    }
+  }
+  return finite;
+}
+
+fn store_lse(job: Job, s: u32, row_max: f32, total: f32) {
+  let query = query_of(job, s);
+  if (query < job.ids.query_rows && lane % LANES_PER_ROW == 0u) {
+    // As in forward.wgsl: a float and the exact rest. The product with ln 2 has a rest of its own.
+    let largest_score = row_max * LN_2;
+    let product_rest = fma(row_max, LN_2, -largest_score);
+    let log_sum = log_or_nan(total);
+    let sum = largest_score + log_sum;
+    let log_part = sum - largest_score;
+    let tail = (largest_score - (sum - log_part)) + (log_sum - log_part) + product_rest;
+    let row = query_at(params.rows, job.ids, query) + job.split * params.split_rows;
+    lse[row] = select(sum, negative_infinity(), total == 0.0);
+    lse_tail[row] = select(tail, 0.0, total == 0.0);
+  }
+}

@@ -1,0 +1,201 @@
+// The forward kernel on subgroup matrices that watches every tile: row_max is what it was last until a lane's sum of the
+// weights of one tile nears what f16 holds; then the workgroup takes new maxima and rescales. Strips are one to a subgroup.
+// It runs alone where masks or biases may hide matrix_forward.wgsl's sample.
+//
+// With AGAIN it makes what that kernel could not, tiles of which a row has an LSE of NaN, and takes anything: a tile with
+// values that are not finite is multiplied pair by pair, so that they reach only what sees them.
+
+// What a tile has that some thread saw.
+struct Seen {
+  too_large: u32,  // weights
+  not_finite: u32, // values
+  padding: vec2u,
+}
+
+var<workgroup> seen: Seen;
+var<workgroup> row_is_missing: vec4u; // x
+
+// Whether matrix_forward left a row of this job to do. The same for the whole workgroup.
+fn is_left(job: Job) -> bool {
+  if (thread == 0u) {
+    row_is_missing.x = 0u;
+  }
+  workgroupBarrier();
+  for (var n = thread; n < BLOCK_QUERIES; n += THREADS) {
+    if (job.query_0 + n < job.ids.query_rows) {
+      let row = query_at(params.rows, job.ids, job.query_0 + n) + job.split * params.split_rows;
+      if ((bitcast<u32>(lse[row]) & 0x7fffffffu) > 0x7f800000u) {
+        row_is_missing.x = 1u;
+      }
+    }
+  }
+  return workgroupUniformLoad(&row_is_missing).x != 0u;
+}
+
+fn are_finite(fetched: ptr<function, ValueFetch>) -> bool {
+  var finite = true;
+  for (var n = 0u; n < VALUE_TRIPS; n++) {
+    let low = (*fetched)[n] & vec4u(0x7c00u);
+    let high = (*fetched)[n] & vec4u(0x7c000000u);
+    finite = finite && all(low != vec4u(0x7c00u)) && all(high != vec4u(0x7c000000u));
+  }
+  return finite;
+}
+
+// A matrix of the accumulator and to it the weights of this tile times its values, for pairs that are seen. Between barriers.
+fn add_seen_values(block: Sums, job: Job, o: u32, key_0: u32) -> Sums {
+  subgroupMatrixStore<row_major>(&sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE, block, SUMS_STRIDE);
+  workgroupBarrier();
+  for (var n = 0u; n < COLUMN_VEC4; n++) {
+    let at = sums_at(0u) + lane_vec4(n);
+    var sum = sums_vec4(at);
+    var key = 0u; // a loop that is not written out: it hardly ever runs
+    while (key < BLOCK_KEYS) {
+      if (sees(job.ids, query_of(job, 0u), key_0 + key)) {
+        let weight = weights[(strip_place() * MATRIX_M + lane_row()) * WEIGHTS_STRIDE + key / 4u][key % 4u];
+        sum += f32(weight) * vec4f(value_tile[key * VALUE_STRIDE + o * (MATRIX_N / 4u) + lane_vec4(n)]);
+      }
+      key++;
+    }
+    sums[at] = bitcast<vec4u>(sum);
+  }
+  workgroupBarrier();
+  return subgroupMatrixLoad<Sums, row_major>(
+      &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE, SUMS_STRIDE);
+}
+
+fn watch(job: Job) {
+  let ids = job.ids;
+  let query = query_of(job, 0u);
+  if (SPLIT && job.split > 0u && job.begin >= job.end) {
+    store_nothing_seen(ids, query, job.split);
+    return;
+  }
+  if (thread == 0u) {
+    seen = Seen();
+  }
+  var queries: array<Left, HEAD_STEPS>;
+  for (var p = 0u; p < HEAD_STEPS / STAGED_STEPS; p++) {
+    workgroupBarrier();
+    stage_queries(job, 0u, p);
+    workgroupBarrier();
+    for (var d = 0u; d < STAGED_STEPS; d++) {
+      queries[p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
+          &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE + d * (MATRIX_K / 8u), SUMS_STRIDE);
+    }
+  }
+  var accumulator: array<Sums, VALUE_COLUMNS>;
+  for (var o = 0u; o < VALUE_COLUMNS; o++) {
+    accumulator[o] = Sums();
+  }
+  var row = first_row(job);
+  var key_0 = next_seen(ids, job.query_0, job.begin, job.end);
+  var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
+  workgroupBarrier();
+  store_head_tile(&fetched_keys);
+  var fresh = true; // nothing has been accumulated yet
+  workgroupBarrier();
+  while (key_0 < job.end) {
+    let next = next_seen(ids, job.query_0, key_0 + BLOCK_KEYS, job.end);
+    let partial = is_partial(ids, job.query_0, key_0);
+    for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
+      var products = Sums();
+      for (var d = 0u; d < HEAD_STEPS; d++) {
+        let keys = subgroupMatrixLoad<Right, col_major>(
+            &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
+        products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
+      }
+      subgroupMatrixStore<row_major>(
+          &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
+    }
+    workgroupBarrier();
+
+    var fetched_values = fetch_values(ids, key_0);
+    fetched_keys = fetch_keys(ids, select(key_0, next, next < job.end));
+    var scores = scores_of(0u, ids, query, key_0, job.scale, partial);
+    var total = write_weights(&scores, 0u, row.max, ids, query, key_0);
+    if (!(total <= LARGEST_SUM)) {
+      seen.too_large = 1u;
+    }
+    if (AGAIN && !are_finite(&fetched_values)) {
+      seen.not_finite = 1u;
+    }
+    store_value_tile(&fetched_values);
+    store_head_tile(&fetched_keys);
+
+    let tile = workgroupUniformLoad(&seen);
+    if (thread == 0u && (tile.too_large | tile.not_finite) != 0u) {
+      seen = Seen();
+    }
+    if (tile.too_large != 0u) {
+      scores = scores_of(0u, ids, query, key_0, job.scale, partial);
+      var largest_score = row.max;
+      for (var n = 0u; n < ROW_VEC4; n++) {
+        largest_score = max(largest_score, largest_of(scores[n]));
+      }
+      largest_score = row_maximum(largest_score);
+      let rescale = exp2(row.max - largest_score);
+      row = Row(largest_score, row.sum * rescale);
+      total = write_weights(&scores, 0u, row.max, ids, query, key_0);
+      if (!fresh) {
+        for (var o = 0u; o < VALUE_COLUMNS; o++) {
+          workgroupBarrier();
+          accumulator[o] = scaled_rows(accumulator[o], 0u, rescale);
+        }
+      }
+      workgroupBarrier();
+    }
+    row.sum += total;
+    fresh = false;
+
+    if (!AGAIN || tile.not_finite == 0u) {
+      for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
+        let left = subgroupMatrixLoad<Left, row_major>(
+            &weights, subgroup % SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
+        for (var o = 0u; o < VALUE_COLUMNS; o++) {
+          let values = subgroupMatrixLoad<Right, row_major>(
+              &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
+          accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
+        }
+      }
+    } else {
+      for (var o = 0u; o < VALUE_COLUMNS; o++) {
+        workgroupBarrier();
+        accumulator[o] = add_seen_values(accumulator[o], job, o, key_0);
+      }
+      workgroupBarrier();
+    }
+    key_0 = next;
+  }
+  let total = row_total(row.sum);
+  for (var o = 0u; o < VALUE_COLUMNS; o++) {
+    store_column(accumulator[o], job, 0u, o, total);
+  }
+  store_lse(job, 0u, row.max, total);
+}
+
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) index: u32) {
+  if (!AGAIN && !is_for_this_kernel()) {
+    return;
+  }
+  start_thread(index);
+  let workgroup = group_id.x + group_id.y * groups.x;
+  if (!AGAIN) {
+    let job = job_of(workgroup);
+    if (job.exists) {
+      watch(job);
+    }
+    return;
+  }
+  let tiles = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES;
+  for (var item = workgroup; item < tiles * params.heads * params.batches * params.splits; item += groups.x * groups.y) {
+    let job = job_of(item);
+    if (job.exists && is_left(job)) {
+      watch(job);
+    }
+  }
+}
