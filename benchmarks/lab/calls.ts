@@ -55,17 +55,17 @@ interface Candidate {
 }
 
 /**
- * A plan by name: `own`, or subgroups x rows of a tile[s strips of a subgroup] (matrices), for split operands then :keys
- * until sums are flushed[:subgroups that share a strip], or threadsX x threadsY x rows; then [/parts of the keys][w tiles of a
+ * A plan by name: `own`, or subgroups x rows of a tile (matrices), for split operands then :keys until sums are
+ * flushed[:subgroups that share a strip], or threadsX x threadsY x rows; then [/parts of the keys][w tiles of a
  * wave][u: loops are not written out].
  */
 function candidate(
     name: string, kernel: KernelName, kind: PlanKind, problem: Problem, capabilities: Capabilities,
     features: Partial<Features>): Candidate {
-  const [, shape, strips, flushKeys, stripSubgroups = '1', parts, wave, loops] =
-      /^(own|[\dx]+)(?:s(\d+))?(?::(\d+)(?::(\d+))?)?(?:\/(\d+))?(?:w(\d+))?(u?)$/.exec(name) ?? [];
+  const [, shape, flushKeys, stripSubgroups = '1', parts, wave, loops] =
+      /^(own|[\dx]+)(?::(\d+)(?::(\d+))?)?(?:\/(\d+))?(?:w(\d+))?(u?)$/.exec(name) ?? [];
   if (shape === undefined) {
-    throw new Error(`expected a blocking[s strips][:keys[:subgroups]][/parts][w wave][u], received ${name}`);
+    throw new Error(`expected a blocking[:keys[:subgroups]][/parts][w wave][u], received ${name}`);
   }
   const own = makePlan(kernel, problem, capabilities, features, problem.batch, kind);
   const sizes = shape === 'own' ? undefined : shape.split('x').map(Number);
@@ -74,9 +74,7 @@ function candidate(
     const [subgroups, blockRows] = sizes ?? [plan.matrix.subgroups, plan.matrix.blockRows];
     const rests = flushKeys !== undefined &&
         {rests: {flushKeys: Number(flushKeys), stripSubgroups: Number(stripSubgroups)}};
-    const matrix = {
-      ...plan.matrix, subgroups, blockRows, ...strips !== undefined && {strips: Number(strips)}, ...rests,
-    };
+    const matrix = {...plan.matrix, subgroups, blockRows, ...rests};
     const unrolled = isWrittenOut({...plan, matrix}, capabilities) && loops !== 'u';
     plan = {...plan, matrix, threadsY: subgroups, unrolled};
   } else if (sizes) {

@@ -11,7 +11,7 @@
 // rests not to be subnormal the power of two brings every tensor's largest element to 2^14 and more; elements 2^16 times
 // smaller still have all their bits.
 
-const HALF_ROWS = 128u; // of a workgroup of to_half; tiles of keys have no more
+const HALF_ROWS = 128u; // of a workgroup of to_half; tiles have no more
 
 const Q = 0u;
 const K = 1u;

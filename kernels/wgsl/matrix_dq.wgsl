@@ -122,7 +122,7 @@ fn main(
     for (var n = 0u; n < COLUMN_VEC4; n++) {
       let d4 = o * (MATRIX_N / 4u) + lane_vec4(n);
       if (query < ids.query_rows && d4 < HEAD_VEC4) {
-        store_result_0(at, d4, HEAD_SIZE, select(sums_vec4(sums_at(0u) + lane_vec4(n)) * unscale, vec4f(), empty));
+        store_result_0(at, d4, HEAD_SIZE, select(sums_vec4(sums_at() + lane_vec4(n)) * unscale, vec4f(), empty));
       }
     }
   }

@@ -104,8 +104,8 @@ fn main(
 
     var fetched_values = fetch_values(ids, key_0);
     fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
-    var scores = scores_of(0u, ids, query, key_0, scale, partial);
-    var total = write_weights(&scores, 0u, row_max, ids, query, key_0);
+    var scores = scores_of(ids, query, key_0, scale, partial);
+    var total = write_weights(&scores, row_max, ids, query, key_0);
     if (!(total <= LARGEST_SUM)) {
       too_large.x = 1u;
     }
@@ -118,7 +118,7 @@ fn main(
       if (thread == 0u) {
         too_large.x = 0u;
       }
-      scores = scores_of(0u, ids, query, key_0, scale, partial);
+      scores = scores_of(ids, query, key_0, scale, partial);
       var largest_score = row_max + LN_WEIGHT;
       for (var n = 0u; n < ROW_VEC4; n++) {
         let pair = max(scores[n].xy, scores[n].zw);
@@ -128,7 +128,7 @@ fn main(
       rescale = exp2((row_max - new_max) * LOG2_E);
       row_max = new_max;
       row_sum *= rescale;
-      total = write_weights(&scores, 0u, row_max, ids, query, key_0);
+      total = write_weights(&scores, row_max, ids, query, key_0);
     }
     row_sum += total;
     if (renew && fresh) {
@@ -146,7 +146,7 @@ fn main(
         for (var c = 0u; c < COLUMNS_STORED; c++) {
           for (var n = 0u; n < COLUMN_VEC4; n++) {
             output[(r * COLUMNS_STORED + c) * COLUMN_VEC4 + n] +=
-                sums_vec4(sums_at(0u) + c * (MATRIX_N / 4u) + lane_vec4(n));
+                sums_vec4(sums_at() + c * (MATRIX_N / 4u) + lane_vec4(n));
           }
         }
       }
@@ -190,7 +190,7 @@ fn main(
     for (var c = 0u; c < COLUMNS_STORED; c++) {
       for (var n = 0u; n < COLUMN_VEC4; n++) {
         output[(r * COLUMNS_STORED + c) * COLUMN_VEC4 + n] +=
-            sums_vec4(sums_at(0u) + c * (MATRIX_N / 4u) + lane_vec4(n));
+            sums_vec4(sums_at() + c * (MATRIX_N / 4u) + lane_vec4(n));
       }
     }
   }

@@ -1,7 +1,7 @@
 // What the two forward kernels on subgroup matrices share (matrix_forward.wgsl, matrix_watched.wgsl): a workgroup's job and
-// how its results leave. Each subgroup has STRIPS strips of queries.
+// how its results leave.
 
-// What all strips of a workgroup have in common.
+// What a workgroup works on.
 struct Job {
   ids: HeadIds,
   query_0: u32,
@@ -41,26 +41,21 @@ fn job_of(item: u32) -> Job {
   return job;
 }
 
-fn strip_of(job: Job, s: u32) -> u32 {
-  return job.query_0 + MATRIX_M * (STRIPS * subgroup + s);
+fn strip_of(job: Job) -> u32 {
+  return job.query_0 + MATRIX_M * subgroup;
 }
 
-fn query_of(job: Job, s: u32) -> u32 {
-  return strip_of(job, s) + lane_row();
+fn query_of(job: Job) -> u32 {
+  return strip_of(job) + lane_row();
 }
 
-// Where a strip of queries begins in half_q. Of strips past all rows, which are made in vain, the last that there is.
-fn half_strip(job: Job, s: u32) -> u32 {
-  let rows = half_rows(params.queries, params.query_total) - select(0u, job.ids.query_first, END_TO_END);
-  return half_query_row(job.ids, min(strip_of(job, s), rows - MATRIX_M)) * HEAD_VEC8;
-}
-
-fn stage_queries(job: Job, s: u32, p: u32) {
+fn stage_queries(job: Job, p: u32) {
+  let from_vec8 = half_query_row(job.ids, strip_of(job)) * HEAD_VEC8 + p * STAGED_VEC8;
   for (var n = 0u; n < STAGED_TRIPS; n++) {
     let place = staged_place(n);
     if (place.x < MATRIX_M) {
-      sums[((STRIPS * (subgroup % SUBGROUPS) + s % STRIPS) * MATRIX_M + place.x) * SUMS_STRIDE + place.y] =
-          half_q[half_strip(job, s) + place.x * HEAD_VEC8 + p * STAGED_VEC8 + place.y];
+      sums[(subgroup % SUBGROUPS * MATRIX_M + place.x) * SUMS_STRIDE + place.y] =
+          half_q[from_vec8 + place.x * HEAD_VEC8 + place.y];
     }
   }
 }
@@ -84,26 +79,26 @@ fn largest_of(score: vec4f) -> f32 {
 }
 
 // A matrix of an accumulator whose rows are multiplied by `factor`. Between barriers.
-fn scaled_rows(block: Sums, s: u32, factor: f32) -> Sums {
+fn scaled_rows(block: Sums, factor: f32) -> Sums {
   subgroupMatrixStore<row_major>(
-      &sums, (STRIPS * (subgroup % SUBGROUPS) + s) * MATRIX_M * SUMS_STRIDE, block, SUMS_STRIDE);
+      &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE, block, SUMS_STRIDE);
   workgroupBarrier();
   for (var n = 0u; n < COLUMN_VEC4; n++) {
-    let at = sums_at(s) + lane_vec4(n);
+    let at = sums_at() + lane_vec4(n);
     sums[at] = bitcast<vec4u>(sums_vec4(at) * factor);
   }
   workgroupBarrier();
   return subgroupMatrixLoad<Sums, row_major>(
-      &sums, (STRIPS * (subgroup % SUBGROUPS) + s) * MATRIX_M * SUMS_STRIDE, SUMS_STRIDE);
+      &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE, SUMS_STRIDE);
 }
 
 // Writes matrix `o` of a strip's results. Gives whether this lane's are finite.
-fn store_column(block: Sums, job: Job, s: u32, o: u32, total: f32) -> bool {
+fn store_column(block: Sums, job: Job, o: u32, total: f32) -> bool {
   workgroupBarrier();
   subgroupMatrixStore<row_major>(
-      &sums, (STRIPS * (subgroup % SUBGROUPS) + s) * MATRIX_M * SUMS_STRIDE, block, SUMS_STRIDE);
+      &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE, block, SUMS_STRIDE);
   workgroupBarrier();
-  let query = query_of(job, s);
+  let query = query_of(job);
   let at = query_at(params.output, job.ids, query) + job.split * params.split_output;
   let empty = total == 0.0;
   var normalise = power_of_two(half_exponent(largest[V])) / total;
@@ -115,7 +110,7 @@ fn store_column(block: Sums, job: Job, s: u32, o: u32, total: f32) -> bool {
     let d4 = o * (MATRIX_N / 4u) + lane_vec4(n);
     // Merging passes over parts that saw nothing.
     if (query < job.ids.query_rows && d4 < VALUE_VEC4 && !(SPLIT && empty)) {
-      let value = select(sums_vec4(sums_at(s) + lane_vec4(n)) * normalise, vec4f(), empty);
+      let value = select(sums_vec4(sums_at() + lane_vec4(n)) * normalise, vec4f(), empty);
       store_result_0(at, d4, VALUE_SIZE, value);
       finite = finite && !any_not_finite(value);
     }
@@ -123,8 +118,8 @@ fn store_column(block: Sums, job: Job, s: u32, o: u32, total: f32) -> bool {
   return finite;
 }
 
-fn store_lse(job: Job, s: u32, row_max: f32, total: f32) {
-  let query = query_of(job, s);
+fn store_lse(job: Job, row_max: f32, total: f32) {
+  let query = query_of(job);
   if (query < job.ids.query_rows && lane % LANES_PER_ROW == 0u) {
     // As in forward.wgsl: a float and the exact rest. The product with ln 2 has a rest of its own.
     let largest_score = row_max * LN_2;

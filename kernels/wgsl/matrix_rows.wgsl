@@ -2,9 +2,9 @@
 // `weights`. LANES_PER_ROW lanes share a query and take its keys in turns of four. With split operands STRIP_SUBGROUPS
 // subgroups may share a strip: each makes the scores of some keys, and sums some columns of the result.
 
-var<workgroup> weights: array<vec4h, SUBGROUPS * STRIPS / STRIP_SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE>;
+var<workgroup> weights: array<vec4h, SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE>;
 
-// The subgroup's place in the workgroup, of those that have strips of their own.
+// The strip's place in the workgroup.
 fn strip_place() -> u32 {
   return subgroup % SUBGROUPS / STRIP_SUBGROUPS;
 }
@@ -28,9 +28,8 @@ fn lane_vec4(n: u32) -> u32 {
   return lane % LANES_PER_ROW + LANES_PER_ROW * n;
 }
 
-// Where strip `s` of this subgroup has the row of this lane.
-fn sums_at(s: u32) -> u32 {
-  return ((STRIPS * strip_place() + s) * MATRIX_M + lane_row()) * SUMS_STRIDE;
+fn sums_at() -> u32 {
+  return (strip_place() * MATRIX_M + lane_row()) * SUMS_STRIDE;
 }
 
 fn sums_vec4(at: u32) -> vec4f {

@@ -32,11 +32,11 @@ fn score_of(product: vec4f, ids: HeadIds, query: u32, key: u32, scale: f32, part
   return score;
 }
 
-// Scores of this lane in strip `s` of its subgroup, from what is in `sums`.
-fn scores_of(s: u32, ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool) -> Scores {
+// Scores of this lane, from what is in `sums`.
+fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool) -> Scores {
   var scores: Scores;
   // Not by functions: through their results Dawn does not see that an index stays inside.
-  let row = ((subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + s % STRIPS) * MATRIX_M +
+  let row = (subgroup % SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M +
              (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW) * SUMS_STRIDE;
   for (var n = 0u; n < ROW_VEC4; n++) {
     let product = bitcast<vec4f>(sums[row + lane % LANES_PER_ROW + LANES_PER_ROW * n]);
@@ -58,11 +58,10 @@ fn exp_of_units(difference: vec4f) -> vec4f {
   return exp2(difference);
 }
 
-// Writes the weights of this lane in strip `s`, with split operands also what f16 takes from them, and gives their sum.
-fn write_weights(
-    scores: ptr<function, Scores>, s: u32, row_max: f32, ids: HeadIds, query: u32, key_0: u32) -> f32 {
+// Writes the weights of this lane, with split operands also what f16 takes from them, and gives their sum.
+fn write_weights(scores: ptr<function, Scores>, row_max: f32, ids: HeadIds, query: u32, key_0: u32) -> f32 {
   var total = vec4f();
-  let row = ((subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + s % STRIPS) * MATRIX_M +
+  let row = (subgroup % SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M +
              (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW) * WEIGHTS_STRIDE;
   for (var n = 0u; n < ROW_VEC4; n++) {
     var weight = exp_of_units((*scores)[n] - row_max);

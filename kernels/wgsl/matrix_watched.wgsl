@@ -1,5 +1,5 @@
 // The forward kernel on subgroup matrices that watches every tile: row_max is what it was last until a lane's sum of the
-// weights of one tile nears what f16 holds; then the workgroup takes new maxima and rescales. Strips are one to a subgroup.
+// weights of one tile nears what f16 holds; then the workgroup takes new maxima and rescales.
 // It runs alone where masks or biases may hide matrix_forward.wgsl's sample.
 //
 // With AGAIN it makes what that kernel could not, tiles of which a row has an LSE of NaN, and takes anything: a tile with
@@ -22,14 +22,33 @@ fn is_left(job: Job) -> bool {
   }
   workgroupBarrier();
   for (var n = thread; n < BLOCK_QUERIES; n += THREADS) {
-    if (job.query_0 + n < job.ids.query_rows) {
-      let row = query_at(params.rows, job.ids, job.query_0 + n) + job.split * params.split_rows;
-      if ((bitcast<u32>(lse[row]) & 0x7fffffffu) > 0x7f800000u) {
-        row_is_missing.x = 1u;
-      }
+    note_row(job, job.query_0 + n);
+  }
+  return workgroupUniformLoad(&row_is_missing).x != 0u;
+}
+
+// The same of every `step`-th job from `first` on, without a barrier for each.
+fn is_any_left(first: u32, step: u32, all: u32) -> bool {
+  if (thread == 0u) {
+    row_is_missing.x = 0u;
+  }
+  workgroupBarrier();
+  for (var n = thread; first + n / BLOCK_QUERIES * step < all; n += THREADS) {
+    let job = job_of(first + n / BLOCK_QUERIES * step);
+    if (job.exists) {
+      note_row(job, job.query_0 + n % BLOCK_QUERIES);
     }
   }
   return workgroupUniformLoad(&row_is_missing).x != 0u;
+}
+
+fn note_row(job: Job, query: u32) {
+  if (query < job.ids.query_rows) {
+    let row = query_at(params.rows, job.ids, query) + job.split * params.split_rows;
+    if ((bitcast<u32>(lse[row]) & 0x7fffffffu) > 0x7f800000u) {
+      row_is_missing.x = 1u;
+    }
+  }
 }
 
 fn are_finite(fetched: ptr<function, ValueFetch>) -> bool {
@@ -47,11 +66,11 @@ fn add_seen_values(block: Sums, job: Job, o: u32, key_0: u32) -> Sums {
   subgroupMatrixStore<row_major>(&sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE, block, SUMS_STRIDE);
   workgroupBarrier();
   for (var n = 0u; n < COLUMN_VEC4; n++) {
-    let at = sums_at(0u) + lane_vec4(n);
+    let at = sums_at() + lane_vec4(n);
     var sum = sums_vec4(at);
     var key = 0u; // a loop that is not written out: it hardly ever runs
     while (key < BLOCK_KEYS) {
-      if (sees(job.ids, query_of(job, 0u), key_0 + key)) {
+      if (sees(job.ids, query_of(job), key_0 + key)) {
         let weight = weights[(strip_place() * MATRIX_M + lane_row()) * WEIGHTS_STRIDE + key / 4u][key % 4u];
         sum += f32(weight) * vec4f(value_tile[key * VALUE_STRIDE + o * (MATRIX_N / 4u) + lane_vec4(n)]);
       }
@@ -66,7 +85,7 @@ fn add_seen_values(block: Sums, job: Job, o: u32, key_0: u32) -> Sums {
 
 fn watch(job: Job) {
   let ids = job.ids;
-  let query = query_of(job, 0u);
+  let query = query_of(job);
   if (SPLIT && job.split > 0u && job.begin >= job.end) {
     store_nothing_seen(ids, query, job.split);
     return;
@@ -75,9 +94,9 @@ fn watch(job: Job) {
     seen = Seen();
   }
   var queries: array<Left, HEAD_STEPS>;
-  for (var p = 0u; p < HEAD_STEPS / STAGED_STEPS; p++) {
+  for (var p = 0u; p < PASSES; p++) {
     workgroupBarrier();
-    stage_queries(job, 0u, p);
+    stage_queries(job, p);
     workgroupBarrier();
     for (var d = 0u; d < STAGED_STEPS; d++) {
       queries[p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
@@ -112,8 +131,8 @@ fn watch(job: Job) {
 
     var fetched_values = fetch_values(ids, key_0);
     fetched_keys = fetch_keys(ids, select(key_0, next, next < job.end));
-    var scores = scores_of(0u, ids, query, key_0, job.scale, partial);
-    var total = write_weights(&scores, 0u, row.max, ids, query, key_0);
+    var scores = scores_of(ids, query, key_0, job.scale, partial);
+    var total = write_weights(&scores, row.max, ids, query, key_0);
     if (!(total <= LARGEST_SUM)) {
       seen.too_large = 1u;
     }
@@ -128,7 +147,7 @@ fn watch(job: Job) {
       seen = Seen();
     }
     if (tile.too_large != 0u) {
-      scores = scores_of(0u, ids, query, key_0, job.scale, partial);
+      scores = scores_of(ids, query, key_0, job.scale, partial);
       var largest_score = row.max;
       for (var n = 0u; n < ROW_VEC4; n++) {
         largest_score = max(largest_score, largest_of(scores[n]));
@@ -136,11 +155,11 @@ fn watch(job: Job) {
       largest_score = row_maximum(largest_score);
       let rescale = exp2(row.max - largest_score);
       row = Row(largest_score, row.sum * rescale);
-      total = write_weights(&scores, 0u, row.max, ids, query, key_0);
+      total = write_weights(&scores, row.max, ids, query, key_0);
       if (!fresh) {
         for (var o = 0u; o < VALUE_COLUMNS; o++) {
           workgroupBarrier();
-          accumulator[o] = scaled_rows(accumulator[o], 0u, rescale);
+          accumulator[o] = scaled_rows(accumulator[o], rescale);
         }
       }
       workgroupBarrier();
@@ -169,9 +188,9 @@ fn watch(job: Job) {
   }
   let total = row_total(row.sum);
   for (var o = 0u; o < VALUE_COLUMNS; o++) {
-    store_column(accumulator[o], job, 0u, o, total);
+    store_column(accumulator[o], job, o, total);
   }
-  store_lse(job, 0u, row.max, total);
+  store_lse(job, row.max, total);
 }
 
 
@@ -191,8 +210,12 @@ fn main(
     }
     return;
   }
-  let tiles = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES;
-  for (var item = workgroup; item < tiles * params.heads * params.batches * params.splits; item += groups.x * groups.y) {
+  let workgroups = groups.x * groups.y;
+  let all = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES * params.heads * params.batches * params.splits;
+  if (!is_any_left(workgroup, workgroups, all)) {
+    return;
+  }
+  for (var item = workgroup; item < all; item += workgroups) {
     let job = job_of(item);
     if (job.exists && is_left(job)) {
       watch(job);

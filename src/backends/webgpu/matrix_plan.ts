@@ -15,9 +15,8 @@ export interface RestBlocking {
 export interface MatrixBlocking extends MatrixShape {
   /** Lanes of a subgroup. */
   readonly lanes: number;
+  /** Subgroups of a workgroup: each owns a strip of M rows of the result. */
   readonly subgroups: number;
-  /** Strips of M rows of the result that each subgroup owns. */
-  readonly strips: number;
   /** Rows of the tiles that all subgroups read. */
   readonly blockRows: number;
   /** Only where operands are split. */
@@ -52,13 +51,13 @@ const padding = ({N, K}: MatrixShape) => Math.max(8, N, K);
 
 /** Constants of kernels/wgsl/half.wgsl and matrix*.wgsl that follow from a plan. */
 export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix}: MatrixPlan) {
-  const {M, N, K, lanes, subgroups, strips, blockRows, rests} = matrix;
+  const {M, N, K, lanes, subgroups, blockRows, rests} = matrix;
   const threads = lanes * subgroups;
   const headPad = roundUp(headSize, padding(matrix));
   const valuePad = roundUp(valueSize, padding(matrix));
   const stripsAreKeys = kernel === 'backward_dkv';
   const stripSubgroups = rests?.stripSubgroups ?? 1;
-  const allStrips = strips * subgroups / stripSubgroups;
+  const strips = subgroups / stripSubgroups;
   const lanesPerRow = lanes * stripSubgroups / M;
   const operandParts = splitOperands ? 2 : 1;
   const headLoads = operandParts * blockRows * headPad / 8;
@@ -73,9 +72,9 @@ export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix
   }
   const rowsOfSums = stripsAreKeys ? 2 * blockRows : kernel === 'backward_dq' ? 2 * M : M;
   return {
-    threads, matrixM: M, matrixN: N, matrixK: K, lanes, subgroups, strips, blockRows,
-    blockQueries: stripsAreKeys ? blockRows : M * allStrips,
-    blockKeys: stripsAreKeys ? M * allStrips : blockRows,
+    threads, matrixM: M, matrixN: N, matrixK: K, lanes, subgroups, blockRows,
+    blockQueries: stripsAreKeys ? blockRows : M * strips,
+    blockKeys: stripsAreKeys ? M * strips : blockRows,
     headVec4: Math.ceil(headSize / 4), valueVec4: Math.ceil(valueSize / 4),
     operandParts, headVec8: operandParts * headPad / 8, valueVec8: operandParts * valuePad / 8,
     // In vec4s of halves; 8 more than the row, so that eight rows lie in different banks.
@@ -83,8 +82,8 @@ export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix
     headTrips: Math.ceil(headLoads / threads), valueTrips: Math.ceil(valueLoads / threads),
     headExact: headLoads % threads === 0, valueExact: valueLoads % threads === 0,
     headSteps: headPad / K, valueSteps: valuePad / K, headColumns: headPad / N, valueColumns: valuePad / N,
-    stagedSteps, stagedTrips: Math.ceil(Math.max(M, N) * stagedSteps * K / 8 / lanes),
-    sumsStride, sumsLength: allStrips * rowsOfSums * sumsStride, stripSubgroups,
+    stagedSteps, passes: headPad / K / stagedSteps, stagedTrips: Math.ceil(Math.max(M, N) * stagedSteps * K / 8 / lanes),
+    sumsStride, sumsLength: strips * rowsOfSums * sumsStride, stripSubgroups,
     weightsStride: (operandParts * blockRows + 8) / 4, lanesPerRow, rowVec4: blockRows / 4 / lanesPerRow,
     columnVec4: N / 4 / lanesPerRow,
     queryTrips: Math.ceil(blockRows / lanes), queriesExact: blockRows % lanes === 0, blockTrips: M * N / 4 / lanes,
@@ -155,10 +154,10 @@ const MOST_MATRICES = 96;
 /** Whether a kernel's loops are written out (unroll.ts): not on a CPU, where LLVM would compile them for minutes. */
 export function isWrittenOut(plan: MatrixPlan, {isFallback}: Capabilities): boolean {
   const {headSteps, valueSteps, headColumns, valueColumns} = deriveMatrix(plan);
-  const {strips, rests: {stripSubgroups = 1} = {}} = plan.matrix;
+  const {stripSubgroups = 1} = plan.matrix.rests ?? {};
   const parts = plan.splitOperands ? 2 : 1;
   const held = {
-    forward: strips * (parts * headSteps + valueColumns / stripSubgroups),
+    forward: parts * headSteps + valueColumns / stripSubgroups,
     backward_dq: headSteps + valueSteps + headColumns,
     backward_dkv: headSteps + valueSteps + headColumns + valueColumns,
   } as {readonly [name in KernelName]?: number};
@@ -167,14 +166,12 @@ export function isWrittenOut(plan: MatrixPlan, {isFallback}: Capabilities): bool
 
 interface Shape {
   readonly subgroups: number;
-  readonly strips?: number;
   readonly blockRows: number;
   readonly rests?: RestBlocking;
 }
 
 /** In order of preference: what follows the first is for devices with little workgroup memory. */
 const SHORT_TILES: readonly Shape[] = [4, 2, 1].map(subgroups => ({subgroups, blockRows: 16}));
-const TWO_STRIPS: readonly Shape[] = [{subgroups: 4, strips: 2, blockRows: 16}];
 const MANY_LONG_TILES: readonly Shape[] = [{subgroups: 8, blockRows: 32}];
 const FEW_LONG_TILES: readonly Shape[] = [{subgroups: 2, blockRows: 32}];
 const LONG_TILES: readonly Shape[] = [...[4, 2].map(subgroups => ({subgroups, blockRows: 32})), ...SHORT_TILES];
@@ -187,7 +184,7 @@ const FLUSH_KEYS = 32;
 
 /** In order of preference, measured on an H200 and an H100 (benchmarks/NOTES.md). */
 function shapesOf(
-    plan: Omit<MatrixPlan, 'matrix'>, shape: MatrixShape, lanes: number, hasFewRows: boolean,
+    plan: Omit<MatrixPlan, 'matrix'>, shape: MatrixShape, lanes: number,
     longestDecides: boolean): Shape[] {
   const {kernel, headSize, valueSize, splitOperands} = plan;
   const width = Math.max(headSize, valueSize);
@@ -195,8 +192,7 @@ function shapesOf(
     if (isWatched(plan) || width > 128) {
       return [...SHORT_TILES];
     }
-    const first = width > 64 ? longestDecides ? LONG_TILES : MANY_LONG_TILES : hasFewRows ? [] : TWO_STRIPS;
-    return [...first, ...SHORT_TILES];
+    return [...width <= 64 ? [] : longestDecides ? LONG_TILES : MANY_LONG_TILES, ...SHORT_TILES];
   }
   if (!splitOperands) {
     const waits = longestDecides && width <= LARGEST_HEAD_AT_ONCE;
@@ -217,20 +213,18 @@ function shapesOf(
 
 /**
  * The preferred blocking that fits the device; undefined where none does.
- * @param hasFewRows all workgroups run at once on a large GPU.
- * @param longestDecides that, and some go through more tiles than others.
+ * @param longestDecides all workgroups run at once on a large GPU, and some go through more tiles than others.
  */
 export function matrixBlocking(
-    plan: Omit<MatrixPlan, 'matrix'>, capabilities: Capabilities, hasFewRows = false,
-    longestDecides = false): MatrixBlocking|undefined {
+    plan: Omit<MatrixPlan, 'matrix'>, capabilities: Capabilities, longestDecides = false): MatrixBlocking|undefined {
   const shape = matrixShape(capabilities);
   const {limits} = capabilities;
   if (!shape) {
     return undefined;
   }
   const lanes = capabilities.subgroups!.max;
-  for (const tile of shapesOf(plan, shape, lanes, hasFewRows, longestDecides)) {
-    const matrix = {...shape, lanes, strips: 1, ...tile};
+  for (const tile of shapesOf(plan, shape, lanes, longestDecides)) {
+    const matrix = {...shape, lanes, ...tile};
     const bytes = matrixMemory({...plan, matrix}).reduce((sum, term) => sum + term.bytes, 0);
     if (lanes * tile.subgroups <= limits.maxComputeInvocationsPerWorkgroup && fitsMemory(bytes, limits)) {
       return matrix;

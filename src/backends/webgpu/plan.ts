@@ -347,8 +347,7 @@ export function makePlan(
     };
   }
   if (isMatrixKind(kind)) {
-    const few = hasFewRows(kernel, problem);
-    const matrix = matrixBlocking(common, capabilities, few, few && common.wave > 0);
+    const matrix = matrixBlocking(common, capabilities, longestDecides(kernel, problem, common.wave));
     if (!matrix) {
       throw noPlan(kernel, problem, limits);
     }
@@ -386,9 +385,11 @@ export function makePlan(
 
 /** Rows of a result whose tiles over subgroup matrices all run at once on a large GPU. */
 const ROWS_AT_ONCE = 2 ** 14;
-function hasFewRows(kernel: KernelName, {batch, queryHeads, keyHeads, queryLength, keyLength}: Problem): boolean {
+/** Whether a kernel waits for the longest of its tiles, which all run at once: fewer steps for it then. */
+function longestDecides(kernel: KernelName, problem: Problem, wave: number): boolean {
+  const {batch, queryHeads, keyHeads, queryLength, keyLength} = problem;
   const rows = kernel === 'backward_dkv' ? keyHeads * keyLength : queryHeads * queryLength;
-  return batch * rows <= ROWS_AT_ONCE;
+  return wave > 0 && batch * rows <= ROWS_AT_ONCE;
 }
 
 /** Rows that a workgroup of a kernel without tiles takes side by side. */
