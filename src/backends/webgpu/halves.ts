@@ -57,8 +57,8 @@ export function makeHalves(
 const OPERANDS: readonly number[] = [SLOT.q, SLOT.k, SLOT.v, SLOT.dOutput, SLOT.blockTable];
 
 /**
- * Runs a kernel: over subgroup matrices and then one for what it could not make, tiles of the forward pass or calls that
- * are not finite, or as it is.
+ * Runs a kernel: over subgroup matrices and then one for what it could not make, tiles of the forward pass or calls
+ * that are not finite, or as it is.
  */
 export function runWith(backend: Backend, halves: Halves|undefined, task: Run): void {
   const {kernel, problem, bindings, features, forGradient} = task;

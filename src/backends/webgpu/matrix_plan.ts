@@ -38,8 +38,8 @@ interface MatrixPlan {
 }
 
 /**
- * Whether a forward pass of the kind `matrix` looks at each tile's weights (kernels/wgsl/matrix_watched.wgsl): where its
- * sample of the scores may be hidden, or has been too small.
+ * Whether a forward pass of the kind `matrix` looks at each tile's weights (kernels/wgsl/matrix_watched.wgsl): where
+ * its sample of the scores may be hidden, or has been too small.
  */
 export const isWatched = ({kernel, mask, bias, splitOperands, again}: Omit<MatrixPlan, 'matrix'>): boolean =>
     kernel === 'forward' && !splitOperands && (mask || bias || again);
@@ -82,7 +82,8 @@ export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix
     headTrips: Math.ceil(headLoads / threads), valueTrips: Math.ceil(valueLoads / threads),
     headExact: headLoads % threads === 0, valueExact: valueLoads % threads === 0,
     headSteps: headPad / K, valueSteps: valuePad / K, headColumns: headPad / N, valueColumns: valuePad / N,
-    stagedSteps, passes: headPad / K / stagedSteps, stagedTrips: Math.ceil(Math.max(M, N) * stagedSteps * K / 8 / lanes),
+    stagedSteps, passes: headPad / K / stagedSteps,
+    stagedTrips: Math.ceil(Math.max(M, N) * stagedSteps * K / 8 / lanes),
     sumsStride, sumsLength: strips * rowsOfSums * sumsStride, stripSubgroups,
     weightsStride: (operandParts * blockRows + 8) / 4, lanesPerRow, rowVec4: blockRows / 4 / lanesPerRow,
     columnVec4: N / 4 / lanesPerRow,

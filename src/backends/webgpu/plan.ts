@@ -42,8 +42,8 @@ export interface Features {
   /** to_half: the backward pass. */
   readonly hasDOutput: boolean;
   /**
-   * The second time: to_half for tensors that f16 does not hold as they are, forward of the kind `matrix` for tiles that
-   * it could not make.
+   * The second time: to_half for tensors that f16 does not hold as they are, forward of the kind `matrix` for tiles
+   * that it could not make.
    */
   readonly again: boolean;
   /** to_half and the kind `matrix_split`: each operand is the sum of two f16. (`split` is about keys.) */
