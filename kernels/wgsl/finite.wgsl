@@ -4,7 +4,7 @@
 
 // Whether all that this call reads is finite.
 fn is_finite_call() -> bool {
-  return largest[5] < 0x7f800000u; // of all that it reads
+  return largest[5] < 0x7f800000u; // ALL in half.wgsl
 }
 
 fn is_for_this_kernel() -> bool {

@@ -4,8 +4,8 @@
 //
 // `largest` holds the bits of the largest finite |element| of q, k, v, dO and dLSE, and of the largest of all, finite or not.
 // A tensor whose elements f16 could not hold well is divided by a power of two. An infinity or a NaN must reach only what
-// sees it: it makes calls run by the kernels that multiply pair by pair (finite.wgsl), but for matrix_forward.wgsl, which
-// finds out by itself.
+// sees it: it makes calls run by the kernels that multiply pair by pair (finite.wgsl), but for matrix_forward.wgsl, whose
+// results tell.
 
 // Split operands (SPLIT_OPERANDS): a row is followed by what rounding took from it, as f16 too: together 23 bits. For the
 // rests not to be subnormal the power of two brings every tensor's largest element to 2^14 and more; elements 2^16 times

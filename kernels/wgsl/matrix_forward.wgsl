@@ -4,8 +4,8 @@
 // largest score of a sample, the first keys and those on the diagonal. f16 holds weights of keys that outweigh the sample by
 // up to e^10.4. Every SEGMENT_KEYS keys the sums tell whether row_max should rise. Rows whose weights did not fit, or whose
 // results are not finite, get an LSE of NaN, and matrix_watched.wgsl makes their tiles again. It runs alone where masks or
-// biases may hide the sample. To watch every tile takes a sixth of the time, and to do that second attempt in this kernel a
-// third, even where it never does: registers (H100, NOTES.md).
+// biases may hide the sample. To watch every tile takes 2% to 15% of the time, and to hold that second attempt in this kernel
+// a third, even where it is never made: registers (H100, NOTES.md).
 
 var<workgroup> too_large: vec4u; // x: some row's sum
 

@@ -1,6 +1,6 @@
 // The forward kernel on subgroup matrices that watches every tile: row_max is what it was last until a lane's sum of the
-// weights of one tile nears what f16 holds; then the workgroup takes new maxima and rescales.
-// It runs alone where masks or biases may hide matrix_forward.wgsl's sample.
+// weights of one tile nears what f16 holds; then the workgroup takes new maxima and rescales. It runs alone where masks or
+// biases may hide matrix_forward.wgsl's sample.
 //
 // With AGAIN it makes what that kernel could not, tiles of which a row has an LSE of NaN, and takes anything: a tile with
 // values that are not finite is multiplied pair by pair, so that they reach only what sees them.
@@ -61,7 +61,8 @@ fn are_finite(fetched: ptr<function, ValueFetch>) -> bool {
   return finite;
 }
 
-// A matrix of the accumulator and to it the weights of this tile times its values, for pairs that are seen. Between barriers.
+// A matrix of the accumulator, and added to it the weights of this tile times its values, for pairs that are seen. Between
+// barriers.
 fn add_seen_values(block: Sums, job: Job, o: u32, key_0: u32) -> Sums {
   subgroupMatrixStore<row_major>(&sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE, block, SUMS_STRIDE);
   workgroupBarrier();
@@ -192,7 +193,6 @@ fn watch(job: Job) {
   }
   store_lse(job, row.max, total);
 }
-
 
 @compute @workgroup_size(THREADS)
 fn main(

@@ -3,7 +3,7 @@ import type {GradInputName, KernelCall} from '../../op/kernels.js';
 import type {Backend} from './backend.js';
 import {isMatrixKind} from './choose.js';
 import {capabilitiesOf} from './device.js';
-import {halfShape, matrixShape} from './matrix_plan.js';
+import {firstTime, halfShape, isWatched, matrixShape} from './matrix_plan.js';
 import type {HalfName} from './matrix_plan.js';
 import {LARGEST_WORDS} from './plan.js';
 import {kindOf} from './prepare.js';
@@ -76,7 +76,8 @@ export function runWith(backend: Backend, halves: Halves|undefined, task: Run): 
     ],
   };
   run(backend, byMatrix);
-  if (kernel === 'forward' && kind === 'matrix' && !problem.maskShape && !problem.biasShape) {
+  const splitOperands = kind === 'matrix_split';
+  if (kernel === 'forward' && !splitOperands && !isWatched(firstTime(kernel, problem, splitOperands))) {
     run(backend, {...byMatrix, features: {...features, again: true}});
   } else {
     run(backend, {...task, features: {...features, routed: true}, bindings: [...bindings, halves.largest]});

@@ -41,8 +41,13 @@ interface MatrixPlan {
  * Whether a forward pass of the kind `matrix` looks at each tile's weights (kernels/wgsl/matrix_watched.wgsl): where
  * its sample of the scores may be hidden, or has been too small.
  */
-export const isWatched = ({kernel, mask, bias, splitOperands, again}: Omit<MatrixPlan, 'matrix'>): boolean =>
+export const isWatched = (
+    {kernel, mask, bias, splitOperands, again}: Omit<MatrixPlan, 'matrix'|'headSize'|'valueSize'>): boolean =>
     kernel === 'forward' && !splitOperands && (mask || bias || again);
+
+/** The part of a plan for a problem that `isWatched` asks for, of a kernel that runs the first time. */
+export const firstTime = (kernel: KernelName, {maskShape, biasShape}: Problem, splitOperands: boolean) =>
+    ({kernel, splitOperands, mask: maskShape !== undefined, bias: biasShape !== undefined, again: false});
 
 const roundUp = (n: number, multiple: number) => Math.ceil(n / multiple) * multiple;
 
@@ -185,15 +190,12 @@ const FLUSH_KEYS = 32;
 
 /** In order of preference, measured on an H200 and an H100 (benchmarks/NOTES.md). */
 function shapesOf(
-    plan: Omit<MatrixPlan, 'matrix'>, shape: MatrixShape, lanes: number,
-    longestDecides: boolean): Shape[] {
+    plan: Omit<MatrixPlan, 'matrix'>, shape: MatrixShape, lanes: number, longestDecides: boolean): Shape[] {
   const {kernel, headSize, valueSize, splitOperands} = plan;
   const width = Math.max(headSize, valueSize);
   if (kernel === 'forward' && !splitOperands) {
-    if (isWatched(plan) || width > 128) {
-      return [...SHORT_TILES];
-    }
-    return [...width <= 64 ? [] : longestDecides ? LONG_TILES : MANY_LONG_TILES, ...SHORT_TILES];
+    const hasLongTiles = !isWatched(plan) && width > 64 && width <= 128;
+    return !hasLongTiles ? [...SHORT_TILES] : longestDecides ? [...LONG_TILES] : [...MANY_LONG_TILES, ...SHORT_TILES];
   }
   if (!splitOperands) {
     const waits = longestDecides && width <= LARGEST_HEAD_AT_ONCE;
@@ -203,8 +205,8 @@ function shapesOf(
   // Queries, sums and results of a strip of large heads are too many registers for one subgroup. Two must come out even
   // with the columns of the result and, four of a row at a time, with those of a matrix.
   const {M, N} = shape;
-  const isShared = width > 64 && N % (8 * lanes / M) === 0 &&
-      roundUp(valueSize, padding(shape)) / N % 2 === 0;
+  const isShared =
+      width > 64 && N % (8 * lanes / M) === 0 && roundUp(valueSize, padding(shape)) / N % 2 === 0;
   return [
     ...isShared ? [6, 4].map(subgroups => ({subgroups, blockRows: 32, rests: {...whole, stripSubgroups: 2}})) : [],
     // Not of one subgroup, which gave wrong results on an H100 (driver 580.159): barriers mean nothing to it there.
@@ -266,7 +268,7 @@ export function halfShape(
  */
 export function matrixObstacle(
     kernel: KernelName, problem: Problem, capabilities: Capabilities, splitOperands = false): string|undefined {
-  const {computeType, headSize, valueSize, maskShape, biasShape} = problem;
+  const {computeType, headSize, valueSize} = problem;
   const {limits, subgroups} = capabilities;
   const isHalf = computeType === 'float16' || computeType === 'bfloat16';
   if (!splitOperands && !isHalf) {
@@ -279,8 +281,7 @@ export function matrixObstacle(
   if (!shape || !subgroups || subgroups.min !== subgroups.max) {
     return 'the device has no subgroup matrices of f16 with sums of f32, or subgroups of several sizes';
   }
-  const options = {mask: maskShape !== undefined, bias: biasShape !== undefined, again: false};
-  if (!matrixBlocking({kernel, headSize, valueSize, splitOperands, ...options}, capabilities)) {
+  if (!matrixBlocking({headSize, valueSize, ...firstTime(kernel, problem, splitOperands)}, capabilities)) {
     return `no blocking for head sizes ${headSize} and ${valueSize} fits the device's workgroup memory`;
   }
   if (limits.maxStorageBuffersPerShaderStage < MOST_BUFFERS) {

@@ -134,9 +134,9 @@ const HALF_THREADS = 256;
 const TURNING_WORKGROUPS = 2048;
 /** The second time, at most: most of the time there is nothing to do, once each has gone through all those words. */
 const AGAIN_WORKGROUPS = 512;
+export const LARGEST_WORDS = 8 + 6 * TURNING_WORKGROUPS;
 /** forward the second time, at most: they go through all tiles, and there is hardly ever one to make again. */
 const REDOING_WORKGROUPS = 1024;
-export const LARGEST_WORDS = 8 + 6 * TURNING_WORKGROUPS;
 const MERGE_THREADS = 128;
 /** From so many rows on, merge_splits takes rows side by side (merge_rows.wgsl): they keep a GPU busy by themselves. */
 const MANY_ROWS = 4096;
@@ -385,6 +385,7 @@ export function makePlan(
 
 /** Rows of a result whose tiles over subgroup matrices all run at once on a large GPU. */
 const ROWS_AT_ONCE = 2 ** 14;
+
 /** Whether a kernel waits for the longest of its tiles, which all run at once: fewer steps for it then. */
 function longestDecides(kernel: KernelName, problem: Problem, wave: number): boolean {
   const {batch, queryHeads, keyHeads, queryLength, keyLength} = problem;
