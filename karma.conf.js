@@ -39,14 +39,15 @@ async function bundleSpecs(outfile) {
 
 /** Counts for scripts/test.mjs. Focused specs (fit, fdescribe) switch others off, which karma would let pass. */
 function countReporter() {
-  const counts = {passed: 0, failed: 0, pending: 0};
+  const counts = {passed: 0, failed: 0, pending: 0, failures: []};
   return {
     adapters: [],
-    onSpecComplete(browser, {success, disabled, pending, suite, description}) {
+    onSpecComplete(browser, {success, disabled, pending, suite, description, log}) {
       if (disabled) {
         console.log(`switched off by a focused spec: ${[...suite, description].join(' ')}`);
       }
       counts[pending ? 'pending' : success && !disabled ? 'passed' : 'failed']++;
+      counts.failures.push(...log.map(text => `${[...suite, description].join(' ')}: ${text}`));
     },
     onRunComplete(browsers, {exitCode}) {
       if (exitCode !== 0 && counts.failed === 0) {

@@ -30,20 +30,31 @@ if (group === 'native_cuda') {
   process.env.FLASH_ATTENTION_NATIVE = 'off'; // specs of the TypeScript kernel would judge the addon
 }
 
-const counts = {passed: 0, failed: 0, pending: 0};
+/** `failures` are in words. */
+const counts = {passed: 0, failed: 0, pending: 0, failures: []};
 const times = [];
 
+function noteFailures(where, failedExpectations) {
+  counts.failures.push(...failedExpectations.map(({message}) => `${where}: ${message}`));
+}
+
 const counter = {
-  specDone({fullName, status, duration}) {
+  specDone({fullName, status, duration, failedExpectations}) {
     if (status in counts) {
       counts[status]++;
     }
+    noteFailures(fullName, failedExpectations);
     times.push({fullName, duration});
   },
-  jasmineDone({overallStatus}) {
+  suiteDone({fullName, failedExpectations}) { // in beforeAll or afterAll
+    noteFailures(fullName, failedExpectations);
+  },
+  jasmineDone({overallStatus, incompleteReason, failedExpectations}) {
     if (overallStatus !== 'passed' && counts.failed === 0) {
       counts.failed = 1; // outside any spec: none found, some focused, an error while loading or in afterAll
+      counts.failures.push(incompleteReason ?? overallStatus);
     }
+    noteFailures('outside any spec', failedExpectations);
     console.log('Slowest:');
     for (const {fullName, duration} of times.sort((a, b) => b.duration - a.duration).slice(0, 3)) {
       console.log(`  ${(duration / 1000).toFixed(1)} s  ${fullName}`);

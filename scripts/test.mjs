@@ -11,6 +11,9 @@ import {runParts} from './test/run_parts.mjs';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 
+/** Of failures told again at the end: of each part, and of each failure. */
+const [MOST_FAILURES, MOST_CHARACTERS] = [10, 400];
+
 const isFull = process.argv.includes('--full');
 const isSerial = process.argv.includes('--serial');
 const names = process.argv.slice(2).filter(name => !name.startsWith('--'));
@@ -47,6 +50,12 @@ for (const {name, seconds, passed, failed, pending, skipped} of results) {
     name.padEnd(10), `${passed}`.padStart(8), `${failed}`.padStart(8), `${seconds.toFixed(1)} s`.padStart(10), '  ',
     ...notes,
   ].join('').trimEnd());
+}
+// Once more, where whoever sees only the end of a long run sees them.
+for (const {name, failures = []} of results.filter(({failed}) => failed > 0)) {
+  console.log(`\nFAILED ${name}`);
+  const lines = failures.map(text => `  ${text.replace(/\s+/g, ' ').slice(0, MOST_CHARACTERS)}`);
+  lines.slice(0, MOST_FAILURES).forEach(line => console.log(line));
 }
 const sum = key => results.reduce((total, result) => total + result[key], 0);
 console.log(`\n${sum('passed')} passed, ${sum('failed')} failed`);

@@ -4,7 +4,7 @@ import {spawn} from 'node:child_process';
 import {readFileSync, rmSync} from 'node:fs';
 
 /**
- * @typedef {{passed: number, failed: number, pending?: number, skipped?: string}} Counts
+ * @typedef {{passed: number, failed: number, pending?: number, skipped?: string, failures?: string[]}} Counts
  * @typedef {object} Part
  * @property {string} title
  * @property {boolean} [alone]

@@ -13,11 +13,15 @@ export const WEBGPU_FLAGS = [
 // SwiftShader on a busy two-core machine compiles for minutes.
 const TIMEOUT_MS = 8 * 60_000;
 
-export const counts = {passed: 0, failed: 0, pending: 0};
+export const counts = {passed: 0, failed: 0, pending: 0, failures: []};
 
 export function expect(what, ok, seen) {
+  const line = `${what}${ok ? '' : ` (saw ${JSON.stringify(seen)})`}`;
   counts[ok ? 'passed' : 'failed']++;
-  console.log(`${ok ? 'passed' : 'FAILED'}: ${what}${ok ? '' : ` (saw ${JSON.stringify(seen)})`}`);
+  if (!ok) {
+    counts.failures.push(line);
+  }
+  console.log(`${ok ? 'passed' : 'FAILED'}: ${line}`);
 }
 
 export async function withPage(flags, address, use) {

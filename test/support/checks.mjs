@@ -6,7 +6,7 @@ import {join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
-const counts = {passed: 0, failed: 0, pending: 0};
+const counts = {passed: 0, failed: 0, pending: 0, failures: []};
 
 export async function check(name, f) {
   try {
@@ -15,6 +15,7 @@ export async function check(name, f) {
     console.log(`ok      ${name}`);
   } catch (error) {
     counts.failed++;
+    counts.failures.push(`${name}: ${error.message}`);
     console.log(`FAILED  ${name}\n${error.stack}`);
   }
 }
