@@ -31,6 +31,9 @@ export interface Listener {
 /** Dawn and a driver may take their time. */
 const START_MS = 90_000;
 
+/** Timers may ring a millisecond early. */
+const TIMER_MS = 2;
+
 /** One worker process. */
 class Worker {
   private readonly child: ChildProcess;
@@ -94,6 +97,8 @@ export async function supervise(
     measurements: readonly Measurement[], programOf: (m: Measurement) => Program, first: Program,
     {seconds, secondsEach}: Limits, listener: Listener): Promise<void> {
   const end = seconds > 0 ? performance.now() + 1000 * seconds : Infinity;
+  const over = `the ${seconds} s given were over`;
+  const isOver = () => performance.now() > end - TIMER_MS;
   const workers = new Map<string, Worker>();
   const broken = new Map<string, string>();
   const keyOf = ({file, args}: Program) => [file, ...args].join(' ');
@@ -120,19 +125,21 @@ export async function supervise(
     throw new Error(`nothing can be measured: ${started}`);
   }
   for (const measurement of measurements) {
-    if (performance.now() > end) {
-      listener.skipped(measurement, `the ${seconds} s given were over`, false);
+    if (isOver()) {
+      listener.skipped(measurement, over, false);
       continue;
     }
     const program = programOf(measurement);
     const worker = await workerOf(program);
     if (typeof worker === 'string') {
-      listener.skipped(measurement, worker, true);
+      // A process that had no time left to start is not broken.
+      const isBroken = !isOver();
+      listener.skipped(measurement, isBroken ? worker : over, isBroken);
       continue;
     }
     const left = end - performance.now();
     const isLast = left < 1000 * secondsEach;
-    const late = isLast ? `the ${seconds} s given were over` : `it did not end within ${secondsEach} s`;
+    const late = isLast ? over : `it did not end within ${secondsEach} s`;
     const message = await worker.measure(
         measurement, Math.min(1000 * secondsEach, left), late, row => listener.row(measurement, row));
     if (message.type === 'skipped') {
