@@ -97,12 +97,21 @@ export function optionTensors({alibiSlopes, sinks}: CommonOptions): NamedInputs 
   return named;
 }
 
-/** Runs attention on tensors that are checked but for their shapes. Output and LSE, both with gradients. */
-export function attend(named: NamedInputs, options: CallOptions): {output: Tensor, lse: Tensor} {
+/** What attention gives; `lse` may be missing where nobody asked for it. */
+export interface Attended {
+  output: Tensor;
+  lse?: Tensor;
+}
+
+/**
+ * Runs attention on tensors that are checked but for their shapes. Output and LSE, both with gradients.
+ * @param outputOnly the LSE is not asked for.
+ */
+export function attend(named: NamedInputs, options: CallOptions, outputOnly: boolean): Attended {
   problemOf(named, options); // throws where the shapes do not belong together
   const inputNames = ORDER.filter(name => named[name] !== undefined);
   const forGradient = engine().state.gradientDepth > 0;
-  const attrs: AttentionAttrs = {...options, inputNames, forGradient};
+  const attrs: AttentionAttrs = {...options, inputNames, forGradient, outputOnly: outputOnly && !forGradient};
   const [output, lse] = runAttentionKernel(FLASH_ATTENTION, inputNames.map(name => named[name]!), attrs);
   shareGradientWork(output, attrs);
   return {output, lse};

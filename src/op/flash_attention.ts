@@ -2,7 +2,7 @@ import {op} from '@tensorflow/tfjs-core';
 import type {Tensor, Tensor2D, Tensor3D, Tensor4D, TensorLike} from '@tensorflow/tfjs-core';
 
 import {attend, broadcastTensor, drawSeed, optionTensors, rowsTensor} from './attend.js';
-import type {Input, NamedInputs} from './attend.js';
+import type {Attended, Input, NamedInputs} from './attend.js';
 import {ATTENTION_OPTIONS, checkOptionNames, layoutOf, resolveOptions} from './options.js';
 import type {FlashAttentionOptions} from './options.js';
 import {integersPerBatch, ownBatches, sequencesTensor} from './sequences.js';
@@ -40,8 +40,7 @@ export function paddedOptionTensors(
   };
 }
 
-function flashAttentionWithLse_<T extends Tensor = Tensor4D>(
-    q: T|TensorLike, k: Input, v: Input, options: FlashAttentionOptions = {}): AttentionWithLse<T> {
+function attention(q: Input, k: Input, v: Input, options: FlashAttentionOptions, outputOnly: boolean): Attended {
   checkOptionNames(options, ATTENTION_OPTIONS);
   const layout = layoutOf(options.layout);
   const letters = layout === 'bhnd' ? ['[B,Hq,Nq,D]', '[B,Hkv,Nk,D]', '[B,Hkv,Nk,Dv]'] :
@@ -52,12 +51,17 @@ function flashAttentionWithLse_<T extends Tensor = Tensor4D>(
   const resolved = resolveOptions(options, layout, query.shape[3]!, drawSeed);
   const rows = layout === 'bhnd' ? 2 : 1;
   const tensors = paddedOptionTensors(options, query.shape[0], query.shape[rows]!, key.shape[rows]!);
-  return attend({q: query, k: key, v: value, ...tensors}, resolved) as AttentionWithLse<T>;
+  return attend({q: query, k: key, v: value, ...tensors}, resolved, outputOnly);
+}
+
+function flashAttentionWithLse_<T extends Tensor = Tensor4D>(
+    q: T|TensorLike, k: Input, v: Input, options: FlashAttentionOptions = {}): AttentionWithLse<T> {
+  return attention(q, k, v, options, false) as AttentionWithLse<T>;
 }
 
 function flashAttention_<T extends Tensor = Tensor4D>(
     q: T|TensorLike, k: Input, v: Input, options: FlashAttentionOptions = {}): T {
-  return flashAttentionWithLse_<T>(q, k, v, options).output;
+  return attention(q, k, v, options, true).output as T;
 }
 
 /**

@@ -43,6 +43,8 @@ interface Recorded {
  */
 export interface AttentionAttrs extends CallOptions, Recorded {
   readonly inputNames: readonly AttentionInputName[];
+  /** Nobody asks for more than the output: a backend may give it alone. */
+  readonly outputOnly?: boolean;
 }
 
 export interface GradAttrs extends CallOptions, Recorded {

@@ -2,7 +2,6 @@ import type {TensorInfo} from '@tensorflow/tfjs-core';
 
 import {invalid} from './options.js';
 import type {ResolvedOptions} from './options.js';
-import {Recent} from './recent.js';
 
 /** Largest D and Dv that the kernels are built for (flash_attn's bound). */
 export const MAX_HEAD_SIZE = 256;
@@ -190,17 +189,40 @@ export function makeProblem(shapes: Shapes, options: CallOptions): Problem {
 /** Whether the same problem may well come again: offsets of sequences end to end differ from call to call. */
 export const isLasting = ({queryOffsets}: Pick<CallOptions, 'queryOffsets'>): boolean => queryOffsets === undefined;
 
-/** Names that tell one lasting problem from another; the types have them complete. */
-const KEY_OPTIONS = Object.keys({
-  layout: 0, causalAlignment: 0, windowLeft: 0, windowRight: 0, softmaxScale: 0, softcap: 0, dropoutP: 0,
-  computeType: 0, deterministic: 0, cache: 0, splits: 0,
-} satisfies Record<Exclude<keyof CallOptions, 'seed'|'queryOffsets'|'keyOffsets'>, 0>) as Array<keyof CallOptions>;
-const KEY_SHAPES = Object.keys({
-  q: 0, k: 0, v: 0, qkv: 0, kv: 0, mask: 0, bias: 0, alibiSlopes: 0, sinks: 0, sequences: 0, blockTable: 0,
-} satisfies Record<keyof Shapes, 0>) as Array<keyof Shapes>;
+/** What tells one lasting problem from another. */
+type KeyOptions = Omit<CallOptions, 'seed'|'queryOffsets'|'keyOffsets'>;
+
+interface KnownProblem {
+  readonly shapes: Shapes;
+  readonly options: KeyOptions;
+  readonly problem: Problem;
+}
+
+/** Those used last come first: the first is nearly always the one. Comparing costs a tenth of a key in words. */
+const known: KnownProblem[] = [];
 
 /** A model has a few problems; one that generates text without a cache has a new one for each length. */
-const problems = new Recent<string, Problem>(256);
+const MOST_PROBLEMS = 256;
+
+const sameShape = (a: Shaped|undefined, b: Shaped|undefined): boolean => !a || !b ?
+    a === b :
+    a.shape.length === b.shape.length && a.shape.every((n, axis) => n === b.shape[axis]);
+
+const sameShapes = (a: Shapes, b: Shapes): boolean =>
+    sameShape(a.q, b.q) && sameShape(a.k, b.k) && sameShape(a.v, b.v) && sameShape(a.qkv, b.qkv) &&
+    sameShape(a.kv, b.kv) && sameShape(a.mask, b.mask) && sameShape(a.bias, b.bias) &&
+    sameShape(a.alibiSlopes, b.alibiSlopes) && sameShape(a.sinks, b.sinks) &&
+    sameShape(a.sequences, b.sequences) && sameShape(a.blockTable, b.blockTable);
+
+const sameOptions = (a: KeyOptions, b: KeyOptions): boolean =>
+    a.layout === b.layout && a.causalAlignment === b.causalAlignment && a.windowLeft === b.windowLeft &&
+    a.windowRight === b.windowRight && a.softmaxScale === b.softmaxScale && a.softcap === b.softcap &&
+    a.dropoutP === b.dropoutP && a.computeType === b.computeType && a.deterministic === b.deterministic &&
+    a.cache === b.cache && a.splits === b.splits;
+
+/** Shapes without the tensors that have them. */
+const shapesAlone = (shapes: Shapes): Shapes => Object.fromEntries(
+    Object.entries(shapes).map(([name, tensor]) => [name, tensor && {shape: [...(tensor as Shaped).shape]}]));
 
 /**
  * As {@link makeProblem}, but the same object for the same shapes and options where {@link isLasting}: backends keep
@@ -210,15 +232,18 @@ export function problemOf(shapes: Shapes, options: CallOptions): Problem {
   if (!isLasting(options)) {
     return makeProblem(shapes, options);
   }
-  let key = '';
-  for (const name of KEY_OPTIONS) {
-    key += `${options[name]} `;
+  let at = 0;
+  while (at < known.length && !(sameShapes(known[at].shapes, shapes) && sameOptions(known[at].options, options))) {
+    at++;
   }
-  for (const name of KEY_SHAPES) {
-    const shape = shapes[name]?.shape;
-    key += shape ? `${shape} ` : '- ';
+  if (at > 0 || known.length === 0) {
+    const found = known[at] as KnownProblem|undefined ??
+        {shapes: shapesAlone(shapes), options: {...options}, problem: makeProblem(shapes, options)};
+    known.splice(at, 1);
+    known.unshift(found);
+    known.splice(MOST_PROBLEMS);
   }
-  return problems.get(key, () => makeProblem(shapes, options));
+  return known[0].problem;
 }
 
 function broadcastShape(problem: Problem, tensor: Shaped|undefined, name: string): Shape4|undefined {

@@ -64,19 +64,6 @@ export function isExternal(backend: Backend, {dataId}: TensorInfo): boolean {
   return Boolean((backend.tensorMap.get(dataId as DataId) as {external?: boolean}).external);
 }
 
-const bufferIds = new WeakMap<GPUBuffer, number>();
-let buffersSeen = 0;
-
-/** A number for each buffer there ever was. */
-export function bufferId(buffer: GPUBuffer): number {
-  let id = bufferIds.get(buffer);
-  if (id === undefined) {
-    id = buffersSeen++;
-    bufferIds.set(buffer, id);
-  }
-  return id;
-}
-
 /** A uniform buffer with these contents; `record` gives it back once its commands are submitted. */
 export function uniformBuffer(backend: Backend, contents: ArrayBuffer): GPUBuffer {
   const buffer =

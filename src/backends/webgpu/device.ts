@@ -7,15 +7,22 @@ import {planKey} from './plan.js';
 import type {Plan} from './plan.js';
 import {specialise} from './specialise.js';
 
+/** A bind group, and what is in it. */
+interface KnownBindGroup {
+  readonly part: number;
+  readonly buffers: readonly GPUBuffer[];
+  readonly group: GPUBindGroup;
+}
+
 /** What is remembered about a device: what was made for it, and what has gone wrong on it. */
 interface DeviceState {
   readonly pipelines: Map<string, GPUComputePipeline>;
   /** Pipelines on their way. */
   readonly compiling: Map<string, Promise<void>>;
-  readonly bindGroups: Recent<string, GPUBindGroup>;
+  readonly bindGroups: Recent<number, KnownBindGroup>;
   limits: DeviceLimits;
   /** What was worked out for a problem under these limits, by what it is. It goes when the problem goes. */
-  prepared: WeakMap<Problem, Map<string, unknown>>;
+  prepared: WeakMap<Problem, Map<number, unknown>>;
   lost?: GPUDeviceLostInfo;
   /** A kernel that this device refused to compile: every result of it is undefined. */
   broken?: string;
@@ -139,7 +146,7 @@ export function forgetPrepared(device: GPUDevice): void {
 }
 
 /** What `make` gives for a problem, made once as long as the problem lives and the limits stay. */
-export function prepared<T>(device: GPUDevice, problem: Problem, what: string, make: () => T): T {
+export function prepared<T>(device: GPUDevice, problem: Problem, what: number, make: () => T): T {
   const all = stateOf(device).prepared;
   let ofProblem = all.get(problem);
   if (!ofProblem) {
@@ -154,9 +161,33 @@ export function prepared<T>(device: GPUDevice, problem: Problem, what: string, m
   return value;
 }
 
-/** A bind group by a key that tells its layout and every buffer in it. */
-export function bindGroupOf(device: GPUDevice, key: string, make: () => GPUBindGroup): GPUBindGroup {
-  return stateOf(device).bindGroups.get(key, make);
+const bufferIds = new WeakMap<GPUBuffer, number>();
+let buffersSeen = 0;
+
+/** A number for each buffer there ever was. */
+function bufferId(buffer: GPUBuffer): number {
+  let id = bufferIds.get(buffer);
+  if (id === undefined) {
+    id = buffersSeen++;
+    bufferIds.set(buffer, id);
+  }
+  return id;
+}
+
+/**
+ * The bind group of these buffers, made once.
+ * @param part tells its layout, and what each buffer is bound to and how much of it.
+ */
+export function bindGroupOf(
+    device: GPUDevice, part: number, buffers: readonly GPUBuffer[], make: () => GPUBindGroup): GPUBindGroup {
+  let hash = part;
+  for (const buffer of buffers) {
+    hash = Math.imul(hash, 31) + bufferId(buffer) | 0;
+  }
+  const known = stateOf(device).bindGroups.get(hash, () => ({part, buffers, group: make()}));
+  const isIt = known.part === part && known.buffers.length === buffers.length &&
+      buffers.every((buffer, n) => buffer === known.buffers[n]);
+  return isIt ? known.group : make(); // two of the same number: hardly ever
 }
 
 /** How much is kept for a device; for tests, and for whoever wonders. */

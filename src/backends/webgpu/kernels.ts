@@ -53,19 +53,22 @@ function rowBindings({tensors, problem}: Call): Binding[] {
 }
 
 /** The results of a forward pass, or of each part of the keys of it. */
-interface Results<Tensor> {
-  readonly output: Tensor;
-  readonly lse: Tensor;
-  readonly lseTail: Tensor;
+interface Results<Output, Rows = Output> {
+  readonly output: Output;
+  readonly lse: Rows;
+  readonly lseTail: Rows;
 }
 
-function makeResults<Tensor>(
-    problem: Problem, make: (name: string, shape: number[]) => Tensor, parts: readonly number[] = []): Results<Tensor> {
+type Make<T> = (name: string, shape: number[]) => T;
+
+/** @param makeRows makes LSE and tail. */
+function makeResults<Output, Rows = Output>(
+    problem: Problem, make: Make<Output>, makeRows: Make<Rows>, parts: readonly number[] = []): Results<Output, Rows> {
   const of = parts.length > 0 ? ' of the split keys' : '';
   return {
     output: make(`the output${of}`, [...parts, ...rowShape(problem, 'output')]),
-    lse: make(`the LSE${of}`, [...parts, ...lseShape(problem)]),
-    lseTail: make(`the tail of the LSE${of}`, [...parts, ...lseShape(problem)]),
+    lse: makeRows(`the LSE${of}`, [...parts, ...lseShape(problem)]),
+    lseTail: makeRows(`the tail of the LSE${of}`, [...parts, ...lseShape(problem)]),
   };
 }
 
@@ -89,7 +92,8 @@ function forward(
     runWith(backend, halves, {kernel: 'forward', problem, seed, bindings, small: tensors, forGradient});
     return;
   }
-  const parts = makeResults(problem, (name, shape) => scratch.take(name, shape), [split.splits]);
+  const take: Make<ScratchBuffer> = (name, shape) => scratch.take(name, shape);
+  const parts = makeResults(problem, take, take, [split.splits]);
   runWith(backend, halves, {
     kernel: 'forward', problem, seed, small: tensors, features: {split: true}, forGradient,
     bindings: [...rowBindings(call), ...bindResults(parts, {})],
@@ -109,21 +113,27 @@ function forward(
 const isForGradient = ({forGradient}: AttentionAttrs|GradAttrs): boolean =>
     forGradient === true && forcedPlan() === undefined;
 
-function forwardKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): TensorInfo[] {
-  const call = kernelCall(inputs, attrs as unknown as AttentionAttrs);
+function forwardKernel(inputs: unknown, attributes: NamedAttrMap, backend: Backend): TensorInfo[] {
+  const attrs = attributes as unknown as AttentionAttrs;
+  const call = kernelCall(inputs, attrs);
   const {problem} = call;
   checkBackend(backend);
   if (util.sizeFromShape(lseShape(problem)) === 0) {
-    return [
-      filledTensor(backend, rowShape(problem, 'output'), 0), filledTensor(backend, lseShape(problem), 0),
-      filledTensor(backend, lseShape(problem), 0),
-    ];
+    const make: Make<TensorInfo> = (_, shape) => filledTensor(backend, shape, 0);
+    const {output, lse, lseTail} = makeResults(problem, make, make);
+    return [output, lse, lseTail];
   }
-  const results = makeResults(problem, (name, shape) => newTensor(backend, name, shape));
-  withScratch(backend, scratch => {
-    forward(backend, scratch, call, isForGradient(attrs as unknown as AttentionAttrs), results);
+  return withScratch(backend, scratch => {
+    const make: Make<TensorInfo> = (name, shape) => newTensor(backend, name, shape);
+    if (attrs.outputOnly) {
+      const results = makeResults(problem, make, (name, shape) => scratch.take(name, shape));
+      forward(backend, scratch, call, isForGradient(attrs), results);
+      return [results.output];
+    }
+    const results = makeResults(problem, make, make);
+    forward(backend, scratch, call, isForGradient(attrs), results);
+    return [results.output, results.lse, results.lseTail];
   });
-  return [results.output, results.lse, results.lseTail];
 }
 
 /** The shape of a gradient as the kernels give it. */
@@ -164,10 +174,10 @@ function gradients(
     results: Partial<Record<WantedGradient, TensorInfo>>): void {
   const {tensors, problem, seed} = call;
   const {output, dOutput, dLse} = tensors;
-  const take = (name: string, shape: number[]) => scratch.take(name, shape);
+  const take: Make<ScratchBuffer> = (name, shape) => scratch.take(name, shape);
   let {lse, lseTail}: {lse?: TensorInfo|ScratchBuffer, lseTail?: TensorInfo|ScratchBuffer} = tensors;
   if (!canStartFromLse(backend.device, problem, forGradient)) {
-    const again = makeResults(problem, take);
+    const again = makeResults(problem, take, take);
     withScratch(backend, inner => forward(backend, inner, call as Call, true, again));
     ({lse, lseTail} = again);
   }

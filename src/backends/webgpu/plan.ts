@@ -10,8 +10,11 @@ import {deriveMatrix, HALF_ROWS, halfShape, isWrittenOut, matrixBlocking, matrix
 import type {MatrixBlocking} from './matrix_plan.js';
 
 /** The WGSL kernels: kernels/wgsl/<name>.wgsl. */
-export type KernelName =
-    'forward'|'merge_splits'|'row_statistics'|'backward_dq'|'backward_dkv'|'backward_dbias'|'cache_append'|'to_half';
+export const KERNEL_NAMES = [
+  'forward', 'merge_splits', 'row_statistics', 'backward_dq', 'backward_dkv', 'backward_dbias', 'cache_append',
+  'to_half',
+] as const;
+export type KernelName = typeof KERNEL_NAMES[number];
 
 /** Parts of a kernel that are compiled in or out. */
 export interface Features {

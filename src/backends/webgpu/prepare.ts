@@ -2,12 +2,12 @@ import {isLasting, lseShape, rowShape} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
 
 import type {Capabilities} from './capabilities.js';
-import {explainChoice, followsForward, forcedPlan, planKind, roundsAsBackward} from './choose.js';
+import {explainChoice, followsForward, forcedPlan, PLAN_KINDS, planKind, roundsAsBackward} from './choose.js';
 import type {Choice, PlanKind} from './choose.js';
 import {printPlan} from './debug.js';
 import {capabilitiesOf, limitsOf, pipelineOf, prepared} from './device.js';
 import {packParams} from './params.js';
-import {grid, makePlan, makeSplit, workgroupCount} from './plan.js';
+import {grid, KERNEL_NAMES, makePlan, makeSplit, workgroupCount} from './plan.js';
 import type {Features, KernelName, Split} from './plan.js';
 import {tableLayout, tablePlaces} from './table.js';
 import type {TableLayout} from './table.js';
@@ -46,6 +46,22 @@ export interface Prepared {
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
   readonly parts: readonly PreparedPart[];
+}
+
+/** What is worked out for a problem. */
+const RESULTS = ['task', 'kind', 'split'] as const;
+
+/** A number for each result that there can be: by such a key it is found in half the time that a text takes. */
+function resultKey(
+    result: typeof RESULTS[number], kernel: KernelName, forGradient: boolean, features?: Task['features']): number {
+  const forced = forcedPlan();
+  let key = RESULTS.indexOf(result) * KERNEL_NAMES.length + KERNEL_NAMES.indexOf(kernel);
+  key = key * (PLAN_KINDS.length + 1) + (forced === undefined ? 0 : 1 + PLAN_KINDS.indexOf(forced));
+  key = 2 * key + Number(forGradient);
+  for (const name of VARIANTS) {
+    key = 2 * key + Number(features?.[name] === true);
+  }
+  return key;
 }
 
 const WHOLE: Split = {splits: 1, keys: 0};
@@ -102,14 +118,8 @@ function fixedBuffer(device: GPUDevice, contents: ArrayBuffer): GPUBuffer {
  * few over and over.
  */
 export function prepare(device: GPUDevice, task: Task): Prepared {
-  const {kernel, problem, features} = task;
-  let key = `${kernel} ${forcedPlan() ?? ''} ${task.forGradient ?? false}`;
-  if (features) {
-    for (const name of VARIANTS) {
-      key += features[name] ? 1 : 0;
-    }
-  }
-  return prepared(device, problem, key, () => make(device, task));
+  const {kernel, problem, features, forGradient = false} = task;
+  return prepared(device, problem, resultKey('task', kernel, forGradient, features), () => make(device, task));
 }
 
 /** What the device offers for a problem: one that a device limit cuts into windows goes without matrices. */
@@ -122,13 +132,13 @@ export function capabilitiesFor(device: GPUDevice, kernel: KernelName, problem: 
 
 /** The kind of plan that a kernel runs by. */
 export function kindOf(device: GPUDevice, kernel: KernelName, problem: Problem, forGradient = false): Choice {
-  return prepared(device, problem, `kind ${kernel} ${forcedPlan() ?? ''} ${forGradient}`,
+  return prepared(device, problem, resultKey('kind', kernel, forGradient),
       () => planKind(kernel, problem, capabilitiesFor(device, kernel, problem), forGradient));
 }
 
 /** How the keys of a forward pass are split: not at all where a device limit cuts the problem into windows already. */
 export function splitOf(device: GPUDevice, problem: Problem, forGradient: boolean): Split {
-  return prepared(device, problem, `split ${forcedPlan() ?? ''} ${forGradient}`, () => {
+  return prepared(device, problem, resultKey('split', 'forward', forGradient), () => {
     const capabilities = capabilitiesOf(device);
     if (makeWindows('forward', problem, capabilities.limits).length > 1) {
       return WHOLE;

@@ -3,7 +3,7 @@ import type {DataId, TensorInfo} from '@tensorflow/tfjs-core';
 
 import {isLasting} from '../../op/problem.js';
 
-import {bufferId, bufferOf, isExternal, record, uniformBuffer} from './backend.js';
+import {bufferOf, isExternal, record, uniformBuffer} from './backend.js';
 import type {Backend, ScratchBuffer} from './backend.js';
 import {bindGroupOf, checkSize, limitsOf} from './device.js';
 import {writeSeed} from './params.js';
@@ -74,6 +74,7 @@ export function run(backend: Backend, task: Run): void {
     if (table) {
       uniforms.push(table.buffer);
     }
+    const bound = uniforms.length > 0 ? [...uniforms, ...buffers] : buffers;
     const makeBindGroup = () => {
       const entries: GPUBindGroupEntry[] = [{binding: 0, resource: {buffer: params}}];
       bindings.forEach(({binding, operand}, n) => {
@@ -85,15 +86,11 @@ export function run(backend: Backend, task: Run): void {
       }
       return device.createBindGroup({layout, entries});
     };
-    let key = String(part.id);
-    for (const buffer of [...uniforms, ...buffers]) {
-      key += `,${bufferId(buffer)}`;
-    }
     record(
         backend, {
           name: `FlashAttention ${kernel} ${kind}`,
           pipeline,
-          bindGroup: keepsGroups ? bindGroupOf(device, key, makeBindGroup) : makeBindGroup(),
+          bindGroup: keepsGroups ? bindGroupOf(device, part.id, bound, makeBindGroup) : makeBindGroup(),
           workgroups: part.workgroups,
           tensors: table ? [...tensors, ...table.tensors] : tensors,
           uniforms,

@@ -143,7 +143,7 @@ export class KvCache {
     try {
       const output = tidy(() => attendOverCache(q, this.keys, this.values, {
         ...options, cacheLengths: this.rows, ...this.pageSize > 0 && {blockTable: this.blockTable()},
-      }, (k, v) => this.replace(k, v)).output);
+      }, (k, v) => this.replace(k, v)));
       this.rows = this.rows.map(length => length + added);
       return output;
     } catch (error) {

@@ -3,7 +3,6 @@ import type {Tensor1D, Tensor2D, Tensor4D, TensorLike} from '@tensorflow/tfjs-co
 
 import {attend, drawSeed, optionTensors, rowsTensor, toTensor} from '../attend.js';
 import type {Input} from '../attend.js';
-import type {AttentionWithLse} from '../flash_attention.js';
 import {booleanOption, checkOptionNames, COMMON_OPTIONS, invalid, resolveOptions} from '../options.js';
 import type {CommonOptions} from '../options.js';
 import {problemOf} from '../problem.js';
@@ -130,7 +129,7 @@ export type ReplaceCache = (k: Tensor4D, v: Tensor4D) => void;
 
 /** {@link flashAttentionWithKvCache}, for callers that can take new tensors for their cache. */
 export function attendOverCache(
-    q: Input, kCache: Input, vCache: Input, options: KvCacheOptions, replace?: ReplaceCache): AttentionWithLse {
+    q: Input, kCache: Input, vCache: Input, options: KvCacheOptions, replace?: ReplaceCache): Tensor4D {
   checkOptionNames(options, KV_CACHE_OPTIONS);
   const query = rowsTensor(q, 'q', '[B,Nq,Hq,D]') as Tensor4D;
   let keys = rowsTensor(kCache, 'kCache', '[Bc,capacity,Hkv,D]') as Tensor4D;
@@ -186,7 +185,8 @@ export function attendOverCache(
   }
   const sequences =
       sequencesTensor(batch, [0, queryLength, leftPad, minus(plus(before, added), leftPad), batches]);
-  return attend({q: rotated.query, k: keys, v: values, ...tensors, sequences, blockTable}, call) as AttentionWithLse;
+  const named = {q: rotated.query, k: keys, v: values, ...tensors, sequences, blockTable};
+  return attend(named, call, true).output as Tensor4D;
 }
 
 function rotate(
@@ -217,7 +217,7 @@ function rotate(
 
 function flashAttentionWithKvCache_(
     q: Input, kCache: Input, vCache: Input, options: KvCacheOptions = {}): Tensor4D {
-  return tidy(() => attendOverCache(q, kCache, vCache, options).output);
+  return tidy(() => attendOverCache(q, kCache, vCache, options));
 }
 
 /**

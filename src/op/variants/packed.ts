@@ -1,8 +1,8 @@
 import {op} from '@tensorflow/tfjs-core';
-import type {Tensor3D, Tensor4D} from '@tensorflow/tfjs-core';
+import type {Tensor4D} from '@tensorflow/tfjs-core';
 
 import {attend, drawSeed, rowsTensor} from '../attend.js';
-import type {Input} from '../attend.js';
+import type {Attended, Input} from '../attend.js';
 import {paddedOptionTensors} from '../flash_attention.js';
 import type {AttentionWithLse} from '../flash_attention.js';
 import {ATTENTION_OPTIONS, checkOptionNames, invalid, resolveOptions} from '../options.js';
@@ -13,8 +13,7 @@ export type PackedAttentionOptions = Omit<FlashAttentionOptions, 'layout'>;
 
 const OPTIONS = ATTENTION_OPTIONS.filter(name => name !== 'layout');
 
-function flashAttentionQkvPackedWithLse_(
-    qkv: Input, options: PackedAttentionOptions = {}): AttentionWithLse<Tensor4D> {
+function attentionQkvPacked(qkv: Input, options: PackedAttentionOptions, outputOnly: boolean): Attended {
   checkOptionNames(options, OPTIONS);
   const packed = rowsTensor(qkv, 'qkv', '[B,N,3,H,D]');
   const [batch, length, parts, , headSize] = packed.shape as number[];
@@ -23,11 +22,16 @@ function flashAttentionQkvPackedWithLse_(
   }
   const resolved = resolveOptions(options, 'bnhd', headSize, drawSeed);
   const tensors = paddedOptionTensors(options, batch, length, length);
-  return attend({qkv: packed, ...tensors}, resolved) as {output: Tensor4D, lse: Tensor3D};
+  return attend({qkv: packed, ...tensors}, resolved, outputOnly);
+}
+
+function flashAttentionQkvPackedWithLse_(
+    qkv: Input, options: PackedAttentionOptions = {}): AttentionWithLse<Tensor4D> {
+  return attentionQkvPacked(qkv, options, false) as AttentionWithLse;
 }
 
 function flashAttentionQkvPacked_(qkv: Input, options: PackedAttentionOptions = {}): Tensor4D {
-  return flashAttentionQkvPackedWithLse_(qkv, options).output;
+  return attentionQkvPacked(qkv, options, true).output as Tensor4D;
 }
 
 /**
@@ -46,8 +50,7 @@ export const flashAttentionQkvPacked =
 export const flashAttentionQkvPackedWithLse =
     /* @__PURE__ */ op({flashAttentionQkvPackedWithLse_}) as unknown as typeof flashAttentionQkvPackedWithLse_;
 
-function flashAttentionKvPackedWithLse_(
-    q: Input, kv: Input, options: PackedAttentionOptions = {}): AttentionWithLse<Tensor4D> {
+function attentionKvPacked(q: Input, kv: Input, options: PackedAttentionOptions, outputOnly: boolean): Attended {
   checkOptionNames(options, OPTIONS);
   const query = rowsTensor(q, 'q', '[B,Nq,Hq,D]');
   const packed = rowsTensor(kv, 'kv', '[B,Nk,2,Hkv,D]');
@@ -58,11 +61,16 @@ function flashAttentionKvPackedWithLse_(
   }
   const resolved = resolveOptions(options, 'bnhd', headSize, drawSeed);
   const tensors = paddedOptionTensors(options, batch, queryLength, keyLength);
-  return attend({q: query, kv: packed, ...tensors}, resolved) as {output: Tensor4D, lse: Tensor3D};
+  return attend({q: query, kv: packed, ...tensors}, resolved, outputOnly);
+}
+
+function flashAttentionKvPackedWithLse_(
+    q: Input, kv: Input, options: PackedAttentionOptions = {}): AttentionWithLse<Tensor4D> {
+  return attentionKvPacked(q, kv, options, false) as AttentionWithLse;
 }
 
 function flashAttentionKvPacked_(q: Input, kv: Input, options: PackedAttentionOptions = {}): Tensor4D {
-  return flashAttentionKvPackedWithLse_(q, kv, options).output;
+  return attentionKvPacked(q, kv, options, true).output as Tensor4D;
 }
 
 /**

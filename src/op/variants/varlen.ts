@@ -2,7 +2,7 @@ import {op, Tensor} from '@tensorflow/tfjs-core';
 import type {Tensor2D, Tensor3D, TensorLike} from '@tensorflow/tfjs-core';
 
 import {attend, drawSeed, optionTensors, rowsTensor} from '../attend.js';
-import type {Input, NamedInputs} from '../attend.js';
+import type {Attended, Input, NamedInputs} from '../attend.js';
 import {checkOptionNames, COMMON_OPTIONS, invalid, resolveOptions} from '../options.js';
 import type {CommonOptions} from '../options.js';
 import {ownBatches, sequencesTensor} from '../sequences.js';
@@ -74,7 +74,7 @@ function offsetsOf(value: Tensor|TensorLike, name: string, total: number): numbe
 /** All forms of varlen attention, once their tensors are there. */
 function attendVarlen(
     rows: NamedInputs, cuSeqlensQ: Tensor|TensorLike, cuSeqlensK: Tensor|TensorLike, options: VarlenAttentionOptions,
-    names: [string, string]): VarlenAttentionWithLse {
+    names: [string, string], outputOnly = true): Attended {
   const queries = (rows.q ?? rows.qkv)!;
   const keys = (rows.k ?? rows.kv ?? rows.qkv)!;
   const queryOffsets = offsetsOf(cuSeqlensQ, names[0], queries.shape[0]);
@@ -88,24 +88,29 @@ function attendVarlen(
   const sequences = sequencesTensor(batch, [
     queryOffsets.slice(0, -1), lengths(queryOffsets), keyOffsets.slice(0, -1), lengths(keyOffsets), ownBatches(batch),
   ]);
-  return attend({...rows, ...optionTensors(options), sequences}, {...resolved, queryOffsets, keyOffsets}) as
-      VarlenAttentionWithLse;
+  return attend({...rows, ...optionTensors(options), sequences}, {...resolved, queryOffsets, keyOffsets}, outputOnly);
+}
+
+function attentionVarlen(
+    q: Input, k: Input, v: Input, cuSeqlensQ: Tensor|TensorLike, cuSeqlensK: Tensor|TensorLike,
+    options: VarlenAttentionOptions, outputOnly: boolean): Attended {
+  checkNames(options);
+  const rows = {
+    q: rowsTensor(q, 'q', '[Tq,Hq,D]'), k: rowsTensor(k, 'k', '[Tk,Hkv,D]'), v: rowsTensor(v, 'v', '[Tk,Hkv,Dv]'),
+  };
+  return attendVarlen(rows, cuSeqlensQ, cuSeqlensK, options, ['cuSeqlensQ', 'cuSeqlensK'], outputOnly);
 }
 
 function flashAttentionVarlenWithLse_(
     q: Input, k: Input, v: Input, cuSeqlensQ: Tensor|TensorLike, cuSeqlensK: Tensor|TensorLike,
     options: VarlenAttentionOptions = {}): VarlenAttentionWithLse {
-  checkNames(options);
-  const rows = {
-    q: rowsTensor(q, 'q', '[Tq,Hq,D]'), k: rowsTensor(k, 'k', '[Tk,Hkv,D]'), v: rowsTensor(v, 'v', '[Tk,Hkv,Dv]'),
-  };
-  return attendVarlen(rows, cuSeqlensQ, cuSeqlensK, options, ['cuSeqlensQ', 'cuSeqlensK']);
+  return attentionVarlen(q, k, v, cuSeqlensQ, cuSeqlensK, options, false) as VarlenAttentionWithLse;
 }
 
 function flashAttentionVarlen_(
     q: Input, k: Input, v: Input, cuSeqlensQ: Tensor|TensorLike, cuSeqlensK: Tensor|TensorLike,
     options: VarlenAttentionOptions = {}): Tensor3D {
-  return flashAttentionVarlenWithLse_(q, k, v, cuSeqlensQ, cuSeqlensK, options).output;
+  return attentionVarlen(q, k, v, cuSeqlensQ, cuSeqlensK, options, true).output as Tensor3D;
 }
 
 /**
@@ -140,7 +145,7 @@ function flashAttentionVarlenQkvPacked_(
   if (packed.shape[1] !== 3) {
     throw invalid('an axis of 3 (q, k and v) before the heads', 'qkv', packed);
   }
-  return attendVarlen({qkv: packed}, cuSeqlens, cuSeqlens, options, ['cuSeqlens', 'cuSeqlens']).output;
+  return attendVarlen({qkv: packed}, cuSeqlens, cuSeqlens, options, ['cuSeqlens', 'cuSeqlens']).output as Tensor3D;
 }
 
 /**
@@ -164,7 +169,7 @@ function flashAttentionVarlenKvPacked_(
     throw invalid('an axis of 2 (k and v) before the heads', 'kv', packed);
   }
   const rows = {q: rowsTensor(q, 'q', '[Tq,Hq,D]'), kv: packed};
-  return attendVarlen(rows, cuSeqlensQ, cuSeqlensK, options, ['cuSeqlensQ', 'cuSeqlensK']).output;
+  return attendVarlen(rows, cuSeqlensQ, cuSeqlensK, options, ['cuSeqlensQ', 'cuSeqlensK']).output as Tensor3D;
 }
 
 /**
