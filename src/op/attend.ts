@@ -78,10 +78,6 @@ export function drawSeed(): number {
 
 export type NamedInputs = {[name in AttentionInputName]?: Tensor};
 
-const ORDER: readonly AttentionInputName[] = [
-  'q', 'k', 'v', 'qkv', 'kv', 'mask', 'bias', 'alibiSlopes', 'sinks', 'sequences', 'blockTable',
-];
-
 /** The tensors among the options that every form of attention has. */
 export function optionTensors({alibiSlopes, sinks}: CommonOptions): NamedInputs {
   const named: NamedInputs = {};
@@ -109,10 +105,17 @@ export interface Attended {
  */
 export function attend(named: NamedInputs, options: CallOptions, outputOnly: boolean): Attended {
   problemOf(named, options); // throws where the shapes do not belong together
-  const inputNames = ORDER.filter(name => named[name] !== undefined);
+  const inputNames: AttentionInputName[] = [];
+  const inputs: Tensor[] = [];
+  for (const [name, input] of Object.entries(named) as Array<[AttentionInputName, Tensor|undefined]>) {
+    if (input !== undefined) {
+      inputNames.push(name);
+      inputs.push(input);
+    }
+  }
   const forGradient = engine().state.gradientDepth > 0;
   const attrs: AttentionAttrs = {...options, inputNames, forGradient, outputOnly: outputOnly && !forGradient};
-  const [output, lse] = runAttentionKernel(FLASH_ATTENTION, inputNames.map(name => named[name]!), attrs);
+  const [output, lse] = runAttentionKernel(FLASH_ATTENTION, inputs, attrs);
   shareGradientWork(output, attrs);
   return {output, lse};
 }

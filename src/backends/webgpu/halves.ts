@@ -2,11 +2,10 @@ import type {GradInputName, KernelCall} from '../../op/kernels.js';
 
 import type {Backend} from './backend.js';
 import {isMatrixKind} from './choose.js';
-import {capabilitiesOf} from './device.js';
-import {firstTime, halfShape, isWatched, matrixShape} from './matrix_plan.js';
+import {firstTime, isWatched} from './matrix_plan.js';
 import type {HalfName} from './matrix_plan.js';
 import {LARGEST_WORDS} from './plan.js';
-import {kindOf} from './prepare.js';
+import {halfShapesOf, kindOf, VARIANT} from './prepare.js';
 import {run, SLOT} from './run.js';
 import type {Binding, Run} from './run.js';
 import type {Scratch} from './scratch.js';
@@ -25,31 +24,32 @@ export function makeHalves(
     backend: Backend, scratch: Scratch, {tensors, problem, seed}: KernelCall<GradInputName>,
     splitOperands: boolean): Halves {
   const {q, k, v, blockTable, dOutput, dLse} = tensors;
-  const shape = matrixShape(capabilitiesOf(backend.device))!;
-  const half = (name: HalfName) =>
-      scratch.take(`${name} as f16`, halfShape(problem, shape, name, splitOperands));
+  const shapes = halfShapesOf(backend.device, problem, splitOperands);
+  const half = (name: HalfName) => scratch.take(`${name} as f16`, shapes[name]);
   const largest = {binding: SLOT.largest, tensor: scratch.take('the largest elements', [LARGEST_WORDS])};
   const bindings: Binding[] = [
     {binding: SLOT.halfQ, tensor: half('q')}, {binding: SLOT.halfK, tensor: half('k')},
     {binding: SLOT.halfV, tensor: half('v')},
     ...dOutput ? [{binding: SLOT.halfDOutput, tensor: half('dOutput')}] : [],
   ];
-  for (const again of [false, true]) {
-    run(backend, {
-      kernel: 'to_half', problem, seed, small: tensors,
-      features: {again, splitOperands, hasDOutput: dOutput !== undefined, hasLseGradient: dLse !== undefined},
-      bindings: [
-        {binding: SLOT.q, tensor: q, operand: 'q'},
-        {binding: SLOT.k, tensor: k, operand: 'k'},
-        {binding: SLOT.v, tensor: v, operand: 'v'},
-        ...blockTable ? [{binding: SLOT.blockTable, tensor: blockTable}] : [],
-        ...dOutput ? [
-          {binding: SLOT.dOutput, tensor: dOutput, operand: 'output'},
-          {binding: SLOT.dLse, ...dLse ? {tensor: dLse, operand: 'rows'} as const : {tensor: dOutput}}, // or not read
-        ] as const : [],
-        ...bindings, largest,
-      ],
-    });
+  const operands: Binding[] = [
+    {binding: SLOT.q, tensor: q, operand: 'q'},
+    {binding: SLOT.k, tensor: k, operand: 'k'},
+    {binding: SLOT.v, tensor: v, operand: 'v'},
+  ];
+  if (blockTable) {
+    operands.push({binding: SLOT.blockTable, tensor: blockTable});
+  }
+  if (dOutput) {
+    operands.push(
+        {binding: SLOT.dOutput, tensor: dOutput, operand: 'output'},
+        {binding: SLOT.dLse, ...dLse ? {tensor: dLse, operand: 'rows'} : {tensor: dOutput}}); // or not read
+  }
+  const all = [...operands, ...bindings, largest];
+  const first = (splitOperands ? VARIANT.splitOperands : 0) | (dOutput ? VARIANT.hasDOutput : 0) |
+      (dLse ? VARIANT.hasLseGradient : 0);
+  for (const variants of [first, first | VARIANT.again]) {
+    run(backend, {kernel: 'to_half', problem, seed, small: tensors, variants, bindings: all});
   }
   return {bindings, largest};
 }
@@ -61,7 +61,7 @@ const OPERANDS: readonly number[] = [SLOT.q, SLOT.k, SLOT.v, SLOT.dOutput, SLOT.
  * that are not finite, or as it is.
  */
 export function runWith(backend: Backend, halves: Halves|undefined, task: Run): void {
-  const {kernel, problem, bindings, features, forGradient} = task;
+  const {kernel, problem, bindings, variants = 0, forGradient} = task;
   const {kind} = kindOf(backend.device, kernel, problem, forGradient);
   if (!halves || !isMatrixKind(kind)) {
     run(backend, task);
@@ -78,8 +78,8 @@ export function runWith(backend: Backend, halves: Halves|undefined, task: Run): 
   run(backend, byMatrix);
   const splitOperands = kind === 'matrix_split';
   if (kernel === 'forward' && !splitOperands && !isWatched(firstTime(kernel, problem, splitOperands))) {
-    run(backend, {...byMatrix, features: {...features, again: true}});
+    run(backend, {...byMatrix, variants: variants | VARIANT.again});
   } else {
-    run(backend, {...task, features: {...features, routed: true}, bindings: [...bindings, halves.largest]});
+    run(backend, {...task, variants: variants | VARIANT.routed, bindings: [...bindings, halves.largest]});
   }
 }

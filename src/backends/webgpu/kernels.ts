@@ -18,7 +18,7 @@ import {limitsOf} from './device.js';
 import {checkBackend} from './guarded_backend.js';
 import {makeHalves, runWith} from './halves.js';
 import type {Halves} from './halves.js';
-import {canStartFromLse, kindOf, splitOf} from './prepare.js';
+import {canStartFromLse, kindOf, splitOf, VARIANT} from './prepare.js';
 import {prepareAhead} from './prepare_ahead.js';
 import {filledTensor, newTensor, orNothing, run, SLOT} from './run.js';
 import type {Binding, Run} from './run.js';
@@ -95,7 +95,7 @@ function forward(
   const take: Make<ScratchBuffer> = (name, shape) => scratch.take(name, shape);
   const parts = makeResults(problem, take, take, [split.splits]);
   runWith(backend, halves, {
-    kernel: 'forward', problem, seed, small: tensors, features: {split: true}, forGradient,
+    kernel: 'forward', problem, seed, small: tensors, variants: VARIANT.split, forGradient,
     bindings: [...rowBindings(call), ...bindResults(parts, {})],
   });
   run(backend, {
@@ -161,7 +161,7 @@ function keyGradients(
   runWith(backend, halves, {
     ...task,
     kernel: 'backward_dkv',
-    features: {wantKeys: keys !== undefined, wantValues: values !== undefined, sharedResult: isShared},
+    variants: (keys ? VARIANT.wantKeys : 0) | (values ? VARIANT.wantValues : 0) | (isShared ? VARIANT.sharedResult : 0),
     bindings: [
       ...task.bindings, {binding: SLOT.result0, tensor: (keys ?? values)!, operand: keys ? 'k' : 'v'}, ...second,
     ],
@@ -183,7 +183,7 @@ function gradients(
   }
   const statistics = take('the row statistics', [...lseShape(problem), 4]);
   run(backend, {
-    kernel: 'row_statistics', problem, seed, small: tensors, features: {hasLseGradient: dLse !== undefined},
+    kernel: 'row_statistics', problem, seed, small: tensors, variants: dLse ? VARIANT.hasLseGradient : 0,
     bindings: [
       {binding: SLOT.savedOutput, tensor: output!, operand: 'output'},
       {binding: SLOT.dOutput, tensor: dOutput!, operand: 'output'},
@@ -218,7 +218,8 @@ function gradients(
     const [, , queries, keys] = biasGradientShape(problem);
     run(backend, {
       ...task, kernel: 'backward_dbias',
-      features: {overQueries: queries !== problem.queryLength, overKeys: keys !== problem.keyLength},
+      variants: (queries !== problem.queryLength ? VARIANT.overQueries : 0) |
+          (keys !== problem.keyLength ? VARIANT.overKeys : 0),
       bindings: [...task.bindings, {binding: SLOT.biasGradient, tensor: results.bias, operand: 'biasGradient'}],
     });
   }

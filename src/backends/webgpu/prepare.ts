@@ -6,6 +6,8 @@ import {explainChoice, followsForward, forcedPlan, PLAN_KINDS, planKind, roundsA
 import type {Choice, PlanKind} from './choose.js';
 import {printPlan} from './debug.js';
 import {capabilitiesOf, limitsOf, pipelineOf, prepared} from './device.js';
+import {halfShape, matrixShape} from './matrix_plan.js';
+import type {HalfName} from './matrix_plan.js';
 import {packParams} from './params.js';
 import {grid, KERNEL_NAMES, makePlan, makeSplit, workgroupCount} from './plan.js';
 import type {Features, KernelName, Split} from './plan.js';
@@ -14,17 +16,23 @@ import type {TableLayout} from './table.js';
 import {headsPerKey, makeWindows, operandsOf, rangeOf} from './windows.js';
 import type {OperandName, Range} from './windows.js';
 
-/** Features that do not follow from the problem. */
-const VARIANTS = [
-  'split', 'hasLseGradient', 'wantKeys', 'wantValues', 'sharedResult', 'overQueries', 'overKeys',
-  'routed', 'hasDOutput', 'again', 'splitOperands',
-] as const satisfies ReadonlyArray<keyof Features>;
+/** Features that do not follow from the problem, a bit each: what is prepared is found by them in every call. */
+export const VARIANT = {
+  split: 1, hasLseGradient: 2, wantKeys: 4, wantValues: 8, sharedResult: 16, overQueries: 32, overKeys: 64,
+  routed: 128, hasDOutput: 256, again: 512, splitOperands: 1024,
+} as const satisfies {readonly [name in keyof Features]?: number};
+
+const VARIANT_BITS = Object.keys(VARIANT).length;
+
+const featuresOf = (variants: number): Partial<Features> =>
+    Object.fromEntries(Object.entries(VARIANT).map(([name, bit]) => [name, (variants & bit) !== 0]));
 
 /** One kernel on one problem, whatever its tensors. */
 export interface Task {
   readonly kernel: KernelName;
   readonly problem: Problem;
-  readonly features?: Partial<Pick<Features, typeof VARIANTS[number]>>;
+  /** Bits of VARIANT. */
+  readonly variants?: number;
   /** A forward pass whose LSE is for the backward kernels: see `planKind`. */
   readonly forGradient?: boolean;
 }
@@ -49,19 +57,15 @@ export interface Prepared {
 }
 
 /** What is worked out for a problem. */
-const RESULTS = ['task', 'kind', 'split'] as const;
+const RESULTS = ['task', 'kind', 'split', 'halves', 'split halves'] as const;
 
 /** A number for each result that there can be: by such a key it is found in half the time that a text takes. */
 function resultKey(
-    result: typeof RESULTS[number], kernel: KernelName, forGradient: boolean, features?: Task['features']): number {
+    result: typeof RESULTS[number], kernel: KernelName, forGradient: boolean, variants = 0): number {
   const forced = forcedPlan();
   let key = RESULTS.indexOf(result) * KERNEL_NAMES.length + KERNEL_NAMES.indexOf(kernel);
   key = key * (PLAN_KINDS.length + 1) + (forced === undefined ? 0 : 1 + PLAN_KINDS.indexOf(forced));
-  key = 2 * key + Number(forGradient);
-  for (const name of VARIANTS) {
-    key = 2 * key + Number(features?.[name] === true);
-  }
-  return key;
+  return (2 * key + Number(forGradient)) << VARIANT_BITS | variants;
 }
 
 const WHOLE: Split = {splits: 1, keys: 0};
@@ -70,15 +74,15 @@ const product = (shape: readonly number[]): number => shape.reduce((size, n) => 
 let partsMade = 0;
 
 /** The plan of a task, why it is of its kind, and the parts of the problem that it runs on one after the other. */
-export function planOf(device: GPUDevice, {kernel, problem, features = {}, forGradient = false}: Task) {
+export function planOf(device: GPUDevice, {kernel, problem, variants = 0, forGradient = false}: Task) {
   const capabilities = capabilitiesOf(device);
   const windows = makeWindows(kernel, problem, capabilities.limits);
-  const {kind, why} = features.routed ?
+  const {kind, why} = variants & VARIANT.routed ?
       // One that can tell whether it is its turn, and whose LSE is for the backward kernels as a matrix plan's is.
       explainChoice(kernel, problem, {...capabilities, matrix: []}, true) :
       kindOf(device, kernel, problem, forGradient);
   const most = Math.max(...windows.map(({batches}) => batches));
-  return {plan: makePlan(kernel, problem, capabilities, features, most, kind), why, windows};
+  return {plan: makePlan(kernel, problem, capabilities, featuresOf(variants), most, kind), why, windows};
 }
 
 function make(device: GPUDevice, task: Task): Prepared {
@@ -118,8 +122,8 @@ function fixedBuffer(device: GPUDevice, contents: ArrayBuffer): GPUBuffer {
  * few over and over.
  */
 export function prepare(device: GPUDevice, task: Task): Prepared {
-  const {kernel, problem, features, forGradient = false} = task;
-  return prepared(device, problem, resultKey('task', kernel, forGradient, features), () => make(device, task));
+  const {kernel, problem, variants, forGradient = false} = task;
+  return prepared(device, problem, resultKey('task', kernel, forGradient, variants), () => make(device, task));
 }
 
 /** What the device offers for a problem: one that a device limit cuts into windows goes without matrices. */
@@ -145,6 +149,16 @@ export function splitOf(device: GPUDevice, problem: Problem, forGradient: boolea
     }
     const {kind} = kindOf(device, 'forward', problem, forGradient);
     return makeSplit(makePlan('forward', problem, capabilities, {}, problem.batch, kind), problem);
+  });
+}
+
+/** Shapes of the operands as f16. */
+export function halfShapesOf(
+    device: GPUDevice, problem: Problem, splitOperands: boolean): {readonly [name in HalfName]: number[]} {
+  return prepared(device, problem, resultKey(splitOperands ? 'split halves' : 'halves', 'to_half', false), () => {
+    const shape = matrixShape(capabilitiesOf(device))!;
+    const of = (name: HalfName) => halfShape(problem, shape, name, splitOperands);
+    return {q: of('q'), k: of('k'), v: of('v'), dOutput: of('dOutput')};
   });
 }
 
