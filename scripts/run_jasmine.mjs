@@ -8,7 +8,7 @@ import {fileURLToPath} from 'node:url';
 import Jasmine from 'jasmine';
 
 const GROUPS = {
-  unit: {spec_files: ['test/unit/**/*.spec.ts']},
+  unit: {helpers: ['test/support/cpu_backend.ts'], spec_files: ['test/unit/**/*.spec.ts']},
   grid: {spec_files: ['test/grid/**/*.spec.ts']},
   webgpu: {
     helpers: ['test/support/node_webgpu.ts'],

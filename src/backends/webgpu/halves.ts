@@ -12,7 +12,10 @@ import type {Scratch} from './scratch.js';
 
 /** The operands of a call as f16, for kernels over subgroup matrices (kernels/wgsl/half.wgsl). */
 export interface Halves {
-  readonly bindings: readonly Binding[];
+  /** q, k and v, and the largest elements. */
+  readonly rows: readonly Binding[];
+  /** dO too, in the backward pass. */
+  readonly all: readonly Binding[];
   readonly largest: Binding;
 }
 
@@ -27,11 +30,11 @@ export function makeHalves(
   const shapes = halfShapesOf(backend.device, problem, splitOperands);
   const half = (name: HalfName) => scratch.take(`${name} as f16`, shapes[name]);
   const largest = {binding: SLOT.largest, tensor: scratch.take('the largest elements', [LARGEST_WORDS])};
-  const bindings: Binding[] = [
+  const rows: Binding[] = [
     {binding: SLOT.halfQ, tensor: half('q')}, {binding: SLOT.halfK, tensor: half('k')},
-    {binding: SLOT.halfV, tensor: half('v')},
-    ...dOutput ? [{binding: SLOT.halfDOutput, tensor: half('dOutput')}] : [],
+    {binding: SLOT.halfV, tensor: half('v')}, largest,
   ];
+  const all = dOutput ? [...rows, {binding: SLOT.halfDOutput, tensor: half('dOutput')}] : rows;
   const operands: Binding[] = [
     {binding: SLOT.q, tensor: q, operand: 'q'},
     {binding: SLOT.k, tensor: k, operand: 'k'},
@@ -45,41 +48,31 @@ export function makeHalves(
         {binding: SLOT.dOutput, tensor: dOutput, operand: 'output'},
         {binding: SLOT.dLse, ...dLse ? {tensor: dLse, operand: 'rows'} : {tensor: dOutput}}); // or not read
   }
-  const all = [...operands, ...bindings, largest];
   const first = (splitOperands ? VARIANT.splitOperands : 0) | (dOutput ? VARIANT.hasDOutput : 0) |
       (dLse ? VARIANT.hasLseGradient : 0);
   for (const variants of [first, first | VARIANT.again]) {
-    run(backend, {kernel: 'to_half', problem, seed, small: tensors, variants, bindings: all});
+    run(backend, {kernel: 'to_half', problem, seed, small: tensors, variants, operands, bindings: all});
   }
-  return {bindings, largest};
+  return {rows, all, largest};
 }
-
-const OPERANDS: readonly number[] = [SLOT.q, SLOT.k, SLOT.v, SLOT.dOutput, SLOT.blockTable];
 
 /**
  * Runs a kernel: over subgroup matrices and then one for what it could not make, tiles of the forward pass or calls
  * that are not finite, or as it is.
  */
 export function runWith(backend: Backend, halves: Halves|undefined, task: Run): void {
-  const {kernel, problem, bindings, variants = 0, forGradient} = task;
+  const {kernel, problem, variants = 0, forGradient} = task;
   const {kind} = kindOf(backend.device, kernel, problem, forGradient);
   if (!halves || !isMatrixKind(kind)) {
     run(backend, task);
     return;
   }
-  const halvesOf = halves.bindings.filter(
-      ({binding}) => binding !== SLOT.halfDOutput || kernel !== 'forward');
-  const byMatrix = {
-    ...task,
-    bindings: [
-      ...bindings.filter(({binding}) => !OPERANDS.includes(binding)), ...halvesOf, halves.largest,
-    ],
-  };
+  const byMatrix: Run = {...task, operands: kernel === 'forward' ? halves.rows : halves.all};
   run(backend, byMatrix);
   const splitOperands = kind === 'matrix_split';
   if (kernel === 'forward' && !splitOperands && !isWatched(firstTime(kernel, problem, splitOperands))) {
     run(backend, {...byMatrix, variants: variants | VARIANT.again});
   } else {
-    run(backend, {...task, variants: variants | VARIANT.routed, bindings: [...bindings, halves.largest]});
+    run(backend, {...task, variants: variants | VARIANT.routed, bindings: [...task.bindings, halves.largest]});
   }
 }

@@ -30,26 +30,31 @@ import type {OperandName} from './windows.js';
 
 type Call = KernelCall<AttentionInputName>;
 
-/** What every kernel over tiles binds: q, k, v and what goes with their pairs. */
-function rowBindings({tensors, problem}: Call): Binding[] {
-  const {q, k, v, mask, bias, blockTable} = tensors;
+/** What every kernel over tiles binds: q, k and v, dO in the backward pass, and what goes with pairs. */
+function tileBindings(
+    {tensors, problem}: KernelCall<GradInputName>, withGradient: boolean): {operands: Binding[], pairs: Binding[]} {
+  const {q, k, v, dOutput, mask, bias, blockTable} = tensors;
   const hasKeys = problem.keyRows > 0;
-  const list: Binding[] = [
+  const operands: Binding[] = [
     {binding: SLOT.q, tensor: q, operand: 'q'},
     // Without keys there is nothing to bind, and nothing is read: q stands in.
     {binding: SLOT.k, ...hasKeys ? {tensor: k, operand: 'k'} : {tensor: q}},
     {binding: SLOT.v, ...hasKeys ? {tensor: v, operand: 'v'} : {tensor: q}},
   ];
-  if (mask) {
-    list.push({binding: SLOT.mask, ...hasKeys ? {tensor: mask, operand: 'mask'} : {tensor: q}});
-  }
-  if (bias) {
-    list.push({binding: SLOT.bias, ...hasKeys ? {tensor: bias, operand: 'bias'} : {tensor: q}});
+  if (withGradient) {
+    operands.push({binding: SLOT.dOutput, tensor: dOutput!, operand: 'output'});
   }
   if (blockTable) {
-    list.push({binding: SLOT.blockTable, tensor: blockTable});
+    operands.push({binding: SLOT.blockTable, tensor: blockTable});
   }
-  return list;
+  const pairs: Binding[] = [];
+  if (mask) {
+    pairs.push({binding: SLOT.mask, ...hasKeys ? {tensor: mask, operand: 'mask'} : {tensor: q}});
+  }
+  if (bias) {
+    pairs.push({binding: SLOT.bias, ...hasKeys ? {tensor: bias, operand: 'bias'} : {tensor: q}});
+  }
+  return {operands, pairs};
 }
 
 /** The results of a forward pass, or of each part of the keys of it. */
@@ -87,16 +92,17 @@ function forward(
   const split = splitOf(backend.device, problem, forGradient);
   const {kind} = kindOf(backend.device, 'forward', problem, forGradient);
   const halves = isMatrixKind(kind) ? makeHalves(backend, scratch, call, kind === 'matrix_split') : undefined;
+  const {operands, pairs} = tileBindings(call, false);
   if (split.splits === 1) {
-    const bindings = [...rowBindings(call), ...bindResults(results, whole)];
-    runWith(backend, halves, {kernel: 'forward', problem, seed, bindings, small: tensors, forGradient});
+    const bindings = [...pairs, ...bindResults(results, whole)];
+    runWith(backend, halves, {kernel: 'forward', problem, seed, operands, bindings, small: tensors, forGradient});
     return;
   }
   const take: Make<ScratchBuffer> = (name, shape) => scratch.take(name, shape);
   const parts = makeResults(problem, take, take, [split.splits]);
   runWith(backend, halves, {
-    kernel: 'forward', problem, seed, small: tensors, variants: VARIANT.split, forGradient,
-    bindings: [...rowBindings(call), ...bindResults(parts, {})],
+    kernel: 'forward', problem, seed, small: tensors, variants: VARIANT.split, forGradient, operands,
+    bindings: [...pairs, ...bindResults(parts, {})],
   });
   run(backend, {
     kernel: 'merge_splits', problem, seed, small: tensors, forGradient,
@@ -151,7 +157,7 @@ function keyGradients(
   const isShared = keys === values || !keys || !values;
   const mostBuffers = limitsOf(backend.device).maxStorageBuffersPerShaderStage;
   const {headSize, valueSize} = task.problem;
-  if (keys && values && (task.bindings.length + (isShared ? 1 : 2) > mostBuffers ||
+  if (keys && values && (task.operands!.length + task.bindings.length + (isShared ? 1 : 2) > mostBuffers ||
                          halves && Math.max(headSize, valueSize) >= SEPARATE_SUMS)) {
     keyGradients(backend, halves, task, keys, undefined);
     keyGradients(backend, halves, task, undefined, values);
@@ -193,14 +199,9 @@ function gradients(
       {binding: 12, tensor: statistics, operand: 'statistics'},
     ],
   });
-  const task = {
-    problem, seed, small: tensors,
-    bindings: [
-      ...rowBindings(call as Call),
-      {binding: SLOT.dOutput, tensor: dOutput!, operand: 'output'},
-      {binding: 9, tensor: statistics, operand: 'statistics'},
-    ] as Binding[],
-  };
+  const {operands, pairs} = tileBindings(call, true);
+  const statisticsOf: Binding = {binding: 9, tensor: statistics, operand: 'statistics'};
+  const task = {problem, seed, small: tensors, operands, bindings: [...pairs, statisticsOf]};
   const dQ = results.q ?? results.qkv;
   const dK = results.k ?? results.kv ?? results.qkv;
   const dV = results.v ?? results.kv ?? results.qkv;

@@ -29,6 +29,8 @@ export const SLOT = {
 
 /** What one kernel runs on. */
 export interface Run extends Task {
+  /** q, k, v, dO and the block table, which kernels over subgroup matrices have as f16: see halves. */
+  readonly operands?: readonly Binding[];
   readonly bindings: readonly Binding[];
   readonly small: TableTensors;
   readonly seed: number;
@@ -50,7 +52,8 @@ export function run(backend: Backend, task: Run): void {
     backend.planned.push(task);
     return;
   }
-  const {kernel, problem, bindings, small, seed, variants = 0} = task;
+  const {kernel, problem, operands, small, seed, variants = 0} = task;
+  const bindings = operands ? [...operands, ...task.bindings] : task.bindings;
   const {device} = backend;
   const {kind, pipeline, layout, parts} = prepare(device, task);
   // Next to nothing to do, as a rule; but split operands are all made the second time.
