@@ -2,8 +2,8 @@ import {engine, randomUniform, reshape, tensor, Tensor, tidy, util} from '@tenso
 import type {Tensor4D, TensorLike} from '@tensorflow/tfjs-core';
 
 import {shareGradientWork} from './gradient.js';
-import {FLASH_ATTENTION, runAttentionKernel} from './kernels.js';
-import type {AttentionAttrs, AttentionInputName} from './kernels.js';
+import {attentionAttrs, FLASH_ATTENTION, runAttentionKernel} from './kernels.js';
+import type {AttentionInputName} from './kernels.js';
 import {invalid} from './options.js';
 import type {CommonOptions} from './options.js';
 import {problemOf} from './problem.js';
@@ -114,7 +114,7 @@ export function attend(named: NamedInputs, options: CallOptions, outputOnly: boo
     }
   }
   const forGradient = engine().state.gradientDepth > 0;
-  const attrs: AttentionAttrs = {...options, inputNames, forGradient, outputOnly: outputOnly && !forGradient};
+  const attrs = attentionAttrs(options, inputNames, forGradient, outputOnly && !forGradient);
   const [output, lse] = runAttentionKernel(FLASH_ATTENTION, inputs, attrs);
   shareGradientWork(output, attrs);
   return {output, lse};

@@ -7,7 +7,7 @@ import type {HalfName} from './matrix_plan.js';
 import {LARGEST_WORDS} from './plan.js';
 import {halfShapesOf, kindOf, VARIANT} from './prepare.js';
 import {run, SLOT} from './run.js';
-import type {Binding, Run} from './run.js';
+import type {Binding, Call, Run} from './run.js';
 import type {Scratch} from './scratch.js';
 
 /** The operands of a call as f16, for kernels over subgroup matrices (kernels/wgsl/half.wgsl). */
@@ -24,10 +24,9 @@ export interface Halves {
  * @param splitOperands into two f16 each.
  */
 export function makeHalves(
-    backend: Backend, scratch: Scratch, {tensors, problem, seed}: KernelCall<GradInputName>,
-    splitOperands: boolean): Halves {
-  const {q, k, v, blockTable, dOutput, dLse} = tensors;
-  const shapes = halfShapesOf(backend.device, problem, splitOperands);
+    backend: Backend, scratch: Scratch, call: KernelCall<GradInputName>, splitOperands: boolean): Halves {
+  const {q, k, v, blockTable, dOutput, dLse} = call.tensors;
+  const shapes = halfShapesOf(backend.device, call.problem, splitOperands);
   const half = (name: HalfName) => scratch.take(`${name} as f16`, shapes[name]);
   const largest = {binding: SLOT.largest, tensor: scratch.take('the largest elements', [LARGEST_WORDS])};
   const rows: Binding[] = [
@@ -51,7 +50,7 @@ export function makeHalves(
   const first = (splitOperands ? VARIANT.splitOperands : 0) | (dOutput ? VARIANT.hasDOutput : 0) |
       (dLse ? VARIANT.hasLseGradient : 0);
   for (const variants of [first, first | VARIANT.again]) {
-    run(backend, {kernel: 'to_half', problem, seed, small: tensors, variants, operands, bindings: all});
+    run(backend, call, {kernel: 'to_half', variants, operands, bindings: all});
   }
   return {rows, all, largest};
 }
@@ -60,19 +59,22 @@ export function makeHalves(
  * Runs a kernel: over subgroup matrices and then one for what it could not make, tiles of the forward pass or calls
  * that are not finite, or as it is.
  */
-export function runWith(backend: Backend, halves: Halves|undefined, task: Run): void {
-  const {kernel, problem, variants = 0, forGradient} = task;
-  const {kind} = kindOf(backend.device, kernel, problem, forGradient);
+export function runWith(backend: Backend, halves: Halves|undefined, call: Call, one: Run): void {
+  const {kernel, variants = 0, forGradient, bindings} = one;
+  const {kind} = kindOf(backend.device, kernel, call.problem, forGradient);
   if (!halves || !isMatrixKind(kind)) {
-    run(backend, task);
+    run(backend, call, one);
     return;
   }
-  const byMatrix: Run = {...task, operands: kernel === 'forward' ? halves.rows : halves.all};
-  run(backend, byMatrix);
+  const operands = kernel === 'forward' ? halves.rows : halves.all;
+  run(backend, call, {kernel, variants, forGradient, operands, bindings});
   const splitOperands = kind === 'matrix_split';
-  if (kernel === 'forward' && !splitOperands && !isWatched(firstTime(kernel, problem, splitOperands))) {
-    run(backend, {...byMatrix, variants: variants | VARIANT.again});
+  if (kernel === 'forward' && !splitOperands && !isWatched(firstTime(kernel, call.problem, splitOperands))) {
+    run(backend, call, {kernel, variants: variants | VARIANT.again, forGradient, operands, bindings});
   } else {
-    run(backend, {...task, variants: variants | VARIANT.routed, bindings: [...task.bindings, halves.largest]});
+    run(backend, call, {
+      kernel, variants: variants | VARIANT.routed, forGradient, operands: one.operands,
+      bindings: [...bindings, halves.largest],
+    });
   }
 }

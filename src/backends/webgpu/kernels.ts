@@ -21,14 +21,12 @@ import type {Halves} from './halves.js';
 import {canStartFromLse, kindOf, splitOf, VARIANT} from './prepare.js';
 import {prepareAhead} from './prepare_ahead.js';
 import {filledTensor, newTensor, orNothing, run, SLOT} from './run.js';
-import type {Binding, Run} from './run.js';
+import type {Binding, Call} from './run.js';
 import {withScratch} from './scratch.js';
 import type {Scratch} from './scratch.js';
 import {tuneKernels} from './tune.js';
 import type {RunKernel} from './tune.js';
 import type {OperandName} from './windows.js';
-
-type Call = KernelCall<AttentionInputName>;
 
 /** What every kernel over tiles binds: q, k and v, dO in the backward pass, and what goes with pairs. */
 function tileBindings(
@@ -79,9 +77,9 @@ function makeResults<Output, Rows = Output>(
 
 /** Into `results`, which may be scratch memory themselves. */
 function forward(
-    backend: Backend, scratch: Scratch, call: Call, forGradient: boolean,
+    backend: Backend, scratch: Scratch, call: KernelCall<AttentionInputName>, forGradient: boolean,
     results: Results<TensorInfo|ScratchBuffer>): void {
-  const {tensors, problem, seed} = call;
+  const {problem} = call;
   const bindResults = (
       {output, lse, lseTail}: typeof results, name: {output?: OperandName, rows?: OperandName}): Binding[] => [
     {binding: SLOT.result0, tensor: output, operand: name.output},
@@ -95,17 +93,17 @@ function forward(
   const {operands, pairs} = tileBindings(call, false);
   if (split.splits === 1) {
     const bindings = [...pairs, ...bindResults(results, whole)];
-    runWith(backend, halves, {kernel: 'forward', problem, seed, operands, bindings, small: tensors, forGradient});
+    runWith(backend, halves, call, {kernel: 'forward', forGradient, operands, bindings});
     return;
   }
   const take: Make<ScratchBuffer> = (name, shape) => scratch.take(name, shape);
   const parts = makeResults(problem, take, take, [split.splits]);
-  runWith(backend, halves, {
-    kernel: 'forward', problem, seed, small: tensors, variants: VARIANT.split, forGradient, operands,
+  runWith(backend, halves, call, {
+    kernel: 'forward', variants: VARIANT.split, forGradient, operands,
     bindings: [...pairs, ...bindResults(parts, {})],
   });
-  run(backend, {
-    kernel: 'merge_splits', problem, seed, small: tensors, forGradient,
+  run(backend, call, {
+    kernel: 'merge_splits', forGradient,
     bindings: [
       {binding: SLOT.savedOutput, tensor: parts.output},
       {binding: 11, tensor: parts.lse},
@@ -152,24 +150,24 @@ const SEPARATE_SUMS = 129;
 
 /** dK and dV, or one of them. Two kernels where one would bind more buffers or hold more sums than fit. */
 function keyGradients(
-    backend: Backend, halves: Halves|undefined, task: Omit<Run, 'kernel'>, keys: TensorInfo|undefined,
-    values: TensorInfo|undefined) {
+    backend: Backend, halves: Halves|undefined, call: Call, operands: readonly Binding[], bindings: readonly Binding[],
+    keys: TensorInfo|undefined, values: TensorInfo|undefined) {
   const isShared = keys === values || !keys || !values;
   const mostBuffers = limitsOf(backend.device).maxStorageBuffersPerShaderStage;
-  const {headSize, valueSize} = task.problem;
-  if (keys && values && (task.operands!.length + task.bindings.length + (isShared ? 1 : 2) > mostBuffers ||
+  const {headSize, valueSize} = call.problem;
+  if (keys && values && (operands.length + bindings.length + (isShared ? 1 : 2) > mostBuffers ||
                          halves && Math.max(headSize, valueSize) >= SEPARATE_SUMS)) {
-    keyGradients(backend, halves, task, keys, undefined);
-    keyGradients(backend, halves, task, undefined, values);
+    keyGradients(backend, halves, call, operands, bindings, keys, undefined);
+    keyGradients(backend, halves, call, operands, bindings, undefined, values);
     return;
   }
   const second: Binding[] = isShared ? [] : [{binding: SLOT.result1, tensor: values!, operand: 'v'}];
-  runWith(backend, halves, {
-    ...task,
+  runWith(backend, halves, call, {
     kernel: 'backward_dkv',
     variants: (keys ? VARIANT.wantKeys : 0) | (values ? VARIANT.wantValues : 0) | (isShared ? VARIANT.sharedResult : 0),
+    operands,
     bindings: [
-      ...task.bindings, {binding: SLOT.result0, tensor: (keys ?? values)!, operand: keys ? 'k' : 'v'}, ...second,
+      ...bindings, {binding: SLOT.result0, tensor: (keys ?? values)!, operand: keys ? 'k' : 'v'}, ...second,
     ],
   });
 }
@@ -178,18 +176,18 @@ function keyGradients(
 function gradients(
     backend: Backend, scratch: Scratch, call: KernelCall<GradInputName>, forGradient: boolean,
     results: Partial<Record<WantedGradient, TensorInfo>>): void {
-  const {tensors, problem, seed} = call;
+  const {tensors, problem} = call;
   const {output, dOutput, dLse} = tensors;
   const take: Make<ScratchBuffer> = (name, shape) => scratch.take(name, shape);
   let {lse, lseTail}: {lse?: TensorInfo|ScratchBuffer, lseTail?: TensorInfo|ScratchBuffer} = tensors;
   if (!canStartFromLse(backend.device, problem, forGradient)) {
     const again = makeResults(problem, take, take);
-    withScratch(backend, inner => forward(backend, inner, call as Call, true, again));
+    withScratch(backend, inner => forward(backend, inner, call as KernelCall<AttentionInputName>, true, again));
     ({lse, lseTail} = again);
   }
   const statistics = take('the row statistics', [...lseShape(problem), 4]);
-  run(backend, {
-    kernel: 'row_statistics', problem, seed, small: tensors, variants: dLse ? VARIANT.hasLseGradient : 0,
+  run(backend, call, {
+    kernel: 'row_statistics', variants: dLse ? VARIANT.hasLseGradient : 0,
     bindings: [
       {binding: SLOT.savedOutput, tensor: output!, operand: 'output'},
       {binding: SLOT.dOutput, tensor: dOutput!, operand: 'output'},
@@ -201,7 +199,7 @@ function gradients(
   });
   const {operands, pairs} = tileBindings(call, true);
   const statisticsOf: Binding = {binding: 9, tensor: statistics, operand: 'statistics'};
-  const task = {problem, seed, small: tensors, operands, bindings: [...pairs, statisticsOf]};
+  const shared = [...pairs, statisticsOf];
   const dQ = results.q ?? results.qkv;
   const dK = results.k ?? results.kv ?? results.qkv;
   const dV = results.v ?? results.kv ?? results.qkv;
@@ -209,19 +207,20 @@ function gradients(
   const isByMatrix = wantedKernels.some(kernel => isMatrixKind(kindOf(backend.device, kernel, problem).kind));
   const halves = isByMatrix ? makeHalves(backend, scratch, call, false) : undefined;
   if (dQ) {
-    const bindings: Binding[] = [...task.bindings, {binding: SLOT.result0, tensor: dQ, operand: 'q'}];
-    runWith(backend, halves, {...task, kernel: 'backward_dq', bindings});
+    const bindings: Binding[] = [...shared, {binding: SLOT.result0, tensor: dQ, operand: 'q'}];
+    runWith(backend, halves, call, {kernel: 'backward_dq', operands, bindings});
   }
   if (dK || dV) {
-    keyGradients(backend, halves, task, dK, dV);
+    keyGradients(backend, halves, call, operands, shared, dK, dV);
   }
   if (results.bias) {
     const [, , queries, keys] = biasGradientShape(problem);
-    run(backend, {
-      ...task, kernel: 'backward_dbias',
+    run(backend, call, {
+      kernel: 'backward_dbias',
       variants: (queries !== problem.queryLength ? VARIANT.overQueries : 0) |
           (keys !== problem.keyLength ? VARIANT.overKeys : 0),
-      bindings: [...task.bindings, {binding: SLOT.biasGradient, tensor: results.bias, operand: 'biasGradient'}],
+      operands,
+      bindings: [...shared, {binding: SLOT.biasGradient, tensor: results.bias, operand: 'biasGradient'}],
     });
   }
 }
@@ -249,8 +248,8 @@ function appendKernel(inputs: unknown, attrs: NamedAttrMap, backend: Backend): T
   const {newK, newV, k, v, blockTable} = tensors;
   checkBackend(backend);
   if (util.sizeFromShape(newK.shape) > 0) {
-    run(backend, {
-      kernel: 'cache_append', problem, seed: 0, small: tensors,
+    run(backend, {tensors, problem, seed: 0}, {
+      kernel: 'cache_append',
       bindings: [
         {binding: SLOT.q, tensor: newK, operand: 'q'},
         {binding: SLOT.dOutput, tensor: newV, operand: 'output'},

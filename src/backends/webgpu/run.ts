@@ -2,6 +2,7 @@ import {env, util} from '@tensorflow/tfjs-core';
 import type {DataId, TensorInfo} from '@tensorflow/tfjs-core';
 
 import {isLasting} from '../../op/problem.js';
+import type {Problem} from '../../op/problem.js';
 
 import {bufferOf, isExternal, record, uniformBuffer} from './backend.js';
 import type {Backend, ScratchBuffer} from './backend.js';
@@ -27,13 +28,18 @@ export const SLOT = {
   biasGradient: 14, table: 15, dLse: 11, largest: 16, halfQ: 17, halfK: 18, halfV: 19, halfDOutput: 20,
 } as const;
 
-/** What one kernel runs on. */
-export interface Run extends Task {
+/** The call that kernels run for: its tensors as far as kernels read them from the table, and what it computes. */
+export interface Call {
+  readonly tensors: TableTensors;
+  readonly problem: Problem;
+  readonly seed: number;
+}
+
+/** One kernel of a call. */
+export interface Run extends Omit<Task, 'problem'> {
   /** q, k, v, dO and the block table, which kernels over subgroup matrices have as f16: see halves. */
   readonly operands?: readonly Binding[];
   readonly bindings: readonly Binding[];
-  readonly small: TableTensors;
-  readonly seed: number;
 }
 
 function parameters(backend: Backend, {params}: PreparedPart, seed: number, uniforms: GPUBuffer[]): GPUBuffer {
@@ -47,13 +53,14 @@ function parameters(backend: Backend, {params}: PreparedPart, seed: number, unif
 }
 
 /** Runs one kernel over all windows of the problem. */
-export function run(backend: Backend, task: Run): void {
+export function run(backend: Backend, {tensors: small, problem, seed}: Call, run: Run): void {
+  const {kernel, operands, variants = 0, forGradient} = run;
+  const task: Task = {kernel, problem, variants, forGradient};
   if (backend.planned) {
     backend.planned.push(task);
     return;
   }
-  const {kernel, problem, operands, small, seed, variants = 0} = task;
-  const bindings = operands ? [...operands, ...task.bindings] : task.bindings;
+  const bindings = operands ? [...operands, ...run.bindings] : run.bindings;
   const {device} = backend;
   const {kind, pipeline, layout, parts} = prepare(device, task);
   // Next to nothing to do, as a rule; but split operands are all made the second time.
