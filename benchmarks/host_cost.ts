@@ -39,8 +39,11 @@ function inputs(shape: [number, number, number, number]): (n: number) => tf.Tens
 }
 
 const rows = inputs([1, 16, 2, 16]);
+/** Enough work for float16 to be by subgroup matrices, where there are any (scripts/lavapipe.mjs has a device). */
+const manyRows = inputs([1, 256, 16, 64]);
 const tokens = inputs([1, 1, 2, 16]);
 const [dy] = rows(1);
+const [manyDy] = manyRows(1);
 const cache = new KvCache({batch: 1, capacity: 4096, keyHeads: 2, headSize: 16});
 
 /** Calls so far: what new tensors and seeds are taken by. */
@@ -49,17 +52,18 @@ let turn = 0;
 type Call = (n: number) => tf.Tensor|tf.Tensor[];
 
 /** A function of three tensors, forward and backward. */
-const withGradients = (f: (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D) => tf.Tensor): Call => {
+const withGradients = (
+    f: (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D) => tf.Tensor, of = rows, dOutput = dy): Call => {
   const run = tf.valueAndGrads((...xs) => f(xs[0] as tf.Tensor4D, xs[1] as tf.Tensor4D, xs[2] as tf.Tensor4D));
   return n => {
-    const {value, grads} = run(rows(n), dy);
+    const {value, grads} = run(of(n), dOutput);
     return [value, ...grads];
   };
 };
 const unfused = (q: tf.Tensor, k: tf.Tensor, v: tf.Tensor) =>
     tf.tidy(() => tf.matMul(tf.softmax(tf.matMul(q, k, false, true)), v));
-const on = (f: (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D) => tf.Tensor): Call => n => {
-  const [q, k, v] = rows(n);
+const on = (f: (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D) => tf.Tensor, of = rows): Call => n => {
+  const [q, k, v] = of(n);
   return f(q, k, v);
 };
 
@@ -71,6 +75,7 @@ const calls: Array<[name: string, call: Call]> = [
   ['flashAttention, sinks', on((q, k, v) => flashAttention(q, k, v, {causal: true, sinks: [0, 0]}))],
   ['flashAttention, 5 options', on((q, k, v) => flashAttention(
       q, k, v, {causal: true, windowSize: [8, 8], softmaxScale: 0.3, softcap: 5, keyLengths: [12]}))],
+  ['flashAttention, float16', on((q, k, v) => flashAttention(q, k, v, {computeType: 'float16'}), manyRows)],
   ['flashAttention, dropout', on((q, k, v) => flashAttention(q, k, v, {dropoutP: 0.1, seed: turn}))],
   ['KvCache.attend, one token', n => {
     if (cache.lengths[0] === cache.capacity) {
@@ -82,6 +87,8 @@ const calls: Array<[name: string, call: Call]> = [
   ['2 tf.add and gradients', withGradients((q, k, v) => tf.add(tf.add(q, k), v))],
   ['unfused and gradients', withGradients(unfused)],
   ['flashAttention and gradients', withGradients((q, k, v) => flashAttention(q, k, v, {causal: true}))],
+  ['float16 and gradients', withGradients(
+      (q, k, v) => flashAttention(q, k, v, {causal: true, computeType: 'float16'}), manyRows, manyDy)],
 ];
 
 /** Least µs a call of all batches. Results are disposed of, and what is left over is submitted, off the clock. */

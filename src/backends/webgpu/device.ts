@@ -161,6 +161,9 @@ export function prepared<T>(device: GPUDevice, problem: Problem, what: number, m
   return value;
 }
 
+/** 2^32 by the golden ratio, odd: sums of its small multiples and small numbers differ. */
+const HASH_FACTOR = 0x9e3779b1;
+
 const bufferIds = new WeakMap<GPUBuffer, number>();
 let buffersSeen = 0;
 
@@ -182,7 +185,7 @@ export function bindGroupOf(
     device: GPUDevice, part: number, buffers: readonly GPUBuffer[], make: () => GPUBindGroup): GPUBindGroup {
   let hash = part;
   for (const buffer of buffers) {
-    hash = Math.imul(hash, 31) + bufferId(buffer) | 0;
+    hash = Math.imul(hash, HASH_FACTOR) + bufferId(buffer) | 0;
   }
   const known = stateOf(device).bindGroups.get(hash, () => ({part, buffers, group: make()}));
   const isIt = known.part === part && known.buffers.length === buffers.length &&

@@ -24,7 +24,7 @@ export const VARIANT = {
 
 const VARIANT_BITS = Object.keys(VARIANT).length;
 
-const featuresOf = (variants: number): Partial<Features> =>
+const variantFeatures = (variants: number): Partial<Features> =>
     Object.fromEntries(Object.entries(VARIANT).map(([name, bit]) => [name, (variants & bit) !== 0]));
 
 /** One kernel on one problem, whatever its tensors. */
@@ -82,7 +82,7 @@ export function planOf(device: GPUDevice, {kernel, problem, variants = 0, forGra
       explainChoice(kernel, problem, {...capabilities, matrix: []}, true) :
       kindOf(device, kernel, problem, forGradient);
   const most = Math.max(...windows.map(({batches}) => batches));
-  return {plan: makePlan(kernel, problem, capabilities, featuresOf(variants), most, kind), why, windows};
+  return {plan: makePlan(kernel, problem, capabilities, variantFeatures(variants), most, kind), why, windows};
 }
 
 function make(device: GPUDevice, task: Task): Prepared {
