@@ -53,14 +53,14 @@ function parameters(backend: Backend, {params}: PreparedPart, seed: number, unif
 }
 
 /** Runs one kernel over all windows of the problem. */
-export function run(backend: Backend, {tensors: small, problem, seed}: Call, run: Run): void {
-  const {kernel, operands, variants = 0, forGradient} = run;
+export function run(backend: Backend, {tensors: small, problem, seed}: Call, one: Run): void {
+  const {kernel, operands, variants = 0, forGradient} = one;
   const task: Task = {kernel, problem, variants, forGradient};
   if (backend.planned) {
     backend.planned.push(task);
     return;
   }
-  const bindings = operands ? [...operands, ...run.bindings] : run.bindings;
+  const bindings = operands ? [...operands, ...one.bindings] : one.bindings;
   const {device} = backend;
   const {kind, pipeline, layout, parts} = prepare(device, task);
   // Next to nothing to do, as a rule; but split operands are all made the second time.
