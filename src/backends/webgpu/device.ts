@@ -183,7 +183,7 @@ function bufferId(buffer: GPUBuffer): number {
  */
 export function bindGroupOf(
     device: GPUDevice, part: number, buffers: readonly GPUBuffer[], make: () => GPUBindGroup): GPUBindGroup {
-  let hash = part;
+  let hash = HASH_FACTOR + part | 0; // not the part alone: a small number might be a buffer's
   for (const buffer of buffers) {
     hash = Math.imul(hash, HASH_FACTOR) + bufferId(buffer) | 0;
   }
