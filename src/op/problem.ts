@@ -198,7 +198,7 @@ interface KnownProblem {
   readonly problem: Problem;
 }
 
-/** Those used last come first: the first is nearly always the one. Comparing costs a tenth of a key in words. */
+/** Those used last come first: the first is nearly always the one. */
 const known: KnownProblem[] = [];
 
 /** A model has a few problems; one that generates text without a cache has a new one for each length. */
@@ -208,17 +208,22 @@ const sameShape = (a: Shaped|undefined, b: Shaped|undefined): boolean => !a || !
     a === b :
     a.shape.length === b.shape.length && a.shape.every((n, axis) => n === b.shape[axis]);
 
-const sameShapes = (a: Shapes, b: Shapes): boolean =>
-    sameShape(a.q, b.q) && sameShape(a.k, b.k) && sameShape(a.v, b.v) && sameShape(a.qkv, b.qkv) &&
-    sameShape(a.kv, b.kv) && sameShape(a.mask, b.mask) && sameShape(a.bias, b.bias) &&
-    sameShape(a.alibiSlopes, b.alibiSlopes) && sameShape(a.sinks, b.sinks) &&
-    sameShape(a.sequences, b.sequences) && sameShape(a.blockTable, b.blockTable);
+/** All that can differ; the types have it complete. By name: a loop over names that objects may lack is slow. */
+const SHAPES: ReadonlyArray<(of: Shapes) => Shaped|undefined> = Object.values({
+  q: of => of.q, k: of => of.k, v: of => of.v, qkv: of => of.qkv, kv: of => of.kv, mask: of => of.mask,
+  bias: of => of.bias, alibiSlopes: of => of.alibiSlopes, sinks: of => of.sinks, sequences: of => of.sequences,
+  blockTable: of => of.blockTable,
+} satisfies {[name in keyof Required<Shapes>]: (of: Shapes) => Shapes[name]});
+const OPTIONS: ReadonlyArray<(of: KeyOptions) => unknown> = Object.values({
+  layout: of => of.layout, causalAlignment: of => of.causalAlignment, windowLeft: of => of.windowLeft,
+  windowRight: of => of.windowRight, softmaxScale: of => of.softmaxScale, softcap: of => of.softcap,
+  dropoutP: of => of.dropoutP, computeType: of => of.computeType, deterministic: of => of.deterministic,
+  cache: of => of.cache, splits: of => of.splits,
+} satisfies {[name in keyof Required<KeyOptions>]: (of: KeyOptions) => KeyOptions[name]});
 
-const sameOptions = (a: KeyOptions, b: KeyOptions): boolean =>
-    a.layout === b.layout && a.causalAlignment === b.causalAlignment && a.windowLeft === b.windowLeft &&
-    a.windowRight === b.windowRight && a.softmaxScale === b.softmaxScale && a.softcap === b.softcap &&
-    a.dropoutP === b.dropoutP && a.computeType === b.computeType && a.deterministic === b.deterministic &&
-    a.cache === b.cache && a.splits === b.splits;
+const isFor = ({shapes, options}: KnownProblem, otherShapes: Shapes, otherOptions: KeyOptions): boolean =>
+    SHAPES.every(get => sameShape(get(shapes), get(otherShapes))) &&
+    OPTIONS.every(get => get(options) === get(otherOptions));
 
 /** Shapes without the tensors that have them. */
 const shapesAlone = (shapes: Shapes): Shapes => Object.fromEntries(
@@ -233,7 +238,7 @@ export function problemOf(shapes: Shapes, options: CallOptions): Problem {
     return makeProblem(shapes, options);
   }
   let at = 0;
-  while (at < known.length && !(sameShapes(known[at].shapes, shapes) && sameOptions(known[at].options, options))) {
+  while (at < known.length && !isFor(known[at], shapes, options)) {
     at++;
   }
   if (at > 0 || known.length === 0) {

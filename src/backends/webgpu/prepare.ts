@@ -59,7 +59,7 @@ export interface Prepared {
 /** What is worked out for a problem. */
 const RESULTS = ['task', 'kind', 'split', 'halves', 'split halves'] as const;
 
-/** A number for each result that there can be: by such a key it is found in half the time that a text takes. */
+/** A number for each result that there can be: a text would have to be put together in every call. */
 function resultKey(
     result: typeof RESULTS[number], kernel: KernelName, forGradient: boolean, variants = 0): number {
   const forced = forcedPlan();
