@@ -55,33 +55,38 @@ interface Candidate {
 }
 
 /**
- * A plan by name: `own`, or subgroups x rows of a tile (matrices), for split operands then :keys until sums are
- * flushed[:subgroups that share a strip], or threadsX x threadsY x rows; then [/parts of the keys][w tiles of a
- * wave][u: loops are not written out].
+ * A plan by name: `own`, or subgroups x rows of a tile (matrices) [x strips [x subgroups that share a strip (forward)
+ * or of a side (backward_dkv)]], for split operands then :keys until sums are flushed, or threadsX x threadsY x rows;
+ * then [/parts of the keys][w tiles of a wave][u: loops are not written out].
  */
 function candidate(
     name: string, kernel: KernelName, kind: PlanKind, problem: Problem, capabilities: Capabilities,
     features: Partial<Features>): Candidate {
-  const [, shape, flushKeys, stripSubgroups = '1', parts, wave, loops] =
-      /^(own|[\dx]+)(?::(\d+)(?::(\d+))?)?(?:\/(\d+))?(?:w(\d+))?(u?)$/.exec(name) ?? [];
+  const [, shape, flushKeys, splits, wave, loops] =
+      /^(own|[\dx]+)(?::(\d+))?(?:\/(\d+))?(?:w(\d+))?(u?)$/.exec(name) ?? [];
   if (shape === undefined) {
-    throw new Error(`expected a blocking[:keys[:subgroups]][/parts][w wave][u], received ${name}`);
+    throw new Error(`expected a blocking[:keys][/parts][w wave][u], received ${name}`);
   }
   const own = makePlan(kernel, problem, capabilities, features, problem.batch, kind);
   const sizes = shape === 'own' ? undefined : shape.split('x').map(Number);
   let plan: Plan = {...own, wave: wave === undefined ? own.wave : Number(wave)};
   if (isMatrixPlan(plan)) {
-    const [subgroups, blockRows] = sizes ?? [plan.matrix.subgroups, plan.matrix.blockRows];
-    const rests = flushKeys !== undefined &&
-        {rests: {flushKeys: Number(flushKeys), stripSubgroups: Number(stripSubgroups)}};
-    const matrix = {...plan.matrix, subgroups, blockRows, ...rests};
+    const own = plan.matrix;
+    const isForward = kernel === 'forward';
+    const [subgroups, blockRows, strips = 1, sharing = 1] =
+        sizes ?? [own.subgroups, own.blockRows, own.strips, isForward ? own.stripSubgroups : own.parts];
+    const flush = flushKeys !== undefined && {flushKeys: Number(flushKeys)};
+    const matrix = {
+      ...own, subgroups, blockRows, strips, ...flush,
+      ...isForward ? {stripSubgroups: sharing} : {parts: kernel === 'backward_dkv' ? sharing : 1},
+    };
     const unrolled = isWrittenOut({...plan, matrix}, capabilities) && loops !== 'u';
     plan = {...plan, matrix, threadsY: subgroups, unrolled};
   } else if (sizes) {
     plan = {...plan, threadsX: sizes[0], threadsY: sizes[1], rows: sizes[2]};
   }
   const split = kernel !== 'forward' ? {splits: 1, keys: 0} :
-      makeSplit(plan, parts === undefined ? problem : {...problem, splits: Number(parts)});
+      makeSplit(plan, splits === undefined ? problem : {...problem, splits: Number(splits)});
   return {name, plan: {...plan, split: split.splits > 1}, split};
 }
 

@@ -1,64 +1,39 @@
 // dV = (P∘keep)ᵀ·dO and dK = softmaxScale · dSᵀ·Q on subgroup matrices; see backward_dkv.wgsl. result_0 is dK, result_1
-// dV. A strip is MATRIX_M keys. head_tile holds rows of Q, value_tile rows of dO.
+// dV. Strips are of keys (matrix_pairs.wgsl); side 0 sums dV and side 1 dK, each from the other's tile. A side has PARTS
+// subgroups: each makes the products of some queries of a tile, and sums some columns.
 //
-// `sums` of a subgroup: QKᵀ as [query][key of the strip], then dO·Vᵀ the same way. A lane takes whole queries: where it
-// has read the products of one, it writes P and dS of it as f16, one after the other.
+// An area of `sums` is [query of the tile][key of the strip]. LANES_PER_QUERY lanes share a query of a strip.
 
-const SUBGROUP_SUMS = BLOCK_ROWS * SUMS_STRIDE;
-const KEY_VEC4 = MATRIX_M / 4u;
-// A tile is fetched while the one before is used where registers bear it, else when it is needed (NOTES.md).
-const FETCHES_EARLY = max(HEAD_SIZE, VALUE_SIZE) <= 64u;
-// P is multiplied by this before it becomes f16; the dropout factor comes afterwards. P ≤ 1, so it fits.
-const WEIGHT_EXPONENT = 14;
+const PART_ROWS = BLOCK_ROWS / PARTS;
+const PART_SUMS = AREA / PARTS;
+const PART_VEC4 = MATRIX_M / 4u / LANES_PER_QUERY;
 
-fn halves_of(low: vec4f, high: vec4f) -> vec4u {
-  return vec4u(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
+alias Statistics = array<vec4f, QUERY_TRIPS>;
+
+// The query of the tile whose n-th pairs this lane makes. Lanes side by side have queries side by side: in different banks.
+fn lane_query(n: u32) -> u32 {
+  return (subgroup % GROUP * LANES + lane % LANES + GROUP * LANES * n) % BLOCK_ROWS;
 }
 
-// A block of dK or dV on its way out: each lane gets vec4s n of [key of the strip][element].
-fn store_block(block: Sums) {
-  workgroupBarrier();
-  subgroupMatrixStore<row_major>(&sums, 2u * (subgroup % SUBGROUPS) * SUBGROUP_SUMS, block, MATRIX_N / 4u);
-  workgroupBarrier();
-}
-
-fn block_vec4(n: u32) -> u32 {
-  return lane % LANES + LANES * n;
-}
-
-fn block_value(n: u32) -> vec4f {
-  return bitcast<vec4f>(sums[2u * (subgroup % SUBGROUPS) * SUBGROUP_SUMS + block_vec4(n)]);
-}
-
-// P and dS of this lane's queries, as f16, in the place of the products that they come from.
+// P and dS of this lane's queries, as f16.
 fn write_pairs(
-    ids: HeadIds, query_0: u32, strip: u32, scale: f32, d_scale: f32, weight_scale: f32, gradient_scale: f32,
-    partial: bool) {
-  for (var n = 0u; n < QUERY_TRIPS; n++) {
-    let row = lane % LANES + LANES * n;
-    if (QUERIES_EXACT || row < BLOCK_QUERIES) {
-      let query = query_0 + row;
-      let statistics = statistics_of(ids, query);
-      let at = 2u * (subgroup % SUBGROUPS) * SUBGROUP_SUMS + row * SUMS_STRIDE;
-      var weights: array<vec4f, KEY_VEC4>;
-      var gradients: array<vec4f, KEY_VEC4>;
-      for (var c = 0u; c < KEY_VEC4; c++) {
-        var d_weights = vec4f();
-        if (WANT_KEYS) {
-          d_weights = bitcast<vec4f>(sums[at + SUBGROUP_SUMS + c]) * d_scale;
+    ids: HeadIds, query_0: u32, strip: u32, statistics: ptr<function, Statistics>, scales: PairScales, partial: bool) {
+  for (var r = 0u; r < STRIPS; r++) {
+    for (var n = 0u; n < QUERY_TRIPS; n++) {
+      let at = subgroup % GROUP * LANES + lane % LANES + GROUP * LANES * n;
+      if (QUERIES_EXACT || at / BLOCK_ROWS < LANES_PER_QUERY) {
+        for (var c = 0u; c < PART_VEC4; c++) {
+          let area = subgroup % SUBGROUPS / GROUP * 2u * STRIPS + r; // of side 0; that of side 1 is STRIPS further on
+          let sums_at = area * AREA + at % BLOCK_ROWS * SUMS_STRIDE + at / BLOCK_ROWS * PART_VEC4 + c;
+          let product = bitcast<vec4f>(sums[sums_at]);
+          let d_weights = bitcast<vec4f>(sums[sums_at + STRIPS * AREA]);
+          let pair = half_pairs(
+              product, d_weights, (*statistics)[n], ids, query_0 + at % BLOCK_ROWS,
+              strip + MATRIX_M * r + 4u * (at / BLOCK_ROWS * PART_VEC4 + c), scales, partial);
+          let to = (area * BLOCK_ROWS + at % BLOCK_ROWS) * PAIRS_STRIDE + at / BLOCK_ROWS * PART_VEC4 + c;
+          pairs[to] = vec4h(pair.weights);
+          pairs[to + STRIPS * BLOCK_ROWS * PAIRS_STRIDE] = vec4h(pair.scores);
         }
-        let product = bitcast<vec4f>(sums[at + c]) * scale;
-        let pair = pair_gradients(product, d_weights, statistics, ids, query, strip + 4u * c, partial);
-        weights[c] = pair.weights;
-        if (DROPOUT) {
-          weights[c] = select(vec4f(), pair.weights, pair.factors > vec4f());
-        }
-        gradients[c] = pair.scores;
-      }
-      for (var c = 0u; c < KEY_VEC4 / 2u; c++) {
-        sums[at + c] = halves_of(weights[2u * c] * weight_scale, weights[2u * c + 1u] * weight_scale);
-        sums[at + KEY_VEC4 / 2u + c] =
-            halves_of(gradients[2u * c] * gradient_scale, gradients[2u * c + 1u] * gradient_scale);
       }
     }
   }
@@ -83,42 +58,64 @@ fn main(
     return;
   }
   start_thread(index);
-  let tiles = (params.keys + BLOCK_KEYS - 1u) / BLOCK_KEYS;
+  let tiles_of_head = (params.keys + BLOCK_KEYS - 1u) / BLOCK_KEYS;
   let key_heads = params.heads / params.heads_per_key;
   let item = group_id.x + group_id.y * groups.x;
-  if (item >= tiles * key_heads * params.batches) {
+  if (item >= tiles_of_head * key_heads * params.batches) {
     return;
   }
-  let place = place_of(item, tiles, key_heads * params.batches);
+  let place = place_of(item, tiles_of_head, key_heads * params.batches);
   let key_head = place.head % key_heads;
   let key_0 = place.tile * BLOCK_KEYS;
   let of_keys = head_ids(place.head / key_heads, key_head * params.heads_per_key);
   if (key_0 >= of_keys.key_rows) {
     return;
   }
-  let strip = key_0 + MATRIX_M * subgroup;
-  let scale = product_scale();
-  let d_scale = d_weights_scale();
-  let gradient_scale = power_of_two(gradient_exponent());
-  let weight_scale = power_of_two(WEIGHT_EXPONENT);
-  let half_row = half_key_row(of_keys, strip);
+  let side = subgroup % 2u;
+  let part = subgroup % GROUP / 2u;
+  let strip = key_0 + MATRIX_M * STRIPS * (subgroup / GROUP);
+  let scales = pair_scales();
 
-  // In registers: read from memory in each tile they would cost more than half of the speed (NOTES.md).
-  var keys: array<Left, HEAD_STEPS>;
-  var values: array<Left, VALUE_STEPS>;
-  for (var d = 0u; d < HEAD_STEPS; d++) {
-    keys[d] = subgroupMatrixLoad<Left, row_major>(&half_k, half_row * HEAD_VEC8 + d * (MATRIX_K / 8u), HEAD_VEC8);
+  var own: array<Left, STRIPS * STEPS>; // k or v
+  let half_row = half_key_row(of_keys, strip);
+  var staged: Staged;
+  for (var p = 0u; p < PASSES; p++) {
+    for (var r = 0u; r < STRIPS; r++) {
+      for (var n = 0u; n < STAGED_TRIPS; n++) {
+        let at = lane + LANES * n;
+        staged[(p * STRIPS + r) * STAGED_TRIPS + n] =
+            key_vec8(half_row + MATRIX_M * r + at / STAGED_VEC8, p * STAGED_VEC8 + at % STAGED_VEC8);
+      }
+    }
   }
-  for (var d = 0u; d < VALUE_STEPS; d++) {
-    values[d] = subgroupMatrixLoad<Left, row_major>(&half_v, half_row * VALUE_VEC8 + d * (MATRIX_K / 8u), VALUE_VEC8);
+  for (var p = 0u; p < PASSES; p++) {
+    for (var r = 0u; r < STRIPS; r++) {
+      for (var n = 0u; n < STAGED_TRIPS; n++) {
+        let at = lane % LANES + LANES * n;
+        if (at / STAGED_VEC8 < MATRIX_M) {
+          sums[((subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS + r) * AREA +
+               subgroup % GROUP / 2u * PART_SUMS + at / STAGED_VEC8 * SUMS_STRIDE + at % STAGED_VEC8] =
+              staged[(p * STRIPS + r) * STAGED_TRIPS + n];
+        }
+      }
+    }
+    workgroupBarrier();
+    for (var r = 0u; r < STRIPS; r++) {
+      for (var d = 0u; d < STAGED_STEPS; d++) {
+        own[r * STEPS + p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
+            &sums,
+            ((subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS + r) * AREA + subgroup % GROUP / 2u * PART_SUMS +
+                d * (MATRIX_K / 8u),
+            SUMS_STRIDE);
+      }
+    }
+    workgroupBarrier();
   }
-  var d_keys: array<Sums, HEAD_COLUMNS>;
-  var d_values: array<Sums, VALUE_COLUMNS>;
-  for (var o = 0u; o < HEAD_COLUMNS; o++) {
-    d_keys[o] = Sums();
-  }
-  for (var o = 0u; o < VALUE_COLUMNS; o++) {
-    d_values[o] = Sums();
+  var accumulator: array<Sums, STRIPS * COLUMNS>; // dV or dK
+  for (var r = 0u; r < STRIPS; r++) {
+    for (var o = 0u; o < COLUMNS; o++) {
+      accumulator[r * COLUMNS + o] = Sums();
+    }
   }
 
   let begin = query_begin(of_keys, key_0) / BLOCK_QUERIES * BLOCK_QUERIES;
@@ -127,103 +124,100 @@ fn main(
     var ids = of_keys;
     ids.head += h;
     var query_0 = next_seen_queries(ids, begin, key_0, end);
-    var fetched_queries: HeadFetch;
-    var fetched_d_outputs: ValueFetch;
-    if (FETCHES_EARLY) {
-      fetched_queries = fetch_queries(ids, min(query_0, ids.queries));
-      fetched_d_outputs = fetch_d_outputs(ids, min(query_0, ids.queries));
-    }
+    var fetched = fetch_queries(ids, min(query_0, ids.queries));
+    workgroupBarrier(); // until nobody reads the tiles of the head before
+    store_tile(&fetched);
+    workgroupBarrier();
     while (query_0 < end) {
       let next = next_seen_queries(ids, query_0 + BLOCK_QUERIES, key_0, end);
-      if (!FETCHES_EARLY) {
-        fetched_queries = fetch_queries(ids, query_0);
-        fetched_d_outputs = fetch_d_outputs(ids, query_0);
+      fetched = fetch_queries(ids, min(next, ids.queries));
+      var statistics: Statistics;
+      for (var n = 0u; n < QUERY_TRIPS; n++) {
+        statistics[n] = statistics_of(ids, query_0 + lane_query(n));
       }
-      workgroupBarrier();
-      store_head_tile(&fetched_queries);
-      store_value_tile(&fetched_d_outputs);
-      workgroupBarrier();
-      for (var j = 0u; j < BLOCK_QUERIES / MATRIX_N; j++) {
-        var products = Sums();
-        for (var d = 0u; d < HEAD_STEPS; d++) {
-          let queries = subgroupMatrixLoad<Right, col_major>(
-              &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
-          products = subgroupMatrixMultiplyAccumulate(keys[d], queries, products);
+      let tile = subgroup % 2u * TILE_LENGTH;
+      for (var j = 0u; j < BLOCK_QUERIES / MATRIX_N / PARTS; j++) {
+        var products: array<Sums, STRIPS>;
+        for (var r = 0u; r < STRIPS; r++) {
+          products[r] = Sums();
         }
-        subgroupMatrixStore<col_major>(
-            &sums, 2u * (subgroup % SUBGROUPS) * SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, products, SUMS_STRIDE);
-        if (WANT_KEYS) {
-          var d_weights = Sums();
-          for (var d = 0u; d < VALUE_STEPS; d++) {
-            let d_outputs = subgroupMatrixLoad<Right, col_major>(
-                &value_tile, j * MATRIX_N * VALUE_STRIDE + d * (MATRIX_K / 4u), VALUE_STRIDE);
-            d_weights = subgroupMatrixMultiplyAccumulate(values[d], d_outputs, d_weights);
+        for (var d = 0u; d < STEPS; d++) {
+          let queries = subgroupMatrixLoad<Right, col_major>(
+              &tiles, tile + (subgroup % GROUP / 2u * PART_ROWS + j * MATRIX_N) * TILE_STRIDE + d * (MATRIX_K / 4u), TILE_STRIDE);
+          for (var r = 0u; r < STRIPS; r++) {
+            products[r] = subgroupMatrixMultiplyAccumulate(own[r * STEPS + d], queries, products[r]);
           }
+        }
+        for (var r = 0u; r < STRIPS; r++) {
           subgroupMatrixStore<col_major>(
-              &sums, (2u * (subgroup % SUBGROUPS) + 1u) * SUBGROUP_SUMS + j * MATRIX_N * SUMS_STRIDE, d_weights, SUMS_STRIDE);
+              &sums,
+              ((subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS + r) * AREA +
+                  subgroup % GROUP / 2u * PART_SUMS + j * MATRIX_N * SUMS_STRIDE,
+              products[r], SUMS_STRIDE);
         }
       }
       workgroupBarrier();
 
       if (is_partial(ids, query_0, key_0)) {
-        write_pairs(ids, query_0, strip, scale, d_scale, weight_scale, gradient_scale, true);
+        write_pairs(ids, query_0, strip, &statistics, scales, true);
       } else {
-        write_pairs(ids, query_0, strip, scale, d_scale, weight_scale, gradient_scale, false);
+        write_pairs(ids, query_0, strip, &statistics, scales, false);
       }
       workgroupBarrier();
 
+      let other_tile = (subgroup + 1u) % 2u * TILE_LENGTH;
       for (var j = 0u; j < BLOCK_QUERIES / MATRIX_K; j++) {
-        let at = 2u * (subgroup % SUBGROUPS) * SUBGROUP_SUMS + j * MATRIX_K * SUMS_STRIDE;
-        if (WANT_VALUES) {
-          let left = subgroupMatrixLoad<Left, col_major>(&sums, at, SUMS_STRIDE);
-          for (var o = 0u; o < VALUE_COLUMNS; o++) {
-            let d_outputs = subgroupMatrixLoad<Right, row_major>(
-                &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
-            d_values[o] = subgroupMatrixMultiplyAccumulate(left, d_outputs, d_values[o]);
-          }
+        var left: array<Left, STRIPS>;
+        for (var r = 0u; r < STRIPS; r++) {
+          left[r] = subgroupMatrixLoad<Left, col_major>(
+              &pairs,
+              (((subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS + r) * BLOCK_ROWS + j * MATRIX_K) *
+                  PAIRS_STRIDE,
+              PAIRS_STRIDE);
         }
-        if (WANT_KEYS) {
-          let left = subgroupMatrixLoad<Left, col_major>(&sums, at + KEY_VEC4 / 2u, SUMS_STRIDE);
-          for (var o = 0u; o < HEAD_COLUMNS; o++) {
-            let queries = subgroupMatrixLoad<Right, row_major>(
-                &head_tile, j * MATRIX_K * HEAD_STRIDE + o * (MATRIX_N / 4u), HEAD_STRIDE);
-            d_keys[o] = subgroupMatrixMultiplyAccumulate(left, queries, d_keys[o]);
+        for (var o = 0u; o < COLUMNS; o++) {
+          let rows = subgroupMatrixLoad<Right, row_major>(
+              &tiles, other_tile + j * MATRIX_K * TILE_STRIDE + (subgroup % GROUP / 2u * COLUMNS + o) * (MATRIX_N / 4u),
+              TILE_STRIDE);
+          for (var r = 0u; r < STRIPS; r++) {
+            accumulator[r * COLUMNS + o] =
+                subgroupMatrixMultiplyAccumulate(left[r], rows, accumulator[r * COLUMNS + o]);
           }
         }
       }
+      workgroupBarrier();
+      store_tile(&fetched);
+      workgroupBarrier();
       query_0 = next;
-      if (FETCHES_EARLY) {
-        fetched_queries = fetch_queries(ids, min(query_0, ids.queries));
-        fetched_d_outputs = fetch_d_outputs(ids, min(query_0, ids.queries));
-      }
     }
   }
 
-  if (WANT_KEYS) {
-    let unscale = params.scale * power_of_two(half_exponent(largest[Q])) * power_of_two(-gradient_exponent());
-    for (var o = 0u; o < HEAD_COLUMNS; o++) {
-      store_block(d_keys[o]);
-      for (var n = 0u; n < BLOCK_TRIPS; n++) {
-        let key = strip + block_vec4(n) / (MATRIX_N / 4u);
-        let d4 = o * (MATRIX_N / 4u) + block_vec4(n) % (MATRIX_N / 4u);
-        if (key < of_keys.key_rows && d4 < HEAD_VEC4) {
-          store_result_0(key_at(params.k, of_keys, key), d4, HEAD_SIZE, block_value(n) * unscale);
-        }
-      }
-    }
+  let unscale_keys = params.scale * power_of_two(half_exponent(largest[Q])) * power_of_two(-gradient_exponent());
+  var unscale_values = power_of_two(half_exponent(largest[D_OUTPUT])) * power_of_two(-WEIGHT_EXPONENT);
+  if (DROPOUT) {
+    unscale_values *= params.kept_scale;
   }
-  if (WANT_VALUES) {
-    var unscale = power_of_two(half_exponent(largest[D_OUTPUT])) * power_of_two(-WEIGHT_EXPONENT);
-    if (DROPOUT) {
-      unscale *= params.kept_scale;
+  for (var o = 0u; o < COLUMNS; o++) {
+    workgroupBarrier();
+    for (var r = 0u; r < STRIPS; r++) {
+      subgroupMatrixStore<row_major>(
+          &sums,
+          ((subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS + r) * AREA + subgroup % GROUP / 2u * PART_SUMS,
+          accumulator[r * COLUMNS + o], MATRIX_N / 4u);
     }
-    for (var o = 0u; o < VALUE_COLUMNS; o++) {
-      store_block(d_values[o]);
+    workgroupBarrier();
+    for (var r = 0u; r < STRIPS; r++) {
       for (var n = 0u; n < BLOCK_TRIPS; n++) {
-        let key = strip + block_vec4(n) / (MATRIX_N / 4u);
-        let d4 = o * (MATRIX_N / 4u) + block_vec4(n) % (MATRIX_N / 4u);
-        if (key < of_keys.key_rows && d4 < VALUE_VEC4) {
-          store_result_1(key_at(params.v, of_keys, key), d4, VALUE_SIZE, block_value(n) * unscale);
+        let at = lane % LANES + LANES * n;
+        let key = strip + MATRIX_M * r + at / (MATRIX_N / 4u);
+        let d4 = (part * COLUMNS + o) * (MATRIX_N / 4u) + at % (MATRIX_N / 4u);
+        let area = (subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS + r;
+        let sum = bitcast<vec4f>(sums[area * AREA + subgroup % GROUP / 2u * PART_SUMS + at]);
+        if (key < of_keys.key_rows && side == 0u && WANT_VALUES && d4 < VALUE_VEC4) {
+          store_result_1(key_at(params.v, of_keys, key), d4, VALUE_SIZE, sum * unscale_values);
+        }
+        if (key < of_keys.key_rows && side == 1u && WANT_KEYS && d4 < HEAD_VEC4) {
+          store_result_0(key_at(params.k, of_keys, key), d4, HEAD_SIZE, sum * unscale_keys);
         }
       }
     }

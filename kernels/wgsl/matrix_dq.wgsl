@@ -1,21 +1,23 @@
-// dQ = softmaxScale · dS·K on subgroup matrices; see backward_dq.wgsl. result_0 is dQ, which lies like q.
-// `sums` holds QKᵀ of all strips, then dO·Vᵀ.
+// dQ = softmaxScale · dS·K on subgroup matrices; see backward_dq.wgsl. result_0 is dQ, which lies like q. Strips are of
+// queries (matrix_pairs.wgsl); each side sums half of the columns of dQ.
 
-const D_WEIGHTS_AT = SUBGROUPS * MATRIX_M * SUMS_STRIDE;
-
-// dS of this lane, as f16.
+// dS of this lane's rows, and of its side's half of the keys, as f16.
 fn write_gradients(
-    ids: HeadIds, query: u32, key_0: u32, statistics: vec4f, scale: f32, d_scale: f32, gradient_scale: f32,
+    ids: HeadIds, strip: u32, key_0: u32, statistics: ptr<function, array<vec4f, STRIPS>>, scales: PairScales,
     partial: bool) {
-  let strip_row = subgroup % SUBGROUPS * MATRIX_M + lane % LANES / LANES_PER_ROW;
-  for (var n = 0u; n < ROW_VEC4; n++) {
-    let at = strip_row * SUMS_STRIDE + lane % LANES_PER_ROW + LANES_PER_ROW * n;
-    let product = bitcast<vec4f>(sums[at]);
-    let d_weights = bitcast<vec4f>(sums[D_WEIGHTS_AT + at]);
-    let pair = pair_gradients(
-        product * scale, d_weights * d_scale, statistics, ids, query, key_0 + 4u * lane_vec4(n), partial);
-    weights[strip_row * WEIGHTS_STRIDE + lane % LANES_PER_ROW + LANES_PER_ROW * n] =
-        vec4h(pair.scores * gradient_scale);
+  for (var r = 0u; r < STRIPS; r++) {
+    for (var n = 0u; n < ROW_VEC4; n++) {
+      let row = lane % LANES / LANES_PER_ROW;
+      let vec4_of_row = subgroup % 2u * (BLOCK_ROWS / 8u) + lane % LANES_PER_ROW + LANES_PER_ROW * n;
+      let at = (subgroup % SUBGROUPS / 2u * 2u * STRIPS + r) * AREA + row * SUMS_STRIDE + vec4_of_row;
+      let product = bitcast<vec4f>(sums[at]);
+      let d_weights = bitcast<vec4f>(sums[at + STRIPS * AREA]);
+      let pair = half_pairs(
+          product, d_weights, (*statistics)[r], ids, strip + MATRIX_M * r + row, key_0 + 4u * vec4_of_row, scales,
+          partial);
+      pairs[((subgroup % SUBGROUPS / 2u * STRIPS + r) * MATRIX_M + row) * PAIRS_STRIDE + vec4_of_row] =
+          vec4h(pair.scores);
+    }
   }
 }
 
@@ -27,102 +29,142 @@ fn main(
     return;
   }
   start_thread(index);
-  let tiles = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES;
+  let tiles_of_head = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES;
   let item = group_id.x + group_id.y * groups.x;
-  if (item >= tiles * params.heads * params.batches) {
+  if (item >= tiles_of_head * params.heads * params.batches) {
     return;
   }
-  let place = place_of(item, tiles, params.heads * params.batches);
+  let place = place_of(item, tiles_of_head, params.heads * params.batches);
   let ids = head_ids(place.head / params.heads, place.head % params.heads);
-  let query_0 = (tiles - 1u - place.tile) * BLOCK_QUERIES;
+  let query_0 = (tiles_of_head - 1u - place.tile) * BLOCK_QUERIES;
   if (query_0 >= ids.query_rows) {
     return;
   }
-  let strip = query_0 + MATRIX_M * subgroup;
-  let query = strip + lane_row();
-  let statistics = statistics_of(ids, query);
-  let scale = product_scale();
-  let d_scale = d_weights_scale();
-  let gradient_scale = power_of_two(gradient_exponent());
+  let side = subgroup % 2u;
+  let strip = query_0 + MATRIX_M * STRIPS * (subgroup / 2u);
+  let row = lane / LANES_PER_ROW;
+  let scales = pair_scales();
+  var statistics: array<vec4f, STRIPS>;
+  for (var r = 0u; r < STRIPS; r++) {
+    statistics[r] = statistics_of(ids, strip + MATRIX_M * r + row);
+  }
 
-  var queries: array<Left, HEAD_STEPS>;
-  var d_outputs: array<Left, VALUE_STEPS>;
+  var own: array<Left, STRIPS * STEPS>; // q or dO
   let half_row = half_query_row(ids, strip);
-  for (var d = 0u; d < HEAD_STEPS; d++) {
-    queries[d] = subgroupMatrixLoad<Left, row_major>(&half_q, half_row * HEAD_VEC8 + d * (MATRIX_K / 8u), HEAD_VEC8);
+  var staged: Staged;
+  for (var p = 0u; p < PASSES; p++) {
+    for (var r = 0u; r < STRIPS; r++) {
+      for (var n = 0u; n < STAGED_TRIPS; n++) {
+        let at = lane + LANES * n;
+        staged[(p * STRIPS + r) * STAGED_TRIPS + n] =
+            query_vec8(half_row + MATRIX_M * r + at / STAGED_VEC8, p * STAGED_VEC8 + at % STAGED_VEC8);
+      }
+    }
   }
-  for (var d = 0u; d < VALUE_STEPS; d++) {
-    d_outputs[d] = subgroupMatrixLoad<Left, row_major>(
-        &half_d_output, half_row * VALUE_VEC8 + d * (MATRIX_K / 8u), VALUE_VEC8);
+  for (var p = 0u; p < PASSES; p++) {
+    for (var r = 0u; r < STRIPS; r++) {
+      for (var n = 0u; n < STAGED_TRIPS; n++) {
+        let at = lane % LANES + LANES * n;
+        if (at / STAGED_VEC8 < MATRIX_M) {
+          sums[(subgroup % SUBGROUPS * STRIPS + r) * AREA + at / STAGED_VEC8 * SUMS_STRIDE + at % STAGED_VEC8] =
+              staged[(p * STRIPS + r) * STAGED_TRIPS + n];
+        }
+      }
+    }
+    workgroupBarrier();
+    for (var r = 0u; r < STRIPS; r++) {
+      for (var d = 0u; d < STAGED_STEPS; d++) {
+        own[r * STEPS + p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
+            &sums, (subgroup % SUBGROUPS * STRIPS + r) * AREA + d * (MATRIX_K / 8u), SUMS_STRIDE);
+      }
+    }
+    workgroupBarrier();
   }
-  var accumulator: array<Sums, HEAD_COLUMNS>;
-  for (var o = 0u; o < HEAD_COLUMNS; o++) {
-    accumulator[o] = Sums();
+  var accumulator: array<Sums, STRIPS * COLUMNS>;
+  for (var r = 0u; r < STRIPS; r++) {
+    for (var o = 0u; o < COLUMNS; o++) {
+      accumulator[r * COLUMNS + o] = Sums();
+    }
   }
 
   let begin = key_begin(ids, query_0) / BLOCK_KEYS * BLOCK_KEYS;
   let end = select(0u, key_end(ids, min(query_0 + BLOCK_QUERIES, ids.queries) - 1u), query_0 < ids.queries);
   var key_0 = next_seen(ids, query_0, begin, end);
-  var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
-  var fetched_values = fetch_values(ids, min(key_0, ids.keys));
+  var fetched = fetch_keys(ids, min(key_0, ids.keys));
+  store_tile(&fetched);
+  workgroupBarrier();
   while (key_0 < end) {
     let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
-    workgroupBarrier();
-    store_head_tile(&fetched_keys);
-    store_value_tile(&fetched_values);
-    workgroupBarrier();
+    fetched = fetch_keys(ids, min(next, ids.keys));
+    let tile = subgroup % 2u * TILE_LENGTH;
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
-      var products = Sums();
-      for (var d = 0u; d < HEAD_STEPS; d++) {
+      var products: array<Sums, STRIPS>;
+      for (var r = 0u; r < STRIPS; r++) {
+        products[r] = Sums();
+      }
+      for (var d = 0u; d < STEPS; d++) {
         let keys = subgroupMatrixLoad<Right, col_major>(
-            &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
-        products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
+            &tiles, tile + j * MATRIX_N * TILE_STRIDE + d * (MATRIX_K / 4u), TILE_STRIDE);
+        for (var r = 0u; r < STRIPS; r++) {
+          products[r] = subgroupMatrixMultiplyAccumulate(own[r * STEPS + d], keys, products[r]);
+        }
       }
-      subgroupMatrixStore<row_major>(
-          &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
-      var d_weights = Sums();
-      for (var d = 0u; d < VALUE_STEPS; d++) {
-        let values = subgroupMatrixLoad<Right, col_major>(
-            &value_tile, j * MATRIX_N * VALUE_STRIDE + d * (MATRIX_K / 4u), VALUE_STRIDE);
-        d_weights = subgroupMatrixMultiplyAccumulate(d_outputs[d], values, d_weights);
+      for (var r = 0u; r < STRIPS; r++) {
+        subgroupMatrixStore<row_major>(
+            &sums, (subgroup % SUBGROUPS * STRIPS + r) * AREA + j * (MATRIX_N / 4u), products[r], SUMS_STRIDE);
       }
-      subgroupMatrixStore<row_major>(
-          &sums, D_WEIGHTS_AT + subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), d_weights, SUMS_STRIDE);
     }
     workgroupBarrier();
 
     if (is_partial(ids, query_0, key_0)) {
-      write_gradients(ids, query, key_0, statistics, scale, d_scale, gradient_scale, true);
+      write_gradients(ids, strip, key_0, &statistics, scales, true);
     } else {
-      write_gradients(ids, query, key_0, statistics, scale, d_scale, gradient_scale, false);
+      write_gradients(ids, strip, key_0, &statistics, scales, false);
     }
     workgroupBarrier();
 
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
-      let left = subgroupMatrixLoad<Left, row_major>(
-          &weights, subgroup % SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
-      for (var o = 0u; o < HEAD_COLUMNS; o++) {
+      var left: array<Left, STRIPS>;
+      for (var r = 0u; r < STRIPS; r++) {
+        left[r] = subgroupMatrixLoad<Left, row_major>(
+            &pairs, (subgroup % SUBGROUPS / 2u * STRIPS + r) * MATRIX_M * PAIRS_STRIDE + j * (MATRIX_K / 4u),
+            PAIRS_STRIDE);
+      }
+      for (var o = 0u; o < COLUMNS; o++) {
         let keys = subgroupMatrixLoad<Right, row_major>(
-            &head_tile, j * MATRIX_K * HEAD_STRIDE + o * (MATRIX_N / 4u), HEAD_STRIDE);
-        accumulator[o] = subgroupMatrixMultiplyAccumulate(left, keys, accumulator[o]);
+            &tiles, j * MATRIX_K * TILE_STRIDE + (subgroup % 2u * COLUMNS + o) * (MATRIX_N / 4u),
+            TILE_STRIDE);
+        for (var r = 0u; r < STRIPS; r++) {
+          accumulator[r * COLUMNS + o] = subgroupMatrixMultiplyAccumulate(left[r], keys, accumulator[r * COLUMNS + o]);
+        }
       }
     }
+    workgroupBarrier();
+    store_tile(&fetched);
+    workgroupBarrier();
     key_0 = next;
-    fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
-    fetched_values = fetch_values(ids, min(key_0, ids.keys));
   }
 
   let unscale = params.scale * power_of_two(half_exponent(largest[K])) * power_of_two(-gradient_exponent());
-  let at = query_at(params.q, ids, query);
-  let empty = is_empty_row(statistics);
-  for (var o = 0u; o < HEAD_COLUMNS; o++) {
+  for (var o = 0u; o < COLUMNS; o++) {
     workgroupBarrier();
-    subgroupMatrixStore<row_major>(&sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE, accumulator[o], SUMS_STRIDE);
+    for (var r = 0u; r < STRIPS; r++) {
+      subgroupMatrixStore<row_major>(
+          &sums, (subgroup % SUBGROUPS * STRIPS + r) * AREA, accumulator[r * COLUMNS + o], SUMS_STRIDE);
+    }
     workgroupBarrier();
-    for (var n = 0u; n < COLUMN_VEC4; n++) {
-      let d4 = o * (MATRIX_N / 4u) + lane_vec4(n);
-      if (query < ids.query_rows && d4 < HEAD_VEC4) {
-        store_result_0(at, d4, HEAD_SIZE, select(sums_vec4(sums_at() + lane_vec4(n)) * unscale, vec4f(), empty));
+    for (var r = 0u; r < STRIPS; r++) {
+      let query = strip + MATRIX_M * r + row;
+      let at = query_at(params.q, ids, query);
+      let empty = is_empty_row(statistics[r]);
+      for (var n = 0u; n < COLUMN_VEC4; n++) {
+        let vec4_of_block = lane % LANES_PER_ROW + LANES_PER_ROW * n;
+        let d4 = (side * COLUMNS + o) * (MATRIX_N / 4u) + vec4_of_block;
+        let sums_at = (subgroup % SUBGROUPS * STRIPS + r) * AREA + lane % LANES / LANES_PER_ROW * SUMS_STRIDE;
+        if (query < ids.query_rows && d4 < HEAD_VEC4) {
+          let value = bitcast<vec4f>(sums[sums_at + vec4_of_block]) * unscale;
+          store_result_0(at, d4, HEAD_SIZE, select(value, vec4f(), empty));
+        }
       }
     }
   }

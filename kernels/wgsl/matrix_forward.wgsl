@@ -11,30 +11,58 @@ var<workgroup> too_large: vec4u; // x: some row's sum
 
 const SEGMENT_KEYS = 256u;
 const SAMPLE_TILES = 1u + MATRIX_M / MATRIX_N;
+const SAMPLE_ROUNDS = (SAMPLE_TILES + STRIP_SUBGROUPS - 1u) / STRIP_SUBGROUPS; // each subgroup of a strip makes one
 // A row's sum above which row_max rises at the end of a segment, and what the sum is then: low enough for scores that go on
 // growing, high enough that what f16 loses of all weights does not count.
 const RENEWED_ABOVE = 4096.0;
 const RENEWED_BITS = 6.0;
 
 // The first key of a tile of the sample: the first keys, then those on the diagonal, as far as there are rows.
-fn sample_key(job: Job, t: u32) -> u32 {
+fn sample_key(job: Job, r: u32, tile: u32) -> u32 {
+  let t = min(tile, SAMPLE_TILES - 1u);
   if (t == 0u) {
     return job.begin;
   }
   let rows = half_rows(params.keys, params.key_total) - select(0u, job.ids.key_first, END_TO_END);
-  let diagonal = i32(params.query_first + strip_of(job)) + job.ids.diagonal - i32(params.key_first);
+  let diagonal = i32(params.query_first + strip_of(job) + MATRIX_M * r) + job.ids.diagonal - i32(params.key_first);
   return u32(clamp(diagonal + i32((t - 1u) * MATRIX_N), 0, i32(rows - MATRIX_N)));
 }
 
-fn stage_sample(job: Job, t: u32, p: u32) {
-  let from_vec8 = half_key_row(job.ids, sample_key(job, t)) * HEAD_VEC8 + p * STAGED_VEC8;
-  for (var n = 0u; n < STAGED_TRIPS; n++) {
-    let place = staged_place(n);
-    if (place.x < MATRIX_N) {
-      sums[(subgroup % SUBGROUPS * MATRIX_M + place.x) * SUMS_STRIDE + place.y] =
-          half_k[from_vec8 + place.x * HEAD_VEC8 + place.y];
+// What this lane stages of the sample's keys, for each strip the tile t.
+fn fetch_sample(job: Job, t: u32) -> Staged {
+  var staged: Staged;
+  for (var p = 0u; p < PASSES; p++) {
+    for (var r = 0u; r < STRIPS; r++) {
+      let first = half_key_row(job.ids, sample_key(job, r, t)) * HEAD_VEC8 + p * STAGED_VEC8;
+      for (var n = 0u; n < STAGED_TRIPS; n++) {
+        staged[(p * STRIPS + r) * STAGED_TRIPS + n] = half_k[first + staged_place(n).x * HEAD_VEC8 + staged_place(n).y];
+      }
     }
   }
+  return staged;
+}
+
+// The weights of this lane in strip r, from the products in `sums`: by one fma and one exp2 where nothing is added to them.
+fn weights_at(ids: HeadIds, query: u32, key_0: u32, scale: f32, row_max: f32, partial: bool, r: u32) -> Scores {
+  if (SOFTCAP || ALIBI || BIAS) {
+    var scores = scores_of(ids, query, key_0, scale, partial, r);
+    return weights_of(&scores, row_max);
+  }
+  var row_weights: Scores;
+  // As in scores_of.
+  let row = (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS +
+      (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW * SUMS_STRIDE +
+      lane % LANES_PER_ROW / LANES_PER_AREA * AREA_VEC4;
+  for (var n = 0u; n < ROW_VEC4; n++) {
+    let product = bitcast<vec4f>(sums[row + lane % LANES_PER_AREA + LANES_PER_AREA * n]);
+    row_weights[n] = exp2(fma(product, vec4f(scale * LOG2_E), vec4f(-row_max)));
+  }
+  if (partial) {
+    for (var n = 0u; n < ROW_VEC4; n++) {
+      row_weights[n] = select(vec4f(), row_weights[n], sees_four(ids, query, key_0 + lane_key(n)));
+    }
+  }
+  return row_weights;
 }
 
 @compute @workgroup_size(THREADS)
@@ -47,51 +75,72 @@ fn main(
   if (!job.exists) {
     return;
   }
-  let query = query_of(job);
   if (SPLIT && job.split > 0u && job.begin >= job.end) {
-    store_nothing_seen(ids, query, job.split);
+    for (var r = 0u; r < STRIPS; r++) {
+      store_nothing_seen(ids, query_of(job, r), job.split);
+    }
     return;
   }
   if (thread == 0u) {
     too_large.x = 0u;
   }
-  var queries: array<Left, HEAD_STEPS>;
+  let part = subgroup % STRIP_SUBGROUPS;
+  var queries: array<Left, STRIPS * HEAD_STEPS>;
+  var staged_queries = fetch_staged_queries(job);
   for (var p = 0u; p < PASSES; p++) {
-    stage_queries(job, p);
+    stage(&staged_queries, p, MATRIX_M);
     workgroupBarrier();
-    for (var d = 0u; d < STAGED_STEPS; d++) {
-      queries[p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
-          &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE + d * (MATRIX_K / 8u), SUMS_STRIDE);
+    for (var r = 0u; r < STRIPS; r++) {
+      for (var d = 0u; d < STAGED_STEPS; d++) {
+        queries[r * HEAD_STEPS + p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
+            &sums, (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + d * (MATRIX_K / 8u), SUMS_STRIDE);
+      }
     }
     workgroupBarrier();
   }
-  var accumulator: array<Sums, VALUE_COLUMNS>;
-  for (var o = 0u; o < VALUE_COLUMNS; o++) {
-    accumulator[o] = Sums();
+  var accumulator: array<Sums, STRIPS * PART_COLUMNS>;
+  for (var r = 0u; r < STRIPS; r++) {
+    for (var o = 0u; o < PART_COLUMNS; o++) {
+      accumulator[r * PART_COLUMNS + o] = Sums();
+    }
   }
-  var row = first_row(job);
-  for (var t = 0u; job.begin < job.end && t < SAMPLE_TILES; t++) {
-    var products = Sums();
+  var rows: array<Row, STRIPS>;
+  for (var r = 0u; r < STRIPS; r++) {
+    rows[r] = first_row(job);
+  }
+  for (var t = 0u; job.begin < job.end && t < SAMPLE_ROUNDS; t++) {
+    var samples: array<Sums, STRIPS>;
+    for (var r = 0u; r < STRIPS; r++) {
+      samples[r] = Sums();
+    }
+    var staged_keys = fetch_sample(job, STRIP_SUBGROUPS * t + part);
     for (var p = 0u; p < PASSES; p++) {
-      stage_sample(job, t, p);
+      stage(&staged_keys, p, MATRIX_N);
       workgroupBarrier();
-      for (var d = 0u; d < STAGED_STEPS; d++) {
-        let keys = subgroupMatrixLoad<Right, col_major>(
-            &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE + d * (MATRIX_K / 8u), SUMS_STRIDE);
-        products = subgroupMatrixMultiplyAccumulate(queries[p * STAGED_STEPS + d], keys, products);
+      for (var r = 0u; r < STRIPS; r++) {
+        for (var d = 0u; d < STAGED_STEPS; d++) {
+          let keys = subgroupMatrixLoad<Right, col_major>(
+              &sums, (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + d * (MATRIX_K / 8u), SUMS_STRIDE);
+          samples[r] = subgroupMatrixMultiplyAccumulate(
+              queries[r * HEAD_STEPS + p * STAGED_STEPS + d], keys, samples[r]);
+        }
       }
       workgroupBarrier();
     }
-    subgroupMatrixStore<row_major>(&sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE, products, SUMS_STRIDE);
-    workgroupBarrier();
-    var largest_score = NO_MAXIMUM;
-    for (var n = 0u; n < COLUMN_VEC4; n++) {
-      let product = sums_vec4(sums_at() + lane_vec4(n));
-      let key = sample_key(job, t) + 4u * lane_vec4(n);
-      largest_score = max(largest_score, largest_of(score_of(product, ids, query, key, job.scale, true)));
+    for (var r = 0u; r < STRIPS; r++) {
+      subgroupMatrixStore<row_major>(&sums, (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4, samples[r], SUMS_STRIDE);
     }
-    largest_score = max(row.max, row_maximum(largest_score));
-    row = Row(largest_score, row.sum * exp2(row.max - largest_score));
+    workgroupBarrier();
+    for (var r = 0u; r < STRIPS; r++) {
+      var largest_score = NO_MAXIMUM;
+      for (var n = 0u; n < COLUMN_VEC4; n++) {
+        let product = sums_vec4(sums_at(r) + lane_vec4(n));
+        let key = sample_key(job, r, STRIP_SUBGROUPS * t + lane_area()) + 4u * lane_vec4(n);
+        largest_score = max(largest_score, largest_of(score_of(product, ids, query_of(job, r), key, job.scale, true)));
+      }
+      largest_score = max(rows[r].max, row_maximum(largest_score));
+      rows[r] = Row(largest_score, rows[r].sum * exp2(rows[r].max - largest_score));
+    }
     workgroupBarrier();
   }
 
@@ -104,64 +153,100 @@ fn main(
     while (key_0 < stop) {
       let next = key_0 + BLOCK_KEYS;
       let partial = is_partial(ids, job.query_0, key_0);
-      for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
-        var products = Sums();
+      var fetched_values = fetch_values(ids, key_0);
+      fetched_keys = fetch_keys(ids, select(key_0, next, next < job.end));
+      for (var j = 0u; j < BLOCK_KEYS / MATRIX_N / STRIP_SUBGROUPS; j++) {
+        let row_of_tile = part * (BLOCK_KEYS / STRIP_SUBGROUPS) + j * MATRIX_N;
+        var products: array<Sums, STRIPS>;
+        for (var r = 0u; r < STRIPS; r++) {
+          products[r] = Sums();
+        }
         for (var d = 0u; d < HEAD_STEPS; d++) {
           let keys = subgroupMatrixLoad<Right, col_major>(
-              &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
-          products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
+              &head_tile, row_of_tile * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
+          for (var r = 0u; r < STRIPS; r++) {
+            products[r] = subgroupMatrixMultiplyAccumulate(queries[r * HEAD_STEPS + d], keys, products[r]);
+          }
         }
-        subgroupMatrixStore<row_major>(
-            &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
+        for (var r = 0u; r < STRIPS; r++) {
+          subgroupMatrixStore<row_major>(
+              &sums, (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + j * (MATRIX_N / 4u), products[r], SUMS_STRIDE);
+        }
       }
       workgroupBarrier();
 
-      var fetched_values = fetch_values(ids, key_0);
-      fetched_keys = fetch_keys(ids, select(key_0, next, next < job.end));
-      var scores = scores_of(ids, query, key_0, job.scale, partial);
-      row.sum += write_weights(&scores, row.max, ids, query, key_0);
+      for (var r = 0u; r < STRIPS; r++) {
+        var row_weights = weights_at(ids, query_of(job, r), key_0, job.scale, rows[r].max, partial, r);
+        rows[r].sum += write_weights(&row_weights, ids, query_of(job, r), key_0, r);
+      }
       store_value_tile(&fetched_values);
       store_head_tile(&fetched_keys);
       workgroupBarrier();
 
       for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
-        let left = subgroupMatrixLoad<Left, row_major>(
-            &weights, subgroup % SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
-        for (var o = 0u; o < VALUE_COLUMNS; o++) {
+        var left: array<Left, STRIPS>;
+        for (var r = 0u; r < STRIPS; r++) {
+          left[r] = subgroupMatrixLoad<Left, row_major>(
+              &weights,
+              (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u),
+              WEIGHTS_STRIDE);
+        }
+        for (var o = 0u; o < PART_COLUMNS; o++) {
           let values = subgroupMatrixLoad<Right, row_major>(
-              &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
-          accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
+              &value_tile, j * MATRIX_K * VALUE_STRIDE + (part * PART_COLUMNS + o) * (MATRIX_N / 4u), VALUE_STRIDE);
+          for (var r = 0u; r < STRIPS; r++) {
+            accumulator[r * PART_COLUMNS + o] =
+                subgroupMatrixMultiplyAccumulate(left[r], values, accumulator[r * PART_COLUMNS + o]);
+          }
         }
       }
       key_0 = next;
     }
 
     if (key_0 < job.end) {
-      let total = row_total(row.sum);
-      if (!(total <= RENEWED_ABOVE)) {
-        too_large.x = 1u;
+      for (var r = 0u; r < STRIPS; r++) {
+        if (!(row_total(rows[r].sum) <= RENEWED_ABOVE)) {
+          too_large.x = 1u;
+        }
       }
       if (workgroupUniformLoad(&too_large).x != 0u) {
         if (thread == 0u) {
           too_large.x = 0u;
         }
-        let new_max = row.max + select(0.0, ceil(log2(total)) - RENEWED_BITS, total > RENEWED_ABOVE);
-        let rescale = exp2(row.max - new_max);
-        // NaN from here on where weights did not fit.
-        row = Row(new_max, select(not_a_number(), row.sum * rescale, row.sum <= LARGEST_SUM));
-        for (var o = 0u; o < VALUE_COLUMNS; o++) {
-          workgroupBarrier();
-          accumulator[o] = scaled_rows(accumulator[o], rescale);
+        for (var r = 0u; r < STRIPS; r++) {
+          let total = row_total(rows[r].sum);
+          let new_max = rows[r].max + select(0.0, ceil(log2(total)) - RENEWED_BITS, total > RENEWED_ABOVE);
+          let rescale = exp2(rows[r].max - new_max);
+          // NaN from here on where weights did not fit.
+          rows[r] = Row(new_max, select(not_a_number(), rows[r].sum * rescale, rows[r].sum <= LARGEST_SUM));
+          for (var o = 0u; o < PART_COLUMNS; o++) {
+            workgroupBarrier();
+            accumulator[r * PART_COLUMNS + o] = scaled_rows(accumulator[r * PART_COLUMNS + o], rescale, r);
+          }
         }
         workgroupBarrier();
       }
     }
   }
 
-  let total = row_total(select(not_a_number(), row.sum, row.sum <= LARGEST_SUM));
-  var finite = true;
-  for (var o = 0u; o < VALUE_COLUMNS; o++) {
-    finite = store_column(accumulator[o], job, o, total) && finite;
+  var totals: array<f32, STRIPS>;
+  var finite: array<bool, STRIPS>;
+  for (var r = 0u; r < STRIPS; r++) {
+    totals[r] = row_total(select(not_a_number(), rows[r].sum, rows[r].sum <= LARGEST_SUM));
+    finite[r] = true;
   }
-  store_lse(job, row.max, row_total(select(not_a_number(), 0.0, finite)) + total);
+  for (var o = 0u; o < PART_COLUMNS; o++) {
+    workgroupBarrier();
+    for (var r = 0u; r < STRIPS; r++) {
+      subgroupMatrixStore<row_major>(
+          &sums, (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4, accumulator[r * PART_COLUMNS + o], SUMS_STRIDE);
+    }
+    workgroupBarrier();
+    for (var r = 0u; r < STRIPS; r++) {
+      finite[r] = write_column(job, r, o, totals[r]) && finite[r];
+    }
+  }
+  for (var r = 0u; r < STRIPS; r++) {
+    store_lse(job, r, rows[r].max, row_total(select(not_a_number(), 0.0, finite[r])) + totals[r]);
+  }
 }

@@ -37,8 +37,6 @@ fn main(
   let strip = query_0 + MATRIX_M * strip_place();
   let part = subgroup % STRIP_SUBGROUPS;
   let strip_at = subgroup % SUBGROUPS / STRIP_SUBGROUPS;
-  // Where this subgroup's columns of the result pass through on their way to the lanes.
-  let sums_from = strip_at * MATRIX_M * SUMS_STRIDE + part * COLUMNS_AT_ONCE * (MATRIX_N / 4u);
   let query = strip + lane_row();
   let scale = product_scale();
 
@@ -98,14 +96,15 @@ fn main(
         products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
       }
       subgroupMatrixStore<row_major>(
-          &sums, strip_at * MATRIX_M * SUMS_STRIDE + keys_0 / 4u, products, SUMS_STRIDE);
+          &sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
     }
     workgroupBarrier();
 
     var fetched_values = fetch_values(ids, key_0);
     fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
-    var scores = scores_of(ids, query, key_0, scale, partial);
-    var total = write_weights(&scores, row_max, ids, query, key_0);
+    var scores = scores_of(ids, query, key_0, scale, partial, 0u);
+    var row_weights = weights_of(&scores, row_max);
+    var total = write_weights(&row_weights, ids, query, key_0, 0u);
     if (!(total <= LARGEST_SUM)) {
       too_large.x = 1u;
     }
@@ -118,7 +117,7 @@ fn main(
       if (thread == 0u) {
         too_large.x = 0u;
       }
-      scores = scores_of(ids, query, key_0, scale, partial);
+      scores = scores_of(ids, query, key_0, scale, partial, 0u);
       var largest_score = row_max + LN_WEIGHT;
       for (var n = 0u; n < ROW_VEC4; n++) {
         let pair = max(scores[n].xy, scores[n].zw);
@@ -128,7 +127,8 @@ fn main(
       rescale = exp2((row_max - new_max) * LOG2_E);
       row_max = new_max;
       row_sum *= rescale;
-      total = write_weights(&scores, row_max, ids, query, key_0);
+      row_weights = weights_of(&scores, row_max);
+      total = write_weights(&row_weights, ids, query, key_0, 0u);
     }
     row_sum += total;
     if (renew && fresh) {
@@ -139,14 +139,14 @@ fn main(
         workgroupBarrier();
         for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
           subgroupMatrixStore<row_major>(
-              &sums, sums_from + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c], SUMS_STRIDE);
+              &sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c], SUMS_STRIDE);
           accumulator[r * COLUMNS_AT_ONCE + c] = Sums();
         }
         workgroupBarrier();
-        for (var c = 0u; c < COLUMNS_STORED; c++) {
+        for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
           for (var n = 0u; n < COLUMN_VEC4; n++) {
-            output[(r * COLUMNS_STORED + c) * COLUMN_VEC4 + n] +=
-                sums_vec4(sums_at() + c * (MATRIX_N / 4u) + lane_vec4(n));
+            output[(r * COLUMNS_AT_ONCE + c) * COLUMN_VEC4 + n] +=
+                sums_vec4(sums_at(0u) + c * (MATRIX_N / 4u) + lane_vec4(n));
           }
         }
       }
@@ -183,14 +183,14 @@ fn main(
     workgroupBarrier();
     for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
       subgroupMatrixStore<row_major>(
-          &sums, sums_from + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c], SUMS_STRIDE);
+          &sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c], SUMS_STRIDE);
       accumulator[r * COLUMNS_AT_ONCE + c] = Sums();
     }
     workgroupBarrier();
-    for (var c = 0u; c < COLUMNS_STORED; c++) {
+    for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
       for (var n = 0u; n < COLUMN_VEC4; n++) {
-        output[(r * COLUMNS_STORED + c) * COLUMN_VEC4 + n] +=
-            sums_vec4(sums_at() + c * (MATRIX_N / 4u) + lane_vec4(n));
+        output[(r * COLUMNS_AT_ONCE + c) * COLUMN_VEC4 + n] +=
+            sums_vec4(sums_at(0u) + c * (MATRIX_N / 4u) + lane_vec4(n));
       }
     }
   }
@@ -217,12 +217,9 @@ fn main(
     normalise *= params.kept_scale;
   }
   let at = query_at(params.output, ids, query) + split * params.split_output;
-  for (var o = 0u; o < VALUE_COLUMNS; o++) {
-    let c = o % COLUMNS_STORED;
-    let column = c / COLUMNS_AT_ONCE * PART_COLUMNS + o / COLUMNS_STORED * COLUMNS_AT_ONCE +
-        c % COLUMNS_AT_ONCE;
+  for (var o = 0u; o < PART_COLUMNS; o++) {
     for (var n = 0u; n < COLUMN_VEC4; n++) {
-      let d4 = column * (MATRIX_N / 4u) + lane_vec4(n);
+      let d4 = (lane_area() * PART_COLUMNS + o) * (MATRIX_N / 4u) + lane_vec4(n);
       if (query < ids.query_rows && d4 < VALUE_VEC4) {
         store_result_0(at, d4, VALUE_SIZE, select(output[o * COLUMN_VEC4 + n] * normalise, vec4f(), empty));
       }

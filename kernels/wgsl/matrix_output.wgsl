@@ -41,23 +41,28 @@ fn job_of(item: u32) -> Job {
   return job;
 }
 
+// The first query of the subgroup's strips.
 fn strip_of(job: Job) -> u32 {
-  return job.query_0 + MATRIX_M * subgroup;
+  return job.query_0 + MATRIX_M * STRIPS * strip_place();
 }
 
-fn query_of(job: Job) -> u32 {
-  return strip_of(job) + lane_row();
+// This lane's query in strip r.
+fn query_of(job: Job, r: u32) -> u32 {
+  return strip_of(job) + MATRIX_M * r + lane_row();
 }
 
-fn stage_queries(job: Job, p: u32) {
-  let from_vec8 = half_query_row(job.ids, strip_of(job)) * HEAD_VEC8 + p * STAGED_VEC8;
-  for (var n = 0u; n < STAGED_TRIPS; n++) {
-    let place = staged_place(n);
-    if (place.x < MATRIX_M) {
-      sums[(subgroup % SUBGROUPS * MATRIX_M + place.x) * SUMS_STRIDE + place.y] =
-          half_q[from_vec8 + place.x * HEAD_VEC8 + place.y];
+// What this lane stages of the queries, all of it before the first barrier.
+fn fetch_staged_queries(job: Job) -> Staged {
+  var staged: Staged;
+  for (var p = 0u; p < PASSES; p++) {
+    for (var r = 0u; r < STRIPS; r++) {
+      let first = half_query_row(job.ids, strip_of(job) + MATRIX_M * r) * HEAD_VEC8 + p * STAGED_VEC8;
+      for (var n = 0u; n < STAGED_TRIPS; n++) {
+        staged[(p * STRIPS + r) * STAGED_TRIPS + n] = half_q[first + staged_place(n).x * HEAD_VEC8 + staged_place(n).y];
+      }
     }
   }
+  return staged;
 }
 
 fn first_row(job: Job) -> Row {
@@ -79,26 +84,28 @@ fn largest_of(score: vec4f) -> f32 {
 }
 
 // A matrix of an accumulator whose rows are multiplied by `factor`. Between barriers.
-fn scaled_rows(block: Sums, factor: f32) -> Sums {
+fn scaled_rows(block: Sums, factor: f32, r: u32) -> Sums {
   subgroupMatrixStore<row_major>(
-      &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE, block, SUMS_STRIDE);
+      &sums, (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4, block, SUMS_STRIDE);
   workgroupBarrier();
   for (var n = 0u; n < COLUMN_VEC4; n++) {
-    let at = sums_at() + lane_vec4(n);
+    let at = sums_at(r) + lane_vec4(n);
     sums[at] = bitcast<vec4u>(sums_vec4(at) * factor);
   }
   workgroupBarrier();
   return subgroupMatrixLoad<Sums, row_major>(
-      &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE, SUMS_STRIDE);
+      &sums, (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4, SUMS_STRIDE);
 }
 
-// Writes matrix `o` of a strip's results. Gives whether this lane's are finite.
-fn store_column(block: Sums, job: Job, o: u32, total: f32) -> bool {
-  workgroupBarrier();
-  subgroupMatrixStore<row_major>(
-      &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE, block, SUMS_STRIDE);
-  workgroupBarrier();
-  let query = query_of(job);
+// The column of the result, counted in matrices, that this lane reads when each subgroup has stored its column o. Past the last
+// where they do not come out even.
+fn lane_column(o: u32) -> u32 {
+  return lane_area() * PART_COLUMNS + o;
+}
+
+// Writes the columns o of strip r's results, which are in `sums`. Gives whether this lane's are finite.
+fn write_column(job: Job, r: u32, o: u32, total: f32) -> bool {
+  let query = query_of(job, r);
   let at = query_at(params.output, job.ids, query) + job.split * params.split_output;
   let empty = total == 0.0;
   var normalise = power_of_two(half_exponent(largest[V])) / total;
@@ -107,10 +114,10 @@ fn store_column(block: Sums, job: Job, o: u32, total: f32) -> bool {
   }
   var finite = true;
   for (var n = 0u; n < COLUMN_VEC4; n++) {
-    let d4 = o * (MATRIX_N / 4u) + lane_vec4(n);
+    let d4 = lane_column(o) * (MATRIX_N / 4u) + lane_vec4(n);
     // Merging passes over parts that saw nothing.
     if (query < job.ids.query_rows && d4 < VALUE_VEC4 && !(SPLIT && empty)) {
-      let value = select(sums_vec4(sums_at() + lane_vec4(n)) * normalise, vec4f(), empty);
+      let value = select(sums_vec4(sums_at(r) + lane_vec4(n)) * normalise, vec4f(), empty);
       store_result_0(at, d4, VALUE_SIZE, value);
       finite = finite && !any_not_finite(value);
     }
@@ -118,8 +125,8 @@ fn store_column(block: Sums, job: Job, o: u32, total: f32) -> bool {
   return finite;
 }
 
-fn store_lse(job: Job, row_max: f32, total: f32) {
-  let query = query_of(job);
+fn store_lse(job: Job, r: u32, row_max: f32, total: f32) {
+  let query = query_of(job, r);
   if (query < job.ids.query_rows && lane % LANES_PER_ROW == 0u) {
     // As in forward.wgsl: a float and the exact rest. The product with ln 2 has a rest of its own.
     let largest_score = row_max * LN_2;

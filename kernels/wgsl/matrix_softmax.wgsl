@@ -32,19 +32,20 @@ fn score_of(product: vec4f, ids: HeadIds, query: u32, key: u32, scale: f32, part
   return score;
 }
 
-// Scores of this lane, from what is in `sums`.
-fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool) -> Scores {
+// Scores of this lane in strip r, from what is in `sums`.
+fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool, r: u32) -> Scores {
   var scores: Scores;
   // Not by functions: through their results Dawn does not see that an index stays inside.
-  let row = (subgroup % SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M +
-             (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW) * SUMS_STRIDE;
+  let row = (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS +
+      (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW * SUMS_STRIDE +
+      lane % LANES_PER_ROW / LANES_PER_AREA * AREA_VEC4;
   for (var n = 0u; n < ROW_VEC4; n++) {
-    let product = bitcast<vec4f>(sums[row + lane % LANES_PER_ROW + LANES_PER_ROW * n]);
-    scores[n] = score_of(product, ids, query, key_0 + 4u * lane_vec4(n), scale, false);
+    let product = bitcast<vec4f>(sums[row + lane % LANES_PER_AREA + LANES_PER_AREA * n]);
+    scores[n] = score_of(product, ids, query, key_0 + lane_key(n), scale, false);
   }
   if (partial) {
     for (var n = 0u; n < ROW_VEC4; n++) {
-      scores[n] = select(vec4f(HIDDEN), scores[n], sees_four(ids, query, key_0 + 4u * lane_vec4(n)));
+      scores[n] = select(vec4f(HIDDEN), scores[n], sees_four(ids, query, key_0 + lane_key(n)));
     }
   }
   return scores;
@@ -58,23 +59,33 @@ fn exp_of_units(difference: vec4f) -> vec4f {
   return exp2(difference);
 }
 
-// Writes the weights of this lane, with split operands also what f16 takes from them, and gives their sum.
-fn write_weights(scores: ptr<function, Scores>, row_max: f32, ids: HeadIds, query: u32, key_0: u32) -> f32 {
-  var total = vec4f();
-  let row = (subgroup % SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M +
-             (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW) * WEIGHTS_STRIDE;
+// The weights of scores.
+fn weights_of(scores: ptr<function, Scores>, row_max: f32) -> Scores {
+  var weights: Scores;
   for (var n = 0u; n < ROW_VEC4; n++) {
-    var weight = exp_of_units((*scores)[n] - row_max);
+    weights[n] = exp_of_units((*scores)[n] - row_max);
+  }
+  return weights;
+}
+
+// Writes the weights of this lane in strip r, with split operands also what f16 takes from them, and gives their sum.
+fn write_weights(row_weights: ptr<function, Scores>, ids: HeadIds, query: u32, key_0: u32, r: u32) -> f32 {
+  var total = vec4f();
+  let row = ((subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * MATRIX_M +
+             (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW) * WEIGHTS_STRIDE +
+      lane % LANES_PER_ROW / LANES_PER_AREA * (BLOCK_ROWS / STRIP_SUBGROUPS / 4u);
+  for (var n = 0u; n < ROW_VEC4; n++) {
+    var weight = (*row_weights)[n];
     total += weight;
     if (DROPOUT) {
-      weight = select(vec4f(), weight, factors_of(ids, query, key_0 + 4u * lane_vec4(n)) > vec4f());
+      weight = select(vec4f(), weight, factors_of(ids, query, key_0 + lane_key(n)) > vec4f());
     }
     let half_weight = vec4h(weight);
-    weights[row + lane % LANES_PER_ROW + LANES_PER_ROW * n] = half_weight;
+    weights[row + lane % LANES_PER_AREA + LANES_PER_AREA * n] = half_weight;
     if (SPLIT_OPERANDS) {
       // As in to_half: not to be taken for the weight itself.
       let kept = bitcast<vec4h>(bitcast<vec2u>(half_weight) ^ vec2u(params.splits >> 31u));
-      weights[row + BLOCK_ROWS / 4u + lane % LANES_PER_ROW + LANES_PER_ROW * n] = vec4h(weight - vec4f(kept));
+      weights[row + BLOCK_ROWS / 4u + lane % LANES_PER_AREA + LANES_PER_AREA * n] = vec4h(weight - vec4f(kept));
     }
   }
   return (total.x + total.y) + (total.z + total.w);

@@ -2,6 +2,8 @@
 // weights of one tile nears what f16 holds; then the workgroup takes new maxima and rescales. It runs alone where masks or
 // biases may hide matrix_forward.wgsl's sample.
 //
+// Subgroups have one strip here (STRIPS).
+//
 // With AGAIN it makes what that kernel could not, tiles of which a row has an LSE of NaN, and takes anything: a tile with
 // values that are not finite is multiplied pair by pair, so that they reach only what sees them.
 
@@ -64,16 +66,16 @@ fn are_finite(fetched: ptr<function, ValueFetch>) -> bool {
 // A matrix of the accumulator, and added to it the weights of this tile times its values, for pairs that are seen. Between
 // barriers.
 fn add_seen_values(block: Sums, job: Job, o: u32, key_0: u32) -> Sums {
-  subgroupMatrixStore<row_major>(&sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE, block, SUMS_STRIDE);
+  subgroupMatrixStore<row_major>(&sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4, block, SUMS_STRIDE);
   workgroupBarrier();
   for (var n = 0u; n < COLUMN_VEC4; n++) {
-    let at = sums_at() + lane_vec4(n);
+    let at = sums_at(0u) + lane_vec4(n);
     var sum = sums_vec4(at);
     var key = 0u; // a loop that is not written out: it hardly ever runs
     while (key < BLOCK_KEYS) {
-      if (sees(job.ids, query_of(job), key_0 + key)) {
+      if (sees(job.ids, query_of(job, 0u), key_0 + key)) {
         let weight = weights[(strip_place() * MATRIX_M + lane_row()) * WEIGHTS_STRIDE + key / 4u][key % 4u];
-        sum += f32(weight) * vec4f(value_tile[key * VALUE_STRIDE + o * (MATRIX_N / 4u) + lane_vec4(n)]);
+        sum += f32(weight) * vec4f(value_tile[key * VALUE_STRIDE + lane_column(o) * (MATRIX_N / 4u) + lane_vec4(n)]);
       }
       key++;
     }
@@ -81,12 +83,12 @@ fn add_seen_values(block: Sums, job: Job, o: u32, key_0: u32) -> Sums {
   }
   workgroupBarrier();
   return subgroupMatrixLoad<Sums, row_major>(
-      &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE, SUMS_STRIDE);
+      &sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4, SUMS_STRIDE);
 }
 
 fn watch(job: Job) {
   let ids = job.ids;
-  let query = query_of(job);
+  let query = query_of(job, 0u);
   if (SPLIT && job.split > 0u && job.begin >= job.end) {
     store_nothing_seen(ids, query, job.split);
     return;
@@ -95,17 +97,18 @@ fn watch(job: Job) {
     seen = Seen();
   }
   var queries: array<Left, HEAD_STEPS>;
+  var staged = fetch_staged_queries(job);
   for (var p = 0u; p < PASSES; p++) {
     workgroupBarrier();
-    stage_queries(job, p);
+    stage(&staged, p, MATRIX_M);
     workgroupBarrier();
     for (var d = 0u; d < STAGED_STEPS; d++) {
       queries[p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
-          &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE + d * (MATRIX_K / 8u), SUMS_STRIDE);
+          &sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + d * (MATRIX_K / 8u), SUMS_STRIDE);
     }
   }
-  var accumulator: array<Sums, VALUE_COLUMNS>;
-  for (var o = 0u; o < VALUE_COLUMNS; o++) {
+  var accumulator: array<Sums, PART_COLUMNS>;
+  for (var o = 0u; o < PART_COLUMNS; o++) {
     accumulator[o] = Sums();
   }
   var row = first_row(job);
@@ -118,22 +121,25 @@ fn watch(job: Job) {
   while (key_0 < job.end) {
     let next = next_seen(ids, job.query_0, key_0 + BLOCK_KEYS, job.end);
     let partial = is_partial(ids, job.query_0, key_0);
-    for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
+    let part = subgroup % STRIP_SUBGROUPS;
+    var fetched_values = fetch_values(ids, key_0);
+    fetched_keys = fetch_keys(ids, select(key_0, next, next < job.end));
+    for (var j = 0u; j < BLOCK_KEYS / MATRIX_N / STRIP_SUBGROUPS; j++) {
+      let row_of_tile = part * (BLOCK_KEYS / STRIP_SUBGROUPS) + j * MATRIX_N;
       var products = Sums();
       for (var d = 0u; d < HEAD_STEPS; d++) {
         let keys = subgroupMatrixLoad<Right, col_major>(
-            &head_tile, j * MATRIX_N * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
+            &head_tile, row_of_tile * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
         products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
       }
       subgroupMatrixStore<row_major>(
-          &sums, subgroup % SUBGROUPS * MATRIX_M * SUMS_STRIDE + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
+          &sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
     }
     workgroupBarrier();
 
-    var fetched_values = fetch_values(ids, key_0);
-    fetched_keys = fetch_keys(ids, select(key_0, next, next < job.end));
-    var scores = scores_of(ids, query, key_0, job.scale, partial);
-    var total = write_weights(&scores, row.max, ids, query, key_0);
+    var scores = scores_of(ids, query, key_0, job.scale, partial, 0u);
+    var row_weights = weights_of(&scores, row.max);
+    var total = write_weights(&row_weights, ids, query, key_0, 0u);
     if (!(total <= LARGEST_SUM)) {
       seen.too_large = 1u;
     }
@@ -148,7 +154,7 @@ fn watch(job: Job) {
       seen = Seen();
     }
     if (tile.too_large != 0u) {
-      scores = scores_of(ids, query, key_0, job.scale, partial);
+      scores = scores_of(ids, query, key_0, job.scale, partial, 0u);
       var largest_score = row.max;
       for (var n = 0u; n < ROW_VEC4; n++) {
         largest_score = max(largest_score, largest_of(scores[n]));
@@ -156,11 +162,12 @@ fn watch(job: Job) {
       largest_score = row_maximum(largest_score);
       let rescale = exp2(row.max - largest_score);
       row = Row(largest_score, row.sum * rescale);
-      total = write_weights(&scores, row.max, ids, query, key_0);
+      row_weights = weights_of(&scores, row.max);
+      total = write_weights(&row_weights, ids, query, key_0, 0u);
       if (!fresh) {
-        for (var o = 0u; o < VALUE_COLUMNS; o++) {
+        for (var o = 0u; o < PART_COLUMNS; o++) {
           workgroupBarrier();
-          accumulator[o] = scaled_rows(accumulator[o], rescale);
+          accumulator[o] = scaled_rows(accumulator[o], rescale, 0u);
         }
       }
       workgroupBarrier();
@@ -171,15 +178,15 @@ fn watch(job: Job) {
     if (!AGAIN || tile.not_finite == 0u) {
       for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
         let left = subgroupMatrixLoad<Left, row_major>(
-            &weights, subgroup % SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
-        for (var o = 0u; o < VALUE_COLUMNS; o++) {
+            &weights, subgroup % SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
+        for (var o = 0u; o < PART_COLUMNS; o++) {
           let values = subgroupMatrixLoad<Right, row_major>(
-              &value_tile, j * MATRIX_K * VALUE_STRIDE + o * (MATRIX_N / 4u), VALUE_STRIDE);
+              &value_tile, j * MATRIX_K * VALUE_STRIDE + (part * PART_COLUMNS + o) * (MATRIX_N / 4u), VALUE_STRIDE);
           accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
         }
       }
     } else {
-      for (var o = 0u; o < VALUE_COLUMNS; o++) {
+      for (var o = 0u; o < PART_COLUMNS; o++) {
         workgroupBarrier();
         accumulator[o] = add_seen_values(accumulator[o], job, o, key_0);
       }
@@ -188,10 +195,13 @@ fn watch(job: Job) {
     key_0 = next;
   }
   let total = row_total(row.sum);
-  for (var o = 0u; o < VALUE_COLUMNS; o++) {
-    store_column(accumulator[o], job, o, total);
+  for (var o = 0u; o < PART_COLUMNS; o++) {
+    workgroupBarrier();
+    subgroupMatrixStore<row_major>(&sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4, accumulator[o], SUMS_STRIDE);
+    workgroupBarrier();
+    write_column(job, 0u, o, total);
   }
-  store_lse(job, row.max, total);
+  store_lse(job, 0u, row.max, total);
 }
 
 @compute @workgroup_size(THREADS)

@@ -54,7 +54,9 @@ struct Place {
 
 // What the workgroup with this number works on. Workgroups start in the order of their numbers. Where tiles are of
 // different length (causal), so many heads go together that they have WAVE tiles, the longest of all of them first: the
-// last to start are short then, however few heads there are. More would lose what caches hold of k and v.
+// last to start are short then, however few heads there are. More would lose what caches hold of k and v. Where there is a
+// ROUND, every other round of so many tiles goes the other way: a multiprocessor that has one of each has as much to do as
+// the others.
 fn place_of(item: u32, tiles: u32, heads: u32) -> Place {
   if (WAVE == 0u) {
     return Place(item % tiles, item / tiles);
@@ -62,7 +64,12 @@ fn place_of(item: u32, tiles: u32, heads: u32) -> Place {
   let most = max(1u, WAVE / tiles);
   let first = item / (tiles * most) * most;
   let together = min(most, heads - first);
-  let within = item - first * tiles;
+  var within = item - first * tiles;
+  if (ROUND > 0u) {
+    let round = within / max(ROUND, 1u);
+    let last = min((round + 1u) * ROUND, tiles * together) - 1u;
+    within = select(within, round * ROUND + last - within, round % 2u == 1u);
+  }
   return Place(within / together, first + within % together);
 }
 

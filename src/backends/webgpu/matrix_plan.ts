@@ -1,26 +1,16 @@
 import type {Problem} from '../../op/problem.js';
 
 import type {Capabilities, DeviceLimits, MatrixShape} from './capabilities.js';
+import {
+  forwardTiles, keyGradientTiles, MUCH, queryGradientTiles, splitTiles, watchedTiles,
+} from './matrix_tiles.js';
+import type {MatrixTiles, Work} from './matrix_tiles.js';
 import type {KernelName} from './plan.js';
 
-/** How the forward pass goes about the products of operands that are split into two f16 (matrix_forward_split.wgsl). */
-export interface RestBlocking {
-  /** Subgroups that share a strip of queries: each makes some of its scores and sums some of its columns. */
-  readonly stripSubgroups: number;
-  /** So many keys are summed by the matrices, which truncate, before the lanes add what came of them. */
-  readonly flushKeys: number;
-}
-
 /** How a workgroup is blocked for subgroup matrices (kernels/wgsl/matrix.wgsl). */
-export interface MatrixBlocking extends MatrixShape {
+export interface MatrixBlocking extends MatrixShape, MatrixTiles {
   /** Lanes of a subgroup. */
   readonly lanes: number;
-  /** Subgroups of a workgroup: each owns a strip of M rows of the result. */
-  readonly subgroups: number;
-  /** Rows of the tiles that all subgroups read. */
-  readonly blockRows: number;
-  /** Only where operands are split. */
-  readonly rests?: RestBlocking;
 }
 
 /** The part of a plan that the sizes derive from. */
@@ -56,49 +46,92 @@ const padding = ({N, K}: MatrixShape) => Math.max(8, N, K);
 
 /** Constants of kernels/wgsl/half.wgsl and matrix*.wgsl that follow from a plan. */
 export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix}: MatrixPlan) {
-  const {M, N, K, lanes, subgroups, blockRows, rests} = matrix;
-  const threads = lanes * subgroups;
+  const {M, N, K, lanes, subgroups, blockRows, stripSubgroups, strips, flushKeys} = matrix;
   const headPad = roundUp(headSize, padding(matrix));
   const valuePad = roundUp(valueSize, padding(matrix));
-  const stripsAreKeys = kernel === 'backward_dkv';
-  const stripSubgroups = rests?.stripSubgroups ?? 1;
-  const strips = subgroups / stripSubgroups;
-  const lanesPerRow = lanes * stripSubgroups / M;
   const operandParts = splitOperands ? 2 : 1;
-  const headLoads = operandParts * blockRows * headPad / 8;
-  const valueLoads = operandParts * blockRows * valuePad / 8;
-  // 8 floats of padding keep rows of a stored matrix in different banks; a lane that takes a whole row of 16 floats
-  // wants 4.
-  const sumsStride = stripsAreKeys ? (M + 4) / 4 : (blockRows + 8) / 4;
-  // Steps over the head size whose operands fit into a row of `sums` on their way into matrices.
-  let stagedSteps = Math.min(headPad / K, Math.floor(sumsStride * 8 / K));
-  while (headPad / K % stagedSteps > 0) {
-    stagedSteps--;
-  }
-  const rowsOfSums = stripsAreKeys ? 2 * blockRows : kernel === 'backward_dq' ? 2 * M : M;
-  return {
-    threads, matrixM: M, matrixN: N, matrixK: K, lanes, subgroups, blockRows,
-    blockQueries: stripsAreKeys ? blockRows : M * strips,
-    blockKeys: stripsAreKeys ? M * strips : blockRows,
+  const common = {
+    threads: lanes * subgroups, matrixM: M, matrixN: N, matrixK: K, lanes, subgroups, blockRows,
     headVec4: Math.ceil(headSize / 4), valueVec4: Math.ceil(valueSize / 4),
     operandParts, headVec8: operandParts * headPad / 8, valueVec8: operandParts * valuePad / 8,
+  };
+  if (kernel === 'backward_dq' || kernel === 'backward_dkv') {
+    return {...common, ...derivePairs(kernel === 'backward_dkv', headPad, valuePad, matrix)};
+  }
+  const lanesPerArea = lanes / M;
+  const lanesPerRow = lanesPerArea * stripSubgroups;
+  // A subgroup's columns of the result; there may be more than the result has.
+  const partColumns = Math.ceil(valuePad / N / stripSubgroups);
+  const headLoads = operandParts * blockRows * headPad / 8;
+  const valueLoads = operandParts * blockRows * valuePad / 8;
+  // 8 floats of padding keep rows of a stored matrix in different banks.
+  const sumsStride = (blockRows + 8) / 4;
+  return {
+    ...common,
+    strips, blockQueries: M * strips * subgroups / stripSubgroups, blockKeys: blockRows,
     // In vec4s of halves; 8 more than the row, so that eight rows lie in different banks.
-    headStride: (operandParts * headPad + 8) / 4, valueStride: (operandParts * valuePad + 8) / 4,
-    headTrips: Math.ceil(headLoads / threads), valueTrips: Math.ceil(valueLoads / threads),
-    headExact: headLoads % threads === 0, valueExact: valueLoads % threads === 0,
-    headSteps: headPad / K, valueSteps: valuePad / K, headColumns: headPad / N, valueColumns: valuePad / N,
-    stagedSteps, passes: headPad / K / stagedSteps,
+    headStride: (operandParts * headPad + 8) / 4,
+    valueStride: (Math.max(operandParts * valuePad, partColumns * stripSubgroups * N) + 8) / 4,
+    headTrips: Math.ceil(headLoads / common.threads), valueTrips: Math.ceil(valueLoads / common.threads),
+    headExact: headLoads % common.threads === 0, valueExact: valueLoads % common.threads === 0,
+    headSteps: headPad / K, partColumns,
+    ...stagedSizes(headPad, stripSubgroups > 1 ? blockRows / stripSubgroups / 4 : sumsStride, matrix),
+    sumsStride, sumsLength: subgroups / stripSubgroups * strips * M * sumsStride, stripSubgroups,
+    weightsStride: (operandParts * blockRows + 8) / 4, lanesPerRow, lanesPerArea, rowVec4: blockRows / 4 / lanesPerRow,
+    columnVec4: N / 4 / lanesPerArea,
+    ...splitOperands &&
+        deriveRests(flushKeys, {blockRows, stripSubgroups, partColumns, headPad, valuePad, N, lanesPerRow}),
+  };
+}
+
+/** Steps over the head size whose operands fit into a row of `sums` on their way into matrices. */
+function stagedSizes(pad: number, sumsStride: number, {M, N, K, lanes}: MatrixBlocking) {
+  let stagedSteps = Math.min(pad / K, Math.floor(sumsStride * 8 / K));
+  while (pad / K % stagedSteps > 0) {
+    stagedSteps--;
+  }
+  return {
+    stagedSteps, passes: pad / K / stagedSteps,
     stagedTrips: Math.ceil(Math.max(M, N) * stagedSteps * K / 8 / lanes),
-    sumsStride, sumsLength: strips * rowsOfSums * sumsStride, stripSubgroups,
-    weightsStride: (operandParts * blockRows + 8) / 4, lanesPerRow, rowVec4: blockRows / 4 / lanesPerRow,
-    columnVec4: N / 4 / lanesPerRow,
-    queryTrips: Math.ceil(blockRows / lanes), queriesExact: blockRows % lanes === 0, blockTrips: M * N / 4 / lanes,
-    ...rests && deriveRests(rests, {blockRows, headPad, valuePad, N, lanesPerRow}),
+  };
+}
+
+/** Of backward kernels: matrix_pairs.wgsl. */
+function derivePairs(stripsAreKeys: boolean, headPad: number, valuePad: number, matrix: MatrixBlocking) {
+  const {M, N, K, lanes, subgroups, blockRows, strips, parts} = matrix;
+  const pad = Math.max(headPad, valuePad);
+  const ownRows = M * strips * subgroups / parts / 2;
+  const sideLoads = blockRows * pad / 8;
+  const sideThreads = lanes * subgroups / 2;
+  // Each side sums its result, or half of it; then there may be a column more than there are.
+  const columns = stripsAreKeys ? Math.ceil(pad / N / parts) : Math.ceil(headPad / N / 2);
+  const tileStride = (Math.max(pad, (stripsAreKeys ? parts : 2) * columns * N) + 8) / 4;
+  // 8 floats of padding keep rows of a stored matrix in different banks; lanes that read rows of 16 floats side by side
+  // want 4.
+  const sumsStride = ((stripsAreKeys ? M + 4 : blockRows + 8)) / 4;
+  const area = (stripsAreKeys ? Math.max(M * parts, blockRows) : M) * sumsStride;
+  const pairsStride = ((stripsAreKeys ? M : blockRows) + (parts > 1 ? 0 : 8)) / 4;
+  const lanesPerRow = lanes / M;
+  const lanesPerQuery = Math.min(M / 4, Math.max(1, Math.floor(2 * parts * lanes / blockRows)));
+  return {
+    strips, parts,
+    blockQueries: stripsAreKeys ? blockRows : ownRows, blockKeys: stripsAreKeys ? ownRows : blockRows,
+    steps: pad / K, columns, ...stagedSizes(pad, sumsStride, matrix),
+    tileVec8: pad / 8, tileStride, tileLength: blockRows * tileStride,
+    tileTrips: Math.ceil(sideLoads / sideThreads), tileExact: sideLoads % sideThreads === 0,
+    sumsStride, area, sumsLength: subgroups / parts * strips * area,
+    pairsStride,
+    pairsLength: (stripsAreKeys ? subgroups / parts * blockRows : subgroups / 2 * M) * strips * pairsStride,
+    lanesPerRow, columnVec4: N / 4 / lanesPerRow, ...!stripsAreKeys && {rowVec4: blockRows / 8 / lanesPerRow},
+    lanesPerQuery, queryTrips: Math.ceil(blockRows * lanesPerQuery / 2 / parts / lanes),
+    queriesExact: blockRows * lanesPerQuery % (2 * parts * lanes) === 0, blockTrips: M * N / 4 / lanes,
   };
 }
 
 interface RestSizes {
   readonly blockRows: number;
+  readonly stripSubgroups: number;
+  readonly partColumns: number;
   readonly headPad: number;
   readonly valuePad: number;
   readonly N: number;
@@ -107,17 +140,15 @@ interface RestSizes {
 
 /** Constants of matrix_forward_split.wgsl alone. */
 function deriveRests(
-    {stripSubgroups, flushKeys}: RestBlocking, {blockRows, headPad, valuePad, N, lanesPerRow}: RestSizes) {
-  const partColumns = valuePad / N / stripSubgroups;
+    flushKeys: number,
+    {blockRows, stripSubgroups, partColumns, headPad, valuePad, N, lanesPerRow}: RestSizes) {
   // As many columns of matrices as a row of `sums` holds, in whole rounds.
   let columnsAtOnce = Math.floor(blockRows / N / stripSubgroups);
   while (partColumns % columnsAtOnce > 0) {
     columnsAtOnce--;
   }
   return {
-    flushTiles: Math.max(1, flushKeys / blockRows), columnsAtOnce, partColumns,
-    // Of all subgroups of a strip.
-    columnsStored: stripSubgroups * columnsAtOnce,
+    flushTiles: Math.max(1, flushKeys / blockRows), columnsAtOnce,
     // vec4s of eight halves from a row of an operand to what rounding took from it.
     headRest: headPad / 8, valueRest: valuePad / 8,
     outputVec4: valuePad / 4 / lanesPerRow,
@@ -126,16 +157,25 @@ function deriveRests(
 
 /** Bytes of workgroup memory, term by term. */
 export function matrixMemory(plan: MatrixPlan): Array<{name: string, bytes: number}> {
-  const {blockRows, headStride, valueStride, sumsLength, weightsStride, blockQueries} = deriveMatrix(plan);
+  const sizes = deriveMatrix(plan);
   const hiddenTiles = [{name: 'seen_by_any', bytes: 16}, {name: 'tile_is_seen', bytes: 16}];
+  if ('tileLength' in sizes) {
+    return [
+      {name: 'tiles', bytes: 16 * sizes.tileLength},
+      {name: 'sums', bytes: 16 * sizes.sumsLength},
+      {name: 'pairs', bytes: 8 * sizes.pairsLength},
+      ...plan.mask ? hiddenTiles : [],
+    ];
+  }
+  const {blockRows, headStride, valueStride, weightsStride, blockQueries} = sizes;
   return [
     {name: 'head_tile', bytes: 8 * blockRows * headStride},
     {name: 'value_tile', bytes: 8 * blockRows * valueStride},
-    {name: 'sums', bytes: 16 * sumsLength},
-    ...plan.kernel === 'backward_dkv' ? [] : [{name: 'weights', bytes: 8 * blockQueries * weightsStride}],
+    {name: 'sums', bytes: 16 * sizes.sumsLength},
+    {name: 'weights', bytes: 8 * blockQueries * weightsStride},
+    ...plan.mask ? hiddenTiles : [],
     ...plan.kernel === 'forward' && !isWatched(plan) ? [{name: 'too_large', bytes: 16}] : [],
     ...isWatched(plan) ? [{name: 'seen', bytes: 16}, {name: 'row_is_missing', bytes: 16}] : [],
-    ...plan.mask ? hiddenTiles : [],
   ];
 }
 
@@ -159,84 +199,45 @@ const MOST_MATRICES = 96;
 
 /** Whether a kernel's loops are written out (unroll.ts): not on a CPU, where LLVM would compile them for minutes. */
 export function isWrittenOut(plan: MatrixPlan, {isFallback}: Capabilities): boolean {
-  const {headSteps, valueSteps, headColumns, valueColumns} = deriveMatrix(plan);
-  const {stripSubgroups = 1} = plan.matrix.rests ?? {};
-  const parts = plan.splitOperands ? 2 : 1;
-  const held = {
-    forward: parts * headSteps + valueColumns / stripSubgroups,
-    backward_dq: headSteps + valueSteps + headColumns,
-    backward_dkv: headSteps + valueSteps + headColumns + valueColumns,
-  } as {readonly [name in KernelName]?: number};
-  return !isFallback && (held[plan.kernel] ?? 0) <= MOST_MATRICES;
+  const sizes = deriveMatrix(plan);
+  const held = sizes.strips *
+      ('steps' in sizes ? sizes.steps + sizes.columns : sizes.operandParts * sizes.headSteps + sizes.partColumns);
+  return !isFallback && held <= MOST_MATRICES;
 }
 
-interface Shape {
-  readonly subgroups: number;
-  readonly blockRows: number;
-  readonly rests?: RestBlocking;
-}
-
-/** In order of preference: what follows the first is for devices with little workgroup memory. */
-const SHORT_TILES: readonly Shape[] = [4, 2, 1].map(subgroups => ({subgroups, blockRows: 16}));
-const MANY_LONG_TILES: readonly Shape[] = [{subgroups: 8, blockRows: 32}];
-const FEW_LONG_TILES: readonly Shape[] = [{subgroups: 2, blockRows: 32}];
-const LONG_TILES: readonly Shape[] = [...[4, 2].map(subgroups => ({subgroups, blockRows: 32})), ...SHORT_TILES];
-
-/** Backward kernels of larger heads gain nothing by short waits (H100, benchmarks/NOTES.md). */
-const LARGEST_HEAD_AT_ONCE = 64;
-
-/** Keys after which sums leave the matrices: 128 are 13% faster, and out of the error budget (H100, NOTES.md). */
-const FLUSH_KEYS = 32;
-
-/** In order of preference, measured on an H200 and an H100 (benchmarks/NOTES.md). */
-function shapesOf(
-    plan: Omit<MatrixPlan, 'matrix'>, shape: MatrixShape, lanes: number, longestDecides: boolean): Shape[] {
-  const {kernel, headSize, valueSize, splitOperands} = plan;
-  const width = Math.max(headSize, valueSize);
-  if (kernel === 'forward' && !splitOperands) {
-    const hasLongTiles = !isWatched(plan) && width > 64 && width <= 128;
-    return !hasLongTiles ? [...SHORT_TILES] : longestDecides ? [...LONG_TILES] : [...MANY_LONG_TILES, ...SHORT_TILES];
-  }
-  if (!splitOperands) {
-    const waits = longestDecides && width <= LARGEST_HEAD_AT_ONCE;
-    return [...waits ? FEW_LONG_TILES : [], ...width <= 64 && !waits ? SHORT_TILES : LONG_TILES];
-  }
-  const whole = {stripSubgroups: 1, flushKeys: FLUSH_KEYS};
-  // Queries, sums and results of a strip of large heads are too many registers for one subgroup. Two must come out even
-  // with the columns of the result and, four of a row at a time, with those of a matrix.
-  const {M, N} = shape;
-  const isShared =
-      width > 64 && N % (8 * lanes / M) === 0 && roundUp(valueSize, padding(shape)) / N % 2 === 0;
-  return [
-    ...isShared ? [6, 4].map(subgroups => ({subgroups, blockRows: 32, rests: {...whole, stripSubgroups: 2}})) : [],
-    // Not of one subgroup, which gave wrong results on an H100 (driver 580.159): barriers mean nothing to it there.
-    ...[4, 2].map(subgroups => ({subgroups, blockRows: 16, rests: whole})),
-  ];
-}
-
-/**
- * The preferred blocking that fits the device; undefined where none does.
- * @param longestDecides all workgroups run at once on a large GPU, and some go through more tiles than others.
- */
+/** The preferred blocking that fits the device; undefined where none does. */
 export function matrixBlocking(
-    plan: Omit<MatrixPlan, 'matrix'>, capabilities: Capabilities, longestDecides = false): MatrixBlocking|undefined {
+    plan: Omit<MatrixPlan, 'matrix'>, capabilities: Capabilities, work: Work = MUCH): MatrixBlocking|undefined {
   const shape = matrixShape(capabilities);
-  const {limits} = capabilities;
   if (!shape) {
     return undefined;
   }
   const lanes = capabilities.subgroups!.max;
-  for (const tile of shapesOf(plan, shape, lanes, longestDecides)) {
-    const matrix = {...shape, lanes, ...tile};
-    const bytes = matrixMemory({...plan, matrix}).reduce((sum, term) => sum + term.bytes, 0);
-    if (lanes * tile.subgroups <= limits.maxComputeInvocationsPerWorkgroup && fitsMemory(bytes, limits)) {
-      return matrix;
-    }
-  }
-  return undefined;
+  const width = Math.max(plan.headSize, plan.valueSize);
+  const columns = roundUp(plan.valueSize, padding(shape)) / shape.N;
+  const tiles = plan.splitOperands ? splitTiles(width, columns) :
+      plan.kernel === 'backward_dq' ? queryGradientTiles(width, work) :
+      plan.kernel === 'backward_dkv' ? keyGradientTiles(width, work) :
+      isWatched(plan) ? watchedTiles(width) : forwardTiles(width, work);
+  return tiles.map(tile => ({...shape, lanes, ...tile}))
+      .find(matrix => isWhole(plan.kernel, matrix) && fits({...plan, matrix}, capabilities.limits));
 }
 
-const fitsMemory = (bytes: number, limits: DeviceLimits) => bytes <= limits.maxComputeWorkgroupStorageSize;
+/** Whether lanes, subgroups and matrices come out even with the tiles. */
+function isWhole(kernel: KernelName, matrix: MatrixBlocking): boolean {
+  const {M, N, K, lanes, blockRows, stripSubgroups, parts} = matrix;
+  const lanesPerArea = lanes / M;
+  const shares = kernel === 'backward_dkv' ? blockRows / parts % Math.max(M, N) :
+      kernel === 'backward_dq' ? blockRows % (8 * lanesPerArea) :
+      blockRows / stripSubgroups % N + blockRows / stripSubgroups % (4 * lanesPerArea);
+  return shares === 0 && blockRows % N === 0 && blockRows % K === 0;
+}
+
+function fits(plan: MatrixPlan, limits: DeviceLimits): boolean {
+  const bytes = matrixMemory(plan).reduce((sum, term) => sum + term.bytes, 0);
+  return plan.matrix.lanes * plan.matrix.subgroups <= limits.maxComputeInvocationsPerWorkgroup &&
+      bytes <= limits.maxComputeWorkgroupStorageSize;
+}
 
 /** to_half: rows of a workgroup. Tiles have no more, and but for those of split operands divide it. */
 export const HALF_ROWS = 128;

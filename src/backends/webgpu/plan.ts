@@ -8,6 +8,8 @@ import type {PlanKind} from './choose.js';
 import {decodeBlockings, decodeMemory, decodeSizes} from './decode_plan.js';
 import {deriveMatrix, HALF_ROWS, halfShape, isWrittenOut, matrixBlocking, matrixMemory} from './matrix_plan.js';
 import type {MatrixBlocking} from './matrix_plan.js';
+import {waitsForLongest} from './matrix_tiles.js';
+import type {Work} from './matrix_tiles.js';
 
 /** The WGSL kernels: kernels/wgsl/<name>.wgsl. */
 export const KERNEL_NAMES = [
@@ -93,6 +95,8 @@ export interface Plan extends Blocking, Features {
    * after head.
    */
   readonly wave: number;
+  /** Of those, so many go from the longest to the shortest and the next so many back again; 0: all one way. */
+  readonly round: number;
   /** Room for what heads and sequences have of their own (kernels/wgsl/table.wgsl), a power of two; 0 without. */
   readonly tableVec4: number;
 }
@@ -329,11 +333,14 @@ export function makePlan(
   const {limits} = capabilities;
   const {headSize, valueSize, windowLeft, windowRight} = problem;
   const words = tableWords(kernel, problem, batches);
+  const isUneven = isTiled(kernel) && windowLeft < 0 && windowRight >= 0;
+  const work = workOf(kernel, problem, isUneven);
   const common = {
     kernel, kind, headSize, valueSize,
     subgroups: kind === 'subgroup' || kind === 'decode' && capabilities.subgroups !== undefined,
     vectorised: headSize % 4 === 0 && valueSize % 4 === 0,
-    wave: isTiled(kernel) && windowLeft < 0 && windowRight >= 0 ? WAVE : 0,
+    wave: isUneven ? WAVE : 0,
+    round: isUneven && kind === 'simt' && kernel !== 'forward' && waitsForLongest(work) ? ROUND : 0,
     tableVec4: words === 0 ? 0 : 2 ** Math.max(4, Math.ceil(Math.log2(words / 4))),
     ...featuresOf(kernel, problem),
     ...features,
@@ -350,7 +357,7 @@ export function makePlan(
     };
   }
   if (isMatrixKind(kind)) {
-    const matrix = matrixBlocking(common, capabilities, longestDecides(kernel, problem, common.wave));
+    const matrix = matrixBlocking(common, capabilities, work);
     if (!matrix) {
       throw noPlan(kernel, problem, limits);
     }
@@ -386,14 +393,10 @@ export function makePlan(
   throw noPlan(kernel, problem, limits);
 }
 
-/** Rows of a result whose tiles over subgroup matrices all run at once on a large GPU. */
-const ROWS_AT_ONCE = 2 ** 14;
-
-/** Whether a kernel waits for the longest of its tiles, which all run at once: fewer steps for it then. */
-function longestDecides(kernel: KernelName, problem: Problem, wave: number): boolean {
+function workOf(kernel: KernelName, problem: Problem, isUneven: boolean): Work {
   const {batch, queryHeads, keyHeads, queryLength, keyLength} = problem;
   const rows = kernel === 'backward_dkv' ? keyHeads * keyLength : queryHeads * queryLength;
-  return wave > 0 && batch * rows <= ROWS_AT_ONCE;
+  return {rows: batch * rows, isUneven};
 }
 
 /** Rows that a workgroup of a kernel without tiles takes side by side. */
@@ -467,6 +470,11 @@ export function workgroupCount(plan: Plan, problem: Problem, window: Extent, hea
 
 /** One to four times what a large GPU has resident; no better with 2048 (H100, benchmarks/NOTES.md). */
 const WAVE = 512;
+/**
+ * About as many as a large GPU has multiprocessors. For backward kernels of simt, which share a multiprocessor's
+ * arithmetic; those over matrices wait for the longest tile, and forward takes parts of the keys (H100, NOTES.md).
+ */
+const ROUND = 128;
 
 /** Threads that keep a large GPU busy (an H200 has 132 multiprocessors). */
 const BUSY_THREADS = 2 ** 16;

@@ -37,8 +37,8 @@ function partsOf(plan: Plan): Part[] {
   if (isMatrixPlan(plan)) {
     const own: {readonly [kernel in KernelName]?: Part[]} = {
       forward: ['matrix_rows', 'matrix_softmax', ...matrixForward(plan)],
-      backward_dq: ['pair_gradients', 'matrix_gradient', 'matrix_rows', 'matrix_dq'],
-      backward_dkv: ['pair_gradients', 'matrix_gradient', secondResult, 'matrix_dkv'],
+      backward_dq: ['pair_gradients', 'matrix_gradient', 'matrix_pairs', 'matrix_dq'],
+      backward_dkv: ['pair_gradients', 'matrix_gradient', 'matrix_pairs', secondResult, 'matrix_dkv'],
     };
     return [...pairs, hiddenTiles, 'half', 'finite', 'matrix', ...own[plan.kernel]!];
   }

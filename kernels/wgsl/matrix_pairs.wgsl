@@ -1,0 +1,125 @@
+// What the backward kernels on subgroup matrices share. Two subgroups, the sides of a pair, share STRIPS strips of MATRIX_M
+// rows of the result: side 0 multiplies q and k, side 1 dO and v. Each has its operand's rows of the strips in registers,
+// and goes through the rows of the other operand, tiles of BLOCK_ROWS in workgroup memory. The products of both meet in
+// `sums`, in an area of each side and strip, and come back as P and dS in f16 (`pairs`). So neither side holds operands of
+// both products, and the result is divided among them too: half as many registers as one subgroup would need.
+//
+// Where D and Dv differ, the rows of the smaller are filled up with zeros.
+
+// Of side 0, then of side 1.
+var<workgroup> tiles: array<vec4h, 2u * TILE_LENGTH>;
+var<workgroup> pairs: array<vec4h, PAIRS_LENGTH>;
+
+const GROUP = 2u * PARTS;
+const STAGED_VEC8 = STAGED_STEPS * MATRIX_K / 8u;
+
+// A subgroup's rows of the strips on their way into matrices, through `sums` (matrix_rows.wgsl says why), STAGED_STEPS steps
+// of them at a time. All are loaded before the first barrier.
+alias Staged = array<vec4u, PASSES * STRIPS * STAGED_TRIPS>;
+
+// Eight halves of a row of q (side 0) or dO (side 1).
+fn query_vec8(row: u32, d8: u32) -> vec4u {
+  if (subgroup % 2u == 0u) {
+    if (HEAD_VEC8 == TILE_VEC8 || d8 < HEAD_VEC8) {
+      return half_q[row * HEAD_VEC8 + d8];
+    }
+  } else if (VALUE_VEC8 == TILE_VEC8 || d8 < VALUE_VEC8) {
+    return half_d_output[row * VALUE_VEC8 + d8];
+  }
+  return vec4u();
+}
+
+// The same of k and v.
+fn key_vec8(row: u32, d8: u32) -> vec4u {
+  if (subgroup % 2u == 0u) {
+    if (HEAD_VEC8 == TILE_VEC8 || d8 < HEAD_VEC8) {
+      return half_k[row * HEAD_VEC8 + d8];
+    }
+  } else if (VALUE_VEC8 == TILE_VEC8 || d8 < VALUE_VEC8) {
+    return half_v[row * VALUE_VEC8 + d8];
+  }
+  return vec4u();
+}
+
+// A thread's share of its side's tile, on the way from global memory: vec4us SIDE_THREADS apart.
+alias Fetch = array<vec4u, TILE_TRIPS>;
+
+const SIDE_THREADS = THREADS / 2u;
+
+fn fetch_queries(ids: HeadIds, query_0: u32) -> Fetch {
+  var fetched: Fetch;
+  let row = half_query_row(ids, query_0);
+  let first = (subgroup / GROUP * PARTS + subgroup % GROUP / 2u) * LANES + lane;
+  for (var n = 0u; n < TILE_TRIPS; n++) {
+    fetched[n] = query_vec8(row + (first + SIDE_THREADS * n) / TILE_VEC8, (first + SIDE_THREADS * n) % TILE_VEC8);
+  }
+  return fetched;
+}
+
+fn fetch_keys(ids: HeadIds, key_0: u32) -> Fetch {
+  var fetched: Fetch;
+  let row = half_key_row(ids, key_0);
+  let first = (subgroup / GROUP * PARTS + subgroup % GROUP / 2u) * LANES + lane;
+  for (var n = 0u; n < TILE_TRIPS; n++) {
+    fetched[n] = key_vec8(row + (first + SIDE_THREADS * n) / TILE_VEC8, (first + SIDE_THREADS * n) % TILE_VEC8);
+  }
+  return fetched;
+}
+
+fn store_tile(fetched: ptr<function, Fetch>) {
+  for (var n = 0u; n < TILE_TRIPS; n++) {
+    let at = (subgroup % SUBGROUPS / GROUP * PARTS + subgroup % GROUP / 2u) * LANES + lane % LANES + SIDE_THREADS * n;
+    if (TILE_EXACT || at / TILE_VEC8 < BLOCK_ROWS) {
+      let to = subgroup % 2u * TILE_LENGTH + at / TILE_VEC8 * TILE_STRIDE + 2u * (at % TILE_VEC8);
+      tiles[to] = bitcast<vec4h>((*fetched)[n].xy);
+      tiles[to + 1u] = bitcast<vec4h>((*fetched)[n].zw);
+    }
+  }
+}
+
+const LOG2_E = 1.4426950408889634;
+// P is multiplied by this power of two before it becomes f16; the dropout factor comes afterwards. P ≤ 1, so it fits.
+const WEIGHT_EXPONENT = 14;
+
+// What turns products of halves into P and dS, and those into halves.
+struct PairScales {
+  product: f32,
+  d_weights: f32,
+  gradients: f32,
+}
+
+fn pair_scales() -> PairScales {
+  return PairScales(product_scale(), d_weights_scale(), power_of_two(gradient_exponent()));
+}
+
+// P and dS of a query and four keys on their way into f16.
+struct HalfPairs {
+  weights: vec4f,
+  scores: vec4f,
+}
+
+// From products of halves. Without additions to the scores P is one fma and one exp2, which loses no digit that f16 has:
+// the instructions here are a third of all that these kernels execute.
+fn half_pairs(
+    product: vec4f, d_weights: vec4f, statistics: vec4f, ids: HeadIds, query: u32, key: u32, scales: PairScales,
+    partial: bool) -> HalfPairs {
+  if (SOFTCAP || ALIBI || BIAS || DROPOUT || SINKS) {
+    let pair = pair_gradients(
+        product * scales.product, d_weights * scales.d_weights, statistics, ids, query, key, partial);
+    var weights = pair.weights * power_of_two(WEIGHT_EXPONENT);
+    if (DROPOUT) {
+      weights = select(vec4f(), weights, pair.factors > vec4f());
+    }
+    return HalfPairs(weights, pair.scores * scales.gradients);
+  }
+  let factor = scales.gradients * power_of_two(-WEIGHT_EXPONENT);
+  let exponent = f32(WEIGHT_EXPONENT) - LOG2_E * statistics.x; // −∞ for a row that sees no key
+  var weights = exp2(fma(product, vec4f(scales.product * LOG2_E), vec4f(exponent)));
+  var gradients = weights * fma(d_weights, vec4f(scales.d_weights * factor), vec4f(-statistics.z * factor));
+  if (partial) {
+    let seen = sees_four(ids, query, key);
+    weights = select(vec4f(), weights, seen);
+    gradients = select(vec4f(), gradients, seen);
+  }
+  return HalfPairs(weights, gradients);
+}

@@ -1,0 +1,116 @@
+/**
+ * Tiles of the kernels over subgroup matrices, in order of preference: measured on an H200 and an H100
+ * (benchmarks/NOTES.md). What follows the first is for devices with little workgroup memory, or with other matrices.
+ */
+
+/** How a workgroup is divided among its subgroups. */
+export interface MatrixTiles {
+  /** Subgroups of a workgroup. */
+  readonly subgroups: number;
+  /** Rows of the tiles that all subgroups read. */
+  readonly blockRows: number;
+  /** Strips, of as many rows of the result as a matrix has, of a subgroup or of those that share them. */
+  readonly strips: number;
+  /** Forward kernels: subgroups that share strips; each makes some of the scores and sums some of the columns. */
+  readonly stripSubgroups: number;
+  /** backward_dkv: subgroups of a side, each of which makes the products of some queries and sums some columns. */
+  readonly parts: number;
+  /**
+   * Where operands are split: so many keys are summed by the matrices, which truncate, before the lanes add what came
+   * of them.
+   */
+  readonly flushKeys: number;
+}
+
+/** How much there is to do. */
+export interface Work {
+  /** Rows of the result, of all heads and batches. */
+  readonly rows: number;
+  /** Some tiles of rows take longer than others: causal. */
+  readonly isUneven: boolean;
+}
+
+export const MUCH: Work = {rows: Infinity, isUneven: false};
+
+/** Rows whose tiles all run at once on a large GPU. */
+const ROWS_AT_ONCE = 2 ** 14;
+
+/** So few rows that time is what the longest of them takes: more subgroups go through fewer tiles for each. */
+export const waitsForLongest = ({rows, isUneven}: Work): boolean =>
+    rows <= (isUneven ? ROWS_AT_ONCE : ROWS_AT_ONCE / 2);
+
+const PLAIN = {strips: 1, stripSubgroups: 1, parts: 1, flushKeys: 0};
+const tiles = (subgroups: number, blockRows: number, rest: Partial<MatrixTiles> = {}): MatrixTiles =>
+    ({...PLAIN, subgroups, blockRows, ...rest});
+
+const SMALL = [4, 2, 1].map(subgroups => tiles(subgroups, 16));
+const SMALL_PAIRS = [
+  ...[4, 2].map(subgroups => tiles(subgroups, 16)), ...[4, 2].map(subgroups => tiles(subgroups, 32)), tiles(2, 8),
+];
+
+/** @param width the larger of the head sizes. */
+export function forwardTiles(width: number, work: Work): MatrixTiles[] {
+  const shared = {stripSubgroups: 2};
+  if (width > 192) {
+    return [tiles(4, 32, shared), ...SMALL];
+  }
+  if (width > 128) {
+    return [...SMALL];
+  }
+  if (width > 64) {
+    const isFew = work.rows <= (work.isUneven ? ROWS_AT_ONCE : ROWS_AT_ONCE / 4);
+    return [tiles(8, 32, isFew ? shared : {...shared, strips: 2}), tiles(4, 32, shared), ...SMALL];
+  }
+  if (waitsForLongest(work) || width <= 32 && work.rows <= ROWS_AT_ONCE) {
+    return [tiles(8, 64, shared), tiles(4, 32, shared), ...SMALL];
+  }
+  return [...work.rows <= ROWS_AT_ONCE ? [tiles(8, 32)] : width > 32 ? [tiles(4, 16, {strips: 2})] : [], ...SMALL];
+}
+
+/** Of the forward kernel that watches every tile. */
+export function watchedTiles(width: number): MatrixTiles[] {
+  return [
+    ...width > 128 ? [tiles(4, 32, {stripSubgroups: 2})] : width > 64 ? [tiles(8, 32)] : [], ...SMALL,
+  ];
+}
+
+/** Of backward_dq. */
+export function queryGradientTiles(width: number, work: Work): MatrixTiles[] {
+  if (waitsForLongest(work)) {
+    return [tiles(width > 128 ? 4 : 8, 32), ...SMALL_PAIRS];
+  }
+  return [width > 128 ? tiles(8, 16) : tiles(4, 16, {strips: 2}), ...SMALL_PAIRS];
+}
+
+/** Of backward_dkv. */
+export function keyGradientTiles(width: number, work: Work): MatrixTiles[] {
+  const parts = {parts: 2};
+  if (width > 128) {
+    return [width > 192 ? tiles(8, 32, parts) : tiles(8, 16), ...SMALL_PAIRS];
+  }
+  if (width > 96) {
+    return [tiles(8, 32, {...parts, strips: 2}), tiles(8, 16), ...SMALL_PAIRS];
+  }
+  return [
+    waitsForLongest(work) && width <= 64 ? tiles(4, 32, {...parts, strips: 2}) : tiles(4, 16, {strips: 2}),
+    ...SMALL_PAIRS,
+  ];
+}
+
+/** Keys after which sums leave the matrices: 128 are 13% faster, and out of the error budget (H100, NOTES.md). */
+const FLUSH_KEYS = 32;
+
+/**
+ * Of the forward kernel whose operands are the sum of two f16.
+ * @param columns of the result, counted in matrices.
+ */
+export function splitTiles(width: number, columns: number): MatrixTiles[] {
+  const flushed = {flushKeys: FLUSH_KEYS};
+  // Queries, sums and results of a strip of large heads are too many registers for one subgroup.
+  const isShared = width > 64 && columns % 2 === 0;
+  return [
+    ...isShared ? [6, 4].map(subgroups => tiles(subgroups, 32, {...flushed, stripSubgroups: 2})) : [],
+    // Not of one subgroup, which gave wrong results on an H100 (driver 580.159): barriers mean nothing to it there.
+    ...[4, 2].map(subgroups => tiles(subgroups, 16, flushed)),
+  ];
+}
