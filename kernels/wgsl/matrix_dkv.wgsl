@@ -1,5 +1,5 @@
-// dV = (P∘keep)ᵀ·dO and dK = softmaxScale · dSᵀ·Q on subgroup matrices; see backward_dkv.wgsl. result_0 is dK, result_1
-// dV. Strips are of keys (matrix_pairs.wgsl); side 0 sums dV and side 1 dK, each from the other's tile. A side has PARTS
+// dV = (P∘keep)ᵀ·dO and dK = softmaxScale · dSᵀ·Q on subgroup matrices; see backward_dkv.wgsl. result_0 is dK,
+// result_1 dV. Strips are of keys (matrix_pairs.wgsl); side 0 sums dV and side 1 dK, each from the other's tile. A side has PARTS
 // subgroups: each makes the products of some queries of a tile, and sums some columns.
 //
 // An area of `sums` is [query of the tile][key of the strip]. LANES_PER_QUERY lanes share a query of a strip.
@@ -72,11 +72,13 @@ fn main(
     return;
   }
   let side = subgroup % 2u;
-  let part = subgroup % GROUP / 2u;
+  let part = subgroup % GROUP / 2u; // of its side
+  let areas = (subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS; // those of its side before its own
+  let own_sums = areas * AREA + subgroup % GROUP / 2u * PART_SUMS;
   let strip = key_0 + MATRIX_M * STRIPS * (subgroup / GROUP);
   let scales = pair_scales();
 
-  var own: array<Left, STRIPS * STEPS>; // k or v
+  var operands: array<Left, STRIPS * STEPS>; // k or v
   let half_row = half_key_row(of_keys, strip);
   var staged: Staged;
   for (var p = 0u; p < PASSES; p++) {
@@ -93,8 +95,7 @@ fn main(
       for (var n = 0u; n < STAGED_TRIPS; n++) {
         let at = lane % LANES + LANES * n;
         if (at / STAGED_VEC8 < MATRIX_M) {
-          sums[((subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS + r) * AREA +
-               subgroup % GROUP / 2u * PART_SUMS + at / STAGED_VEC8 * SUMS_STRIDE + at % STAGED_VEC8] =
+          sums[own_sums + r * AREA + at / STAGED_VEC8 * SUMS_STRIDE + at % STAGED_VEC8] =
               staged[(p * STRIPS + r) * STAGED_TRIPS + n];
         }
       }
@@ -102,11 +103,8 @@ fn main(
     workgroupBarrier();
     for (var r = 0u; r < STRIPS; r++) {
       for (var d = 0u; d < STAGED_STEPS; d++) {
-        own[r * STEPS + p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
-            &sums,
-            ((subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS + r) * AREA + subgroup % GROUP / 2u * PART_SUMS +
-                d * (MATRIX_K / 8u),
-            SUMS_STRIDE);
+        operands[r * STEPS + p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
+            &sums, own_sums + r * AREA + d * (MATRIX_K / 8u), SUMS_STRIDE);
       }
     }
     workgroupBarrier();
@@ -135,7 +133,7 @@ fn main(
       for (var n = 0u; n < QUERY_TRIPS; n++) {
         statistics[n] = statistics_of(ids, query_0 + lane_query(n));
       }
-      let tile = subgroup % 2u * TILE_LENGTH;
+      let tile = subgroup % 2u * TILE_LENGTH + part * PART_ROWS * TILE_STRIDE;
       for (var j = 0u; j < BLOCK_QUERIES / MATRIX_N / PARTS; j++) {
         var products: array<Sums, STRIPS>;
         for (var r = 0u; r < STRIPS; r++) {
@@ -143,17 +141,14 @@ fn main(
         }
         for (var d = 0u; d < STEPS; d++) {
           let queries = subgroupMatrixLoad<Right, col_major>(
-              &tiles, tile + (subgroup % GROUP / 2u * PART_ROWS + j * MATRIX_N) * TILE_STRIDE + d * (MATRIX_K / 4u), TILE_STRIDE);
+              &tiles, tile + j * MATRIX_N * TILE_STRIDE + d * (MATRIX_K / 4u), TILE_STRIDE);
           for (var r = 0u; r < STRIPS; r++) {
-            products[r] = subgroupMatrixMultiplyAccumulate(own[r * STEPS + d], queries, products[r]);
+            products[r] = subgroupMatrixMultiplyAccumulate(operands[r * STEPS + d], queries, products[r]);
           }
         }
         for (var r = 0u; r < STRIPS; r++) {
           subgroupMatrixStore<col_major>(
-              &sums,
-              ((subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS + r) * AREA +
-                  subgroup % GROUP / 2u * PART_SUMS + j * MATRIX_N * SUMS_STRIDE,
-              products[r], SUMS_STRIDE);
+              &sums, own_sums + r * AREA + j * MATRIX_N * SUMS_STRIDE, products[r], SUMS_STRIDE);
         }
       }
       workgroupBarrier();
@@ -170,15 +165,11 @@ fn main(
         var left: array<Left, STRIPS>;
         for (var r = 0u; r < STRIPS; r++) {
           left[r] = subgroupMatrixLoad<Left, col_major>(
-              &pairs,
-              (((subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS + r) * BLOCK_ROWS + j * MATRIX_K) *
-                  PAIRS_STRIDE,
-              PAIRS_STRIDE);
+              &pairs, ((areas + r) * BLOCK_ROWS + j * MATRIX_K) * PAIRS_STRIDE, PAIRS_STRIDE);
         }
         for (var o = 0u; o < COLUMNS; o++) {
           let rows = subgroupMatrixLoad<Right, row_major>(
-              &tiles, other_tile + j * MATRIX_K * TILE_STRIDE + (subgroup % GROUP / 2u * COLUMNS + o) * (MATRIX_N / 4u),
-              TILE_STRIDE);
+              &tiles, other_tile + j * MATRIX_K * TILE_STRIDE + (part * COLUMNS + o) * (MATRIX_N / 4u), TILE_STRIDE);
           for (var r = 0u; r < STRIPS; r++) {
             accumulator[r * COLUMNS + o] =
                 subgroupMatrixMultiplyAccumulate(left[r], rows, accumulator[r * COLUMNS + o]);
@@ -201,9 +192,7 @@ fn main(
     workgroupBarrier();
     for (var r = 0u; r < STRIPS; r++) {
       subgroupMatrixStore<row_major>(
-          &sums,
-          ((subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS + r) * AREA + subgroup % GROUP / 2u * PART_SUMS,
-          accumulator[r * COLUMNS + o], MATRIX_N / 4u);
+          &sums, own_sums + r * AREA, accumulator[r * COLUMNS + o], MATRIX_N / 4u);
     }
     workgroupBarrier();
     for (var r = 0u; r < STRIPS; r++) {
@@ -211,8 +200,7 @@ fn main(
         let at = lane % LANES + LANES * n;
         let key = strip + MATRIX_M * r + at / (MATRIX_N / 4u);
         let d4 = (part * COLUMNS + o) * (MATRIX_N / 4u) + at % (MATRIX_N / 4u);
-        let area = (subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS + r;
-        let sum = bitcast<vec4f>(sums[area * AREA + subgroup % GROUP / 2u * PART_SUMS + at]);
+        let sum = bitcast<vec4f>(sums[own_sums + r * AREA + at]);
         if (key < of_keys.key_rows && side == 0u && WANT_VALUES && d4 < VALUE_VEC4) {
           store_result_1(key_at(params.v, of_keys, key), d4, VALUE_SIZE, sum * unscale_values);
         }

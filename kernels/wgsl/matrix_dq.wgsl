@@ -43,13 +43,14 @@ fn main(
   let side = subgroup % 2u;
   let strip = query_0 + MATRIX_M * STRIPS * (subgroup / 2u);
   let row = lane / LANES_PER_ROW;
+  let own_sums = subgroup % SUBGROUPS * STRIPS * AREA; // where its areas begin
   let scales = pair_scales();
   var statistics: array<vec4f, STRIPS>;
   for (var r = 0u; r < STRIPS; r++) {
     statistics[r] = statistics_of(ids, strip + MATRIX_M * r + row);
   }
 
-  var own: array<Left, STRIPS * STEPS>; // q or dO
+  var operands: array<Left, STRIPS * STEPS>; // q or dO
   let half_row = half_query_row(ids, strip);
   var staged: Staged;
   for (var p = 0u; p < PASSES; p++) {
@@ -66,7 +67,7 @@ fn main(
       for (var n = 0u; n < STAGED_TRIPS; n++) {
         let at = lane % LANES + LANES * n;
         if (at / STAGED_VEC8 < MATRIX_M) {
-          sums[(subgroup % SUBGROUPS * STRIPS + r) * AREA + at / STAGED_VEC8 * SUMS_STRIDE + at % STAGED_VEC8] =
+          sums[own_sums + r * AREA + at / STAGED_VEC8 * SUMS_STRIDE + at % STAGED_VEC8] =
               staged[(p * STRIPS + r) * STAGED_TRIPS + n];
         }
       }
@@ -74,8 +75,8 @@ fn main(
     workgroupBarrier();
     for (var r = 0u; r < STRIPS; r++) {
       for (var d = 0u; d < STAGED_STEPS; d++) {
-        own[r * STEPS + p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
-            &sums, (subgroup % SUBGROUPS * STRIPS + r) * AREA + d * (MATRIX_K / 8u), SUMS_STRIDE);
+        operands[r * STEPS + p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
+            &sums, own_sums + r * AREA + d * (MATRIX_K / 8u), SUMS_STRIDE);
       }
     }
     workgroupBarrier();
@@ -106,12 +107,12 @@ fn main(
         let keys = subgroupMatrixLoad<Right, col_major>(
             &tiles, tile + j * MATRIX_N * TILE_STRIDE + d * (MATRIX_K / 4u), TILE_STRIDE);
         for (var r = 0u; r < STRIPS; r++) {
-          products[r] = subgroupMatrixMultiplyAccumulate(own[r * STEPS + d], keys, products[r]);
+          products[r] = subgroupMatrixMultiplyAccumulate(operands[r * STEPS + d], keys, products[r]);
         }
       }
       for (var r = 0u; r < STRIPS; r++) {
         subgroupMatrixStore<row_major>(
-            &sums, (subgroup % SUBGROUPS * STRIPS + r) * AREA + j * (MATRIX_N / 4u), products[r], SUMS_STRIDE);
+            &sums, own_sums + r * AREA + j * (MATRIX_N / 4u), products[r], SUMS_STRIDE);
       }
     }
     workgroupBarrier();
@@ -150,7 +151,7 @@ fn main(
     workgroupBarrier();
     for (var r = 0u; r < STRIPS; r++) {
       subgroupMatrixStore<row_major>(
-          &sums, (subgroup % SUBGROUPS * STRIPS + r) * AREA, accumulator[r * COLUMNS + o], SUMS_STRIDE);
+          &sums, own_sums + r * AREA, accumulator[r * COLUMNS + o], SUMS_STRIDE);
     }
     workgroupBarrier();
     for (var r = 0u; r < STRIPS; r++) {
@@ -160,7 +161,7 @@ fn main(
       for (var n = 0u; n < COLUMN_VEC4; n++) {
         let vec4_of_block = lane % LANES_PER_ROW + LANES_PER_ROW * n;
         let d4 = (side * COLUMNS + o) * (MATRIX_N / 4u) + vec4_of_block;
-        let sums_at = (subgroup % SUBGROUPS * STRIPS + r) * AREA + lane % LANES / LANES_PER_ROW * SUMS_STRIDE;
+        let sums_at = own_sums + r * AREA + lane % LANES / LANES_PER_ROW * SUMS_STRIDE;
         if (query < ids.query_rows && d4 < HEAD_VEC4) {
           let value = bitcast<vec4f>(sums[sums_at + vec4_of_block]) * unscale;
           store_result_0(at, d4, HEAD_SIZE, select(value, vec4f(), empty));

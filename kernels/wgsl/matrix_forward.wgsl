@@ -85,6 +85,7 @@ fn main(
     too_large.x = 0u;
   }
   let part = subgroup % STRIP_SUBGROUPS;
+  let own_sums = subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS * STRIP_SUMS + part * AREA_VEC4; // where its areas begin
   var queries: array<Left, STRIPS * HEAD_STEPS>;
   var staged_queries = fetch_staged_queries(job);
   for (var p = 0u; p < PASSES; p++) {
@@ -93,7 +94,7 @@ fn main(
     for (var r = 0u; r < STRIPS; r++) {
       for (var d = 0u; d < STAGED_STEPS; d++) {
         queries[r * HEAD_STEPS + p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
-            &sums, (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + d * (MATRIX_K / 8u), SUMS_STRIDE);
+            &sums, own_sums + r * STRIP_SUMS + d * (MATRIX_K / 8u), SUMS_STRIDE);
       }
     }
     workgroupBarrier();
@@ -120,7 +121,7 @@ fn main(
       for (var r = 0u; r < STRIPS; r++) {
         for (var d = 0u; d < STAGED_STEPS; d++) {
           let keys = subgroupMatrixLoad<Right, col_major>(
-              &sums, (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + d * (MATRIX_K / 8u), SUMS_STRIDE);
+              &sums, own_sums + r * STRIP_SUMS + d * (MATRIX_K / 8u), SUMS_STRIDE);
           samples[r] = subgroupMatrixMultiplyAccumulate(
               queries[r * HEAD_STEPS + p * STAGED_STEPS + d], keys, samples[r]);
         }
@@ -128,7 +129,7 @@ fn main(
       workgroupBarrier();
     }
     for (var r = 0u; r < STRIPS; r++) {
-      subgroupMatrixStore<row_major>(&sums, (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4, samples[r], SUMS_STRIDE);
+      subgroupMatrixStore<row_major>(&sums, own_sums + r * STRIP_SUMS, samples[r], SUMS_STRIDE);
     }
     workgroupBarrier();
     for (var r = 0u; r < STRIPS; r++) {
@@ -170,7 +171,7 @@ fn main(
         }
         for (var r = 0u; r < STRIPS; r++) {
           subgroupMatrixStore<row_major>(
-              &sums, (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + j * (MATRIX_N / 4u), products[r], SUMS_STRIDE);
+              &sums, own_sums + r * STRIP_SUMS + j * (MATRIX_N / 4u), products[r], SUMS_STRIDE);
         }
       }
       workgroupBarrier();
@@ -239,7 +240,7 @@ fn main(
     workgroupBarrier();
     for (var r = 0u; r < STRIPS; r++) {
       subgroupMatrixStore<row_major>(
-          &sums, (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4, accumulator[r * PART_COLUMNS + o], SUMS_STRIDE);
+          &sums, own_sums + r * STRIP_SUMS, accumulator[r * PART_COLUMNS + o], SUMS_STRIDE);
     }
     workgroupBarrier();
     for (var r = 0u; r < STRIPS; r++) {

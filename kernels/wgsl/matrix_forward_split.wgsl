@@ -37,6 +37,7 @@ fn main(
   let strip = query_0 + MATRIX_M * strip_place();
   let part = subgroup % STRIP_SUBGROUPS;
   let strip_at = subgroup % SUBGROUPS / STRIP_SUBGROUPS;
+  let own_sums = strip_at * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4; // where its area begins
   let query = strip + lane_row();
   let scale = product_scale();
 
@@ -96,7 +97,7 @@ fn main(
         products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
       }
       subgroupMatrixStore<row_major>(
-          &sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
+          &sums, own_sums + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
     }
     workgroupBarrier();
 
@@ -139,7 +140,7 @@ fn main(
         workgroupBarrier();
         for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
           subgroupMatrixStore<row_major>(
-              &sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c], SUMS_STRIDE);
+              &sums, own_sums + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c], SUMS_STRIDE);
           accumulator[r * COLUMNS_AT_ONCE + c] = Sums();
         }
         workgroupBarrier();
@@ -183,7 +184,7 @@ fn main(
     workgroupBarrier();
     for (var c = 0u; c < COLUMNS_AT_ONCE; c++) {
       subgroupMatrixStore<row_major>(
-          &sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c], SUMS_STRIDE);
+          &sums, own_sums + c * (MATRIX_N / 4u), accumulator[r * COLUMNS_AT_ONCE + c], SUMS_STRIDE);
       accumulator[r * COLUMNS_AT_ONCE + c] = Sums();
     }
     workgroupBarrier();

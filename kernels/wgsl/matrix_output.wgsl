@@ -85,8 +85,10 @@ fn largest_of(score: vec4f) -> f32 {
 
 // A matrix of an accumulator whose rows are multiplied by `factor`. Between barriers.
 fn scaled_rows(block: Sums, factor: f32, r: u32) -> Sums {
+  let own_sums =
+      (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4;
   subgroupMatrixStore<row_major>(
-      &sums, (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4, block, SUMS_STRIDE);
+      &sums, own_sums, block, SUMS_STRIDE);
   workgroupBarrier();
   for (var n = 0u; n < COLUMN_VEC4; n++) {
     let at = sums_at(r) + lane_vec4(n);
@@ -94,11 +96,11 @@ fn scaled_rows(block: Sums, factor: f32, r: u32) -> Sums {
   }
   workgroupBarrier();
   return subgroupMatrixLoad<Sums, row_major>(
-      &sums, (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4, SUMS_STRIDE);
+      &sums, own_sums, SUMS_STRIDE);
 }
 
-// The column of the result, counted in matrices, that this lane reads when each subgroup has stored its column o. Past the last
-// where they do not come out even.
+// The column of the result, counted in matrices, that this lane reads when each subgroup has stored its column o. Past the
+// last where they do not come out even.
 fn lane_column(o: u32) -> u32 {
   return lane_area() * PART_COLUMNS + o;
 }

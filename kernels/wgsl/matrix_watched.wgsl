@@ -66,7 +66,8 @@ fn are_finite(fetched: ptr<function, ValueFetch>) -> bool {
 // A matrix of the accumulator, and added to it the weights of this tile times its values, for pairs that are seen. Between
 // barriers.
 fn add_seen_values(block: Sums, job: Job, o: u32, key_0: u32) -> Sums {
-  subgroupMatrixStore<row_major>(&sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4, block, SUMS_STRIDE);
+  let own_sums = subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4;
+  subgroupMatrixStore<row_major>(&sums, own_sums, block, SUMS_STRIDE);
   workgroupBarrier();
   for (var n = 0u; n < COLUMN_VEC4; n++) {
     let at = sums_at(0u) + lane_vec4(n);
@@ -83,12 +84,13 @@ fn add_seen_values(block: Sums, job: Job, o: u32, key_0: u32) -> Sums {
   }
   workgroupBarrier();
   return subgroupMatrixLoad<Sums, row_major>(
-      &sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4, SUMS_STRIDE);
+      &sums, own_sums, SUMS_STRIDE);
 }
 
 fn watch(job: Job) {
   let ids = job.ids;
   let query = query_of(job, 0u);
+  let own_sums = subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4;
   if (SPLIT && job.split > 0u && job.begin >= job.end) {
     store_nothing_seen(ids, query, job.split);
     return;
@@ -104,7 +106,7 @@ fn watch(job: Job) {
     workgroupBarrier();
     for (var d = 0u; d < STAGED_STEPS; d++) {
       queries[p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
-          &sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + d * (MATRIX_K / 8u), SUMS_STRIDE);
+          &sums, own_sums + d * (MATRIX_K / 8u), SUMS_STRIDE);
     }
   }
   var accumulator: array<Sums, PART_COLUMNS>;
@@ -133,7 +135,7 @@ fn watch(job: Job) {
         products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
       }
       subgroupMatrixStore<row_major>(
-          &sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4 + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
+          &sums, own_sums + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
     }
     workgroupBarrier();
 
@@ -178,7 +180,8 @@ fn watch(job: Job) {
     if (!AGAIN || tile.not_finite == 0u) {
       for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
         let left = subgroupMatrixLoad<Left, row_major>(
-            &weights, subgroup % SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u), WEIGHTS_STRIDE);
+            &weights, subgroup % SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u),
+            WEIGHTS_STRIDE);
         for (var o = 0u; o < PART_COLUMNS; o++) {
           let values = subgroupMatrixLoad<Right, row_major>(
               &value_tile, j * MATRIX_K * VALUE_STRIDE + (part * PART_COLUMNS + o) * (MATRIX_N / 4u), VALUE_STRIDE);
@@ -197,7 +200,7 @@ fn watch(job: Job) {
   let total = row_total(row.sum);
   for (var o = 0u; o < PART_COLUMNS; o++) {
     workgroupBarrier();
-    subgroupMatrixStore<row_major>(&sums, subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4, accumulator[o], SUMS_STRIDE);
+    subgroupMatrixStore<row_major>(&sums, own_sums, accumulator[o], SUMS_STRIDE);
     workgroupBarrier();
     write_column(job, 0u, o, total);
   }
