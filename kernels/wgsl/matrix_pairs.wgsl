@@ -1,8 +1,10 @@
-// What the backward kernels on subgroup matrices share. Two subgroups, the sides of a pair, share STRIPS strips of MATRIX_M
+// What the backward kernels on subgroup matrices share. Two sides, of PARTS subgroups each, share STRIPS strips of MATRIX_M
 // rows of the result: side 0 multiplies q and k, side 1 dO and v. Each has its operand's rows of the strips in registers,
 // and goes through the rows of the other operand, tiles of BLOCK_ROWS in workgroup memory. The products of both meet in
 // `sums`, in an area of each side and strip, and come back as P and dS in f16 (`pairs`). So neither side holds operands of
 // both products, and the result is divided among them too: half as many registers as one subgroup would need.
+//
+// Sides alternate: subgroup % 2 is a subgroup's side, and GROUP subgroups in a row share strips.
 //
 // Where D and Dv differ, the rows of the smaller are filled up with zeros.
 

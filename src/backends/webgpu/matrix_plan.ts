@@ -103,13 +103,15 @@ function derivePairs(stripsAreKeys: boolean, headPad: number, valuePad: number, 
   const ownRows = M * strips * subgroups / parts / 2;
   const sideLoads = blockRows * pad / 8;
   const sideThreads = lanes * subgroups / 2;
-  // Each side sums its result, or half of it; then there may be a column more than there are.
+  // What a subgroup sums: of dQ half of the columns, of dK or dV its part's. There may be more than the result has.
   const columns = stripsAreKeys ? Math.ceil(pad / N / parts) : Math.ceil(headPad / N / 2);
   const tileStride = (Math.max(pad, (stripsAreKeys ? parts : 2) * columns * N) + 8) / 4;
   // 8 floats of padding keep rows of a stored matrix in different banks; lanes that read rows of 16 floats side by side
   // want 4.
-  const sumsStride = ((stripsAreKeys ? M + 4 : blockRows + 8)) / 4;
+  const sumsStride = (stripsAreKeys ? M + 4 : blockRows + 8) / 4;
+  // Of a side and strip, in vec4s; on their way into matrices each part's rows of the strip lie in its share.
   const area = (stripsAreKeys ? Math.max(M * parts, blockRows) : M) * sumsStride;
+  // Several parts have so long tiles that 48 KB leave no room for padding.
   const pairsStride = ((stripsAreKeys ? M : blockRows) + (parts > 1 ? 0 : 8)) / 4;
   const lanesPerRow = lanes / M;
   const lanesPerQuery = Math.min(M / 4, Math.max(1, Math.floor(2 * parts * lanes / blockRows)));
