@@ -91,15 +91,7 @@ fn main(
     }
   }
   for (var p = 0u; p < PASSES; p++) {
-    for (var r = 0u; r < STRIPS; r++) {
-      for (var n = 0u; n < STAGED_TRIPS; n++) {
-        let at = lane % LANES + LANES * n;
-        if (at / STAGED_VEC8 < MATRIX_M) {
-          sums[own_sums + r * AREA + at / STAGED_VEC8 * SUMS_STRIDE + at % STAGED_VEC8] =
-              staged[(p * STRIPS + r) * STAGED_TRIPS + n];
-        }
-      }
-    }
+    stage(&staged, p);
     workgroupBarrier();
     for (var r = 0u; r < STRIPS; r++) {
       for (var d = 0u; d < STAGED_STEPS; d++) {

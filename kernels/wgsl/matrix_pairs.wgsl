@@ -43,6 +43,20 @@ fn key_vec8(row: u32, d8: u32) -> vec4u {
   return vec4u();
 }
 
+// Pass p of what has been fetched, into the subgroup's areas.
+fn stage(staged: ptr<function, Staged>, p: u32) {
+  for (var r = 0u; r < STRIPS; r++) {
+    for (var n = 0u; n < STAGED_TRIPS; n++) {
+      let at = lane % LANES + LANES * n;
+      if (at / STAGED_VEC8 < MATRIX_M) {
+        let area = ((subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS + r) * AREA;
+        sums[area + subgroup % GROUP / 2u * (AREA / PARTS) + at / STAGED_VEC8 * SUMS_STRIDE + at % STAGED_VEC8] =
+            (*staged)[(p * STRIPS + r) * STAGED_TRIPS + n];
+      }
+    }
+  }
+}
+
 // A thread's share of its side's tile, on the way from global memory: vec4us SIDE_THREADS apart.
 alias Fetch = array<vec4u, TILE_TRIPS>;
 
