@@ -79,17 +79,7 @@ fn main(
   let scales = pair_scales();
 
   var operands: array<Left, STRIPS * STEPS>; // k or v
-  let half_row = half_key_row(of_keys, strip);
-  var staged: Staged;
-  for (var p = 0u; p < PASSES; p++) {
-    for (var r = 0u; r < STRIPS; r++) {
-      for (var n = 0u; n < STAGED_TRIPS; n++) {
-        let at = lane + LANES * n;
-        staged[(p * STRIPS + r) * STAGED_TRIPS + n] =
-            key_vec8(half_row + MATRIX_M * r + at / STAGED_VEC8, p * STAGED_VEC8 + at % STAGED_VEC8);
-      }
-    }
-  }
+  var staged = fetch_staged(of_keys, strip);
   for (var p = 0u; p < PASSES; p++) {
     stage(&staged, p);
     workgroupBarrier();
@@ -114,13 +104,13 @@ fn main(
     var ids = of_keys;
     ids.head += h;
     var query_0 = next_seen_queries(ids, begin, key_0, end);
-    var fetched = fetch_queries(ids, min(query_0, ids.queries));
+    var fetched = fetch_tile(ids, min(query_0, ids.queries));
     workgroupBarrier(); // until nobody reads the tiles of the head before
     store_tile(&fetched);
     workgroupBarrier();
     while (query_0 < end) {
       let next = next_seen_queries(ids, query_0 + BLOCK_QUERIES, key_0, end);
-      fetched = fetch_queries(ids, min(next, ids.queries));
+      fetched = fetch_tile(ids, min(next, ids.queries));
       var statistics: Statistics;
       for (var n = 0u; n < QUERY_TRIPS; n++) {
         statistics[n] = statistics_of(ids, query_0 + lane_query(n));

@@ -51,17 +51,7 @@ fn main(
   }
 
   var operands: array<Left, STRIPS * STEPS>; // q or dO
-  let half_row = half_query_row(ids, strip);
-  var staged: Staged;
-  for (var p = 0u; p < PASSES; p++) {
-    for (var r = 0u; r < STRIPS; r++) {
-      for (var n = 0u; n < STAGED_TRIPS; n++) {
-        let at = lane + LANES * n;
-        staged[(p * STRIPS + r) * STAGED_TRIPS + n] =
-            query_vec8(half_row + MATRIX_M * r + at / STAGED_VEC8, p * STAGED_VEC8 + at % STAGED_VEC8);
-      }
-    }
-  }
+  var staged = fetch_staged(ids, strip);
   for (var p = 0u; p < PASSES; p++) {
     stage(&staged, p);
     workgroupBarrier();
@@ -83,12 +73,12 @@ fn main(
   let begin = key_begin(ids, query_0) / BLOCK_KEYS * BLOCK_KEYS;
   let end = select(0u, key_end(ids, min(query_0 + BLOCK_QUERIES, ids.queries) - 1u), query_0 < ids.queries);
   var key_0 = next_seen(ids, query_0, begin, end);
-  var fetched = fetch_keys(ids, min(key_0, ids.keys));
+  var fetched = fetch_tile(ids, min(key_0, ids.keys));
   store_tile(&fetched);
   workgroupBarrier();
   while (key_0 < end) {
     let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
-    fetched = fetch_keys(ids, min(next, ids.keys));
+    fetched = fetch_tile(ids, min(next, ids.keys));
     let tile = subgroup % 2u * TILE_LENGTH;
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
       var products: array<Sums, STRIPS>;

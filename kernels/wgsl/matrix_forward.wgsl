@@ -48,14 +48,9 @@ fn weights_at(ids: HeadIds, query: u32, key_0: u32, scale: f32, row_max: f32, pa
     var scores = scores_of(ids, query, key_0, scale, partial, r);
     return weights_of(&scores, row_max);
   }
-  var row_weights: Scores;
-  // As in scores_of.
-  let row = (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS +
-      (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW * SUMS_STRIDE +
-      lane % LANES_PER_ROW / LANES_PER_AREA * AREA_VEC4;
+  var row_weights = products_of(r);
   for (var n = 0u; n < ROW_VEC4; n++) {
-    let product = bitcast<vec4f>(sums[row + lane % LANES_PER_AREA + LANES_PER_AREA * n]);
-    row_weights[n] = exp2(fma(product, vec4f(scale * LOG2_E), vec4f(-row_max)));
+    row_weights[n] = exp2(fma(row_weights[n], vec4f(scale * LOG2_E), vec4f(-row_max)));
   }
   if (partial) {
     for (var n = 0u; n < ROW_VEC4; n++) {

@@ -15,7 +15,7 @@ var<workgroup> pairs: array<vec4h, PAIRS_LENGTH>;
 const GROUP = 2u * PARTS;
 const STAGED_VEC8 = STAGED_STEPS * MATRIX_K / 8u;
 
-// A subgroup's rows of the strips on their way into matrices, through `sums` (matrix_rows.wgsl says why), STAGED_STEPS steps
+// A lane's share of a subgroup's rows of the strips on their way into matrices, through `sums` (matrix_rows.wgsl says why), STAGED_STEPS steps
 // of them at a time. All are loaded before the first barrier.
 alias Staged = array<vec4u, PASSES * STRIPS * STAGED_TRIPS>;
 
@@ -43,6 +43,25 @@ fn key_vec8(row: u32, d8: u32) -> vec4u {
   return vec4u();
 }
 
+// A lane's share of a subgroup's strips, which begin with this key or query.
+fn fetch_staged(ids: HeadIds, strip: u32) -> Staged {
+  var staged: Staged;
+  for (var p = 0u; p < PASSES; p++) {
+    for (var r = 0u; r < STRIPS; r++) {
+      for (var n = 0u; n < STAGED_TRIPS; n++) {
+        let row = MATRIX_M * r + (lane + LANES * n) / STAGED_VEC8;
+        let d8 = p * STAGED_VEC8 + (lane + LANES * n) % STAGED_VEC8;
+        if (STRIPS_ARE_KEYS) {
+          staged[(p * STRIPS + r) * STAGED_TRIPS + n] = key_vec8(half_key_row(ids, strip) + row, d8);
+        } else {
+          staged[(p * STRIPS + r) * STAGED_TRIPS + n] = query_vec8(half_query_row(ids, strip) + row, d8);
+        }
+      }
+    }
+  }
+  return staged;
+}
+
 // Pass p of what has been fetched, into the subgroup's areas.
 fn stage(staged: ptr<function, Staged>, p: u32) {
   for (var r = 0u; r < STRIPS; r++) {
@@ -62,22 +81,18 @@ alias Fetch = array<vec4u, TILE_TRIPS>;
 
 const SIDE_THREADS = THREADS / 2u;
 
-fn fetch_queries(ids: HeadIds, query_0: u32) -> Fetch {
+// The tile that begins with this key or query.
+fn fetch_tile(ids: HeadIds, begin: u32) -> Fetch {
   var fetched: Fetch;
-  let row = half_query_row(ids, query_0);
   let first = (subgroup / GROUP * PARTS + subgroup % GROUP / 2u) * LANES + lane;
   for (var n = 0u; n < TILE_TRIPS; n++) {
-    fetched[n] = query_vec8(row + (first + SIDE_THREADS * n) / TILE_VEC8, (first + SIDE_THREADS * n) % TILE_VEC8);
-  }
-  return fetched;
-}
-
-fn fetch_keys(ids: HeadIds, key_0: u32) -> Fetch {
-  var fetched: Fetch;
-  let row = half_key_row(ids, key_0);
-  let first = (subgroup / GROUP * PARTS + subgroup % GROUP / 2u) * LANES + lane;
-  for (var n = 0u; n < TILE_TRIPS; n++) {
-    fetched[n] = key_vec8(row + (first + SIDE_THREADS * n) / TILE_VEC8, (first + SIDE_THREADS * n) % TILE_VEC8);
+    let row = (first + SIDE_THREADS * n) / TILE_VEC8;
+    let d8 = (first + SIDE_THREADS * n) % TILE_VEC8;
+    if (STRIPS_ARE_KEYS) {
+      fetched[n] = query_vec8(half_query_row(ids, begin) + row, d8);
+    } else {
+      fetched[n] = key_vec8(half_key_row(ids, begin) + row, d8);
+    }
   }
   return fetched;
 }

@@ -32,16 +32,24 @@ fn score_of(product: vec4f, ids: HeadIds, query: u32, key: u32, scale: f32, part
   return score;
 }
 
-// Scores of this lane in strip r, from what is in `sums`.
-fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool, r: u32) -> Scores {
-  var scores: Scores;
+// This lane's products of q and k in strip r, from `sums`.
+fn products_of(r: u32) -> Scores {
+  var products: Scores;
   // Not by functions: through their results Dawn does not see that an index stays inside.
   let row = (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS +
       (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW * SUMS_STRIDE +
       lane % LANES_PER_ROW / LANES_PER_AREA * AREA_VEC4;
   for (var n = 0u; n < ROW_VEC4; n++) {
-    let product = bitcast<vec4f>(sums[row + lane % LANES_PER_AREA + LANES_PER_AREA * n]);
-    scores[n] = score_of(product, ids, query, key_0 + lane_key(n), scale, false);
+    products[n] = bitcast<vec4f>(sums[row + lane % LANES_PER_AREA + LANES_PER_AREA * n]);
+  }
+  return products;
+}
+
+// Scores of this lane in strip r.
+fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool, r: u32) -> Scores {
+  var scores = products_of(r);
+  for (var n = 0u; n < ROW_VEC4; n++) {
+    scores[n] = score_of(scores[n], ids, query, key_0 + lane_key(n), scale, false);
   }
   if (partial) {
     for (var n = 0u; n < ROW_VEC4; n++) {

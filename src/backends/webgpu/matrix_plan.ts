@@ -116,7 +116,7 @@ function derivePairs(stripsAreKeys: boolean, headPad: number, valuePad: number, 
   const lanesPerRow = lanes / M;
   const lanesPerQuery = Math.min(M / 4, Math.max(1, Math.floor(2 * parts * lanes / blockRows)));
   return {
-    strips, parts,
+    stripsAreKeys, strips, parts,
     blockQueries: stripsAreKeys ? blockRows : ownRows, blockKeys: stripsAreKeys ? ownRows : blockRows,
     steps: pad / K, columns, ...stagedSizes(pad, sumsStride, matrix),
     tileVec8: pad / 8, tileStride, tileLength: blockRows * tileStride,

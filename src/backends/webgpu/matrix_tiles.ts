@@ -64,7 +64,10 @@ export function forwardTiles(width: number, work: Work): MatrixTiles[] {
   if (waitsForLongest(work) || width <= 32 && work.rows <= ROWS_AT_ONCE) {
     return [tiles(8, 64, shared), tiles(4, 32, shared), ...SMALL];
   }
-  return [...work.rows <= ROWS_AT_ONCE ? [tiles(8, 32)] : width > 32 ? [tiles(4, 16, {strips: 2})] : [], ...SMALL];
+  if (work.rows <= ROWS_AT_ONCE) {
+    return [tiles(8, 32), ...SMALL];
+  }
+  return width > 32 ? [tiles(4, 16, {strips: 2}), ...SMALL] : [...SMALL];
 }
 
 /** Of the forward kernel that watches every tile. */
