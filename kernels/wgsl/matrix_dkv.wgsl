@@ -1,6 +1,6 @@
 // dV = (P∘keep)ᵀ·dO and dK = softmaxScale · dSᵀ·Q on subgroup matrices; see backward_dkv.wgsl. result_0 is dK,
-// result_1 dV. Strips are of keys (matrix_pairs.wgsl); side 0 sums dV and side 1 dK, each from the other's tile. A side has PARTS
-// subgroups: each makes the products of some queries of a tile, and sums some columns.
+// result_1 dV. Strips are of keys (matrix_pairs.wgsl); side 0 sums dV and side 1 dK, each from the other's tile. A side has
+// PARTS subgroups: each makes the products of some queries of a tile, and sums some columns.
 //
 // An area of `sums` is [query of the tile][key of the strip]. LANES_PER_QUERY lanes share a query of a strip.
 
@@ -48,6 +48,28 @@ fn next_seen_queries(ids: HeadIds, from_query: u32, key_0: u32, end: u32) -> u32
     query_0 += BLOCK_QUERIES;
   }
   return query_0;
+}
+
+// Adds P of a tile times its dO, or dS times its queries.
+fn add_gradients(accumulator: ptr<function, array<Sums, STRIPS * COLUMNS>>) {
+  let areas = (subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS;
+  let other_tile = (subgroup + 1u) % 2u * TILE_LENGTH;
+  for (var j = 0u; j < BLOCK_QUERIES / MATRIX_K; j++) {
+    var left: array<Left, STRIPS>;
+    for (var r = 0u; r < STRIPS; r++) {
+      left[r] = subgroupMatrixLoad<Left, col_major>(
+          &pairs, ((areas + r) * BLOCK_ROWS + j * MATRIX_K) * PAIRS_STRIDE, PAIRS_STRIDE);
+    }
+    for (var o = 0u; o < COLUMNS; o++) {
+      let rows = subgroupMatrixLoad<Right, row_major>(
+          &tiles,
+          other_tile + j * MATRIX_K * TILE_STRIDE + (subgroup % GROUP / 2u * COLUMNS + o) * (MATRIX_N / 4u), TILE_STRIDE);
+      for (var r = 0u; r < STRIPS; r++) {
+        (*accumulator)[r * COLUMNS + o] =
+            subgroupMatrixMultiplyAccumulate(left[r], rows, (*accumulator)[r * COLUMNS + o]);
+      }
+    }
+  }
 }
 
 @compute @workgroup_size(THREADS)
@@ -100,17 +122,23 @@ fn main(
 
   let begin = query_begin(of_keys, key_0) / BLOCK_QUERIES * BLOCK_QUERIES;
   let end = select(0u, query_end(of_keys, min(key_0 + BLOCK_KEYS, of_keys.keys) - 1u), key_0 < of_keys.keys);
-  for (var h = 0u; h < params.heads_per_key; h++) {
+  for (var h = 0u; h < FOREVER; h++) {
+    if (h >= params.heads_per_key) {
+      break;
+    }
     var ids = of_keys;
     ids.head += h;
     var query_0 = next_seen_queries(ids, begin, key_0, end);
+    var next = next_seen_queries(ids, query_0 + BLOCK_QUERIES, key_0, end);
     var fetched = fetch_tile(ids, min(query_0, ids.queries));
     workgroupBarrier(); // until nobody reads the tiles of the head before
     store_tile(&fetched);
+    fetched = fetch_tile(ids, min(next, ids.queries));
     workgroupBarrier();
-    while (query_0 < end) {
-      let next = next_seen_queries(ids, query_0 + BLOCK_QUERIES, key_0, end);
-      fetched = fetch_tile(ids, min(next, ids.queries));
+    for (var t = 0u; t < FOREVER; t++) {
+      if (query_0 >= end) {
+        break;
+      }
       var statistics: Statistics;
       for (var n = 0u; n < QUERY_TRIPS; n++) {
         statistics[n] = statistics_of(ids, query_0 + lane_query(n));
@@ -141,27 +169,13 @@ fn main(
         write_pairs(ids, query_0, strip, &statistics, scales, false);
       }
       workgroupBarrier();
-
-      let other_tile = (subgroup + 1u) % 2u * TILE_LENGTH;
-      for (var j = 0u; j < BLOCK_QUERIES / MATRIX_K; j++) {
-        var left: array<Left, STRIPS>;
-        for (var r = 0u; r < STRIPS; r++) {
-          left[r] = subgroupMatrixLoad<Left, col_major>(
-              &pairs, ((areas + r) * BLOCK_ROWS + j * MATRIX_K) * PAIRS_STRIDE, PAIRS_STRIDE);
-        }
-        for (var o = 0u; o < COLUMNS; o++) {
-          let rows = subgroupMatrixLoad<Right, row_major>(
-              &tiles, other_tile + j * MATRIX_K * TILE_STRIDE + (part * COLUMNS + o) * (MATRIX_N / 4u), TILE_STRIDE);
-          for (var r = 0u; r < STRIPS; r++) {
-            accumulator[r * COLUMNS + o] =
-                subgroupMatrixMultiplyAccumulate(left[r], rows, accumulator[r * COLUMNS + o]);
-          }
-        }
-      }
+      add_gradients(&accumulator);
       workgroupBarrier();
       store_tile(&fetched);
-      workgroupBarrier();
       query_0 = next;
+      next = next_seen_queries(ids, query_0 + BLOCK_QUERIES, key_0, end);
+      fetched = fetch_tile(ids, min(next, ids.queries));
+      workgroupBarrier();
     }
   }
 

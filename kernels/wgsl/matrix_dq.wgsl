@@ -21,6 +21,26 @@ fn write_gradients(
   }
 }
 
+// Adds dS of a tile times its keys.
+fn add_gradients(accumulator: ptr<function, array<Sums, STRIPS * COLUMNS>>) {
+  for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
+    var left: array<Left, STRIPS>;
+    for (var r = 0u; r < STRIPS; r++) {
+      left[r] = subgroupMatrixLoad<Left, row_major>(
+          &pairs, (subgroup % SUBGROUPS / 2u * STRIPS + r) * MATRIX_M * PAIRS_STRIDE + j * (MATRIX_K / 4u),
+          PAIRS_STRIDE);
+    }
+    for (var o = 0u; o < COLUMNS; o++) {
+      let keys = subgroupMatrixLoad<Right, row_major>(
+          &tiles, j * MATRIX_K * TILE_STRIDE + (subgroup % 2u * COLUMNS + o) * (MATRIX_N / 4u), TILE_STRIDE);
+      for (var r = 0u; r < STRIPS; r++) {
+        (*accumulator)[r * COLUMNS + o] =
+            subgroupMatrixMultiplyAccumulate(left[r], keys, (*accumulator)[r * COLUMNS + o]);
+      }
+    }
+  }
+}
+
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
@@ -73,12 +93,15 @@ fn main(
   let begin = key_begin(ids, query_0) / BLOCK_KEYS * BLOCK_KEYS;
   let end = select(0u, key_end(ids, min(query_0 + BLOCK_QUERIES, ids.queries) - 1u), query_0 < ids.queries);
   var key_0 = next_seen(ids, query_0, begin, end);
+  var next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
   var fetched = fetch_tile(ids, min(key_0, ids.keys));
   store_tile(&fetched);
+  fetched = fetch_tile(ids, min(next, ids.keys));
   workgroupBarrier();
-  while (key_0 < end) {
-    let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
-    fetched = fetch_tile(ids, min(next, ids.keys));
+  for (var t = 0u; t < FOREVER; t++) {
+    if (key_0 >= end) {
+      break;
+    }
     let tile = subgroup % 2u * TILE_LENGTH;
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
       var products: array<Sums, STRIPS>;
@@ -105,27 +128,13 @@ fn main(
       write_gradients(ids, strip, key_0, &statistics, scales, false);
     }
     workgroupBarrier();
-
-    for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
-      var left: array<Left, STRIPS>;
-      for (var r = 0u; r < STRIPS; r++) {
-        left[r] = subgroupMatrixLoad<Left, row_major>(
-            &pairs, (subgroup % SUBGROUPS / 2u * STRIPS + r) * MATRIX_M * PAIRS_STRIDE + j * (MATRIX_K / 4u),
-            PAIRS_STRIDE);
-      }
-      for (var o = 0u; o < COLUMNS; o++) {
-        let keys = subgroupMatrixLoad<Right, row_major>(
-            &tiles, j * MATRIX_K * TILE_STRIDE + (subgroup % 2u * COLUMNS + o) * (MATRIX_N / 4u),
-            TILE_STRIDE);
-        for (var r = 0u; r < STRIPS; r++) {
-          accumulator[r * COLUMNS + o] = subgroupMatrixMultiplyAccumulate(left[r], keys, accumulator[r * COLUMNS + o]);
-        }
-      }
-    }
+    add_gradients(&accumulator);
     workgroupBarrier();
     store_tile(&fetched);
-    workgroupBarrier();
     key_0 = next;
+    next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
+    fetched = fetch_tile(ids, min(next, ids.keys));
+    workgroupBarrier();
   }
 
   let unscale = params.scale * power_of_two(half_exponent(largest[K])) * power_of_two(-gradient_exponent());

@@ -2,30 +2,28 @@
 //
 // No maximum is followed from tile to tile: weights are exp2(score − row_max), and row_max, in units of log 2, begins as the
 // largest score of a sample, the first keys and those on the diagonal. f16 holds weights of keys that outweigh the sample by
-// up to e^10.4. Every SEGMENT_KEYS keys the sums tell whether row_max should rise. Rows whose weights did not fit, or whose
+// up to e^10.4. Every SEGMENT_TILES tiles the sums tell whether row_max should rise. Rows whose weights did not fit, or whose
 // results are not finite, get an LSE of NaN, and matrix_watched.wgsl makes their tiles again. It runs alone where masks or
 // biases may hide the sample. To watch every tile takes 2% to 15% of the time, and to hold that second attempt in this kernel
 // a third, even where it is never made: registers (H100, NOTES.md).
+//
+// Three tiles are at work at once: between two barriers a subgroup makes the weights of one tile, the scores of the next and
+// the sums of the one before, none of which waits for another.
 
-var<workgroup> too_large: vec4u; // x: some row's sum
-
-const SEGMENT_KEYS = 256u;
-const SAMPLE_TILES = 1u + MATRIX_M / MATRIX_N;
-const SAMPLE_ROUNDS = (SAMPLE_TILES + STRIP_SUBGROUPS - 1u) / STRIP_SUBGROUPS; // each subgroup of a strip makes one
+const SEGMENT_TILES = 256u / BLOCK_KEYS;
+// Whether some row's sum is: in the padding of a row of `sums`, which matrices and staged rows leave alone. A variable of its
+// own would keep one workgroup less on a multiprocessor, where 48 KB are all there is.
+const TOO_LARGE = SUMS_STRIDE - 1u;
 // A row's sum above which row_max rises at the end of a segment, and what the sum is then: low enough for scores that go on
 // growing, high enough that what f16 loses of all weights does not count.
 const RENEWED_ABOVE = 4096.0;
 const RENEWED_BITS = 6.0;
 
-// The first key of a tile of the sample: the first keys, then those on the diagonal, as far as there are rows.
+// The first key of a tile of the sample on strip r's diagonal, as far as there are rows.
 fn sample_key(job: Job, r: u32, tile: u32) -> u32 {
-  let t = min(tile, SAMPLE_TILES - 1u);
-  if (t == 0u) {
-    return job.begin;
-  }
   let rows = half_rows(params.keys, params.key_total) - select(0u, job.ids.key_first, END_TO_END);
   let diagonal = i32(params.query_first + strip_of(job) + MATRIX_M * r) + job.ids.diagonal - i32(params.key_first);
-  return u32(clamp(diagonal + i32((t - 1u) * MATRIX_N), 0, i32(rows - MATRIX_N)));
+  return u32(clamp(diagonal + i32(min(tile, SAMPLE_TILES - 1u) * MATRIX_N), 0, i32(rows - MATRIX_N)));
 }
 
 // What this lane stages of the sample's keys, for each strip the tile t.
@@ -42,22 +40,74 @@ fn fetch_sample(job: Job, t: u32) -> Staged {
   return staged;
 }
 
-// The weights of this lane in strip r, from the products in `sums`: by one fma and one exp2 where nothing is added to them.
-fn weights_at(ids: HeadIds, query: u32, key_0: u32, scale: f32, row_max: f32, partial: bool, r: u32) -> Scores {
+// The weights of this lane in strip r, from the products in `sums`, as if all keys were seen: by one fma and one exp2 where
+// nothing is added to them.
+fn weights_at(ids: HeadIds, query: u32, key_0: u32, scale: f32, row_max: f32, r: u32) -> Scores {
   if (SOFTCAP || ALIBI || BIAS) {
-    var scores = scores_of(ids, query, key_0, scale, partial, r);
+    var scores = scores_of(ids, query, key_0, scale, false, r);
     return weights_of(&scores, row_max);
   }
   var row_weights = products_of(r);
   for (var n = 0u; n < ROW_VEC4; n++) {
     row_weights[n] = exp2(fma(row_weights[n], vec4f(scale * LOG2_E), vec4f(-row_max)));
   }
-  if (partial) {
-    for (var n = 0u; n < ROW_VEC4; n++) {
-      row_weights[n] = select(vec4f(), row_weights[n], sees_four(ids, query, key_0 + lane_key(n)));
+  return row_weights;
+}
+
+// Weights of keys that the query does not see become 0.
+fn hide_weights(row_weights: ptr<function, Scores>, ids: HeadIds, query: u32, key_0: u32) {
+  for (var n = 0u; n < ROW_VEC4; n++) {
+    (*row_weights)[n] = select(vec4f(), (*row_weights)[n], sees_four(ids, query, key_0 + lane_key(n)));
+  }
+}
+
+// The first key of a tile; of the first tile, past the last.
+fn tile_key(job: Job, tile: u32, tiles: u32) -> u32 {
+  return min(job.begin + select(0u, tile, tile < tiles) * BLOCK_KEYS, job.ids.keys);
+}
+
+fn raise_maximum(row: ptr<function, Row>, mine: f32) {
+  let largest_score = max((*row).max, row_maximum(mine));
+  *row = Row(largest_score, (*row).sum * exp2((*row).max - largest_score));
+}
+
+// The products of the strips' queries with the subgroup's j-th keys of the tile.
+fn products_of_tile(queries: ptr<function, array<Left, STRIPS * HEAD_STEPS>>, j: u32) -> array<Sums, STRIPS> {
+  let row_of_tile = subgroup % STRIP_SUBGROUPS * (BLOCK_KEYS / STRIP_SUBGROUPS) + j * MATRIX_N;
+  var products: array<Sums, STRIPS>;
+  for (var r = 0u; r < STRIPS; r++) {
+    products[r] = Sums();
+  }
+  for (var d = 0u; d < HEAD_STEPS; d++) {
+    let keys = subgroupMatrixLoad<Right, col_major>(
+        &head_tile, row_of_tile * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
+    for (var r = 0u; r < STRIPS; r++) {
+      products[r] = subgroupMatrixMultiplyAccumulate((*queries)[r * HEAD_STEPS + d], keys, products[r]);
     }
   }
-  return row_weights;
+  return products;
+}
+
+// Adds the weights of a tile times its values, the subgroup's columns.
+fn add_values(accumulator: ptr<function, array<Sums, STRIPS * PART_COLUMNS>>) {
+  for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
+    var left: array<Left, STRIPS>;
+    for (var r = 0u; r < STRIPS; r++) {
+      left[r] = subgroupMatrixLoad<Left, row_major>(
+          &weights,
+          (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u),
+          WEIGHTS_STRIDE);
+    }
+    for (var o = 0u; o < PART_COLUMNS; o++) {
+      let values = subgroupMatrixLoad<Right, row_major>(
+          &value_tile, j * MATRIX_K * VALUE_STRIDE + (subgroup % STRIP_SUBGROUPS * PART_COLUMNS + o) * (MATRIX_N / 4u),
+          VALUE_STRIDE);
+      for (var r = 0u; r < STRIPS; r++) {
+        (*accumulator)[r * PART_COLUMNS + o] =
+            subgroupMatrixMultiplyAccumulate(left[r], values, (*accumulator)[r * PART_COLUMNS + o]);
+      }
+    }
+  }
 }
 
 @compute @workgroup_size(THREADS)
@@ -76,13 +126,24 @@ fn main(
     }
     return;
   }
-  if (thread == 0u) {
-    too_large.x = 0u;
-  }
+  let tiles = (max(job.begin, job.end) - job.begin + BLOCK_KEYS - 1u) / BLOCK_KEYS;
   let part = subgroup % STRIP_SUBGROUPS;
   let own_sums = subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS * STRIP_SUMS + part * AREA_VEC4; // where its areas begin
   var queries: array<Left, STRIPS * HEAD_STEPS>;
   var staged_queries = fetch_staged_queries(job);
+  var fetched_keys = fetch_keys(ids, tile_key(job, 0u, tiles));
+  var later_keys = fetch_keys(ids, tile_key(job, 1u, tiles));
+  var samples: array<Staged, SAMPLE_ROUNDS>;
+  for (var t = 0u; t < SAMPLE_ROUNDS; t++) {
+    samples[t] = fetch_sample(job, STRIP_SUBGROUPS * t + part);
+  }
+  store_head_tile(&fetched_keys);
+  var nothing: HalfScores;
+  for (var r = 0u; r < STRIPS; r++) {
+    store_weights(&nothing, 0u, r);
+  }
+  var no_values: ValueFetch;
+  store_value_tile(&no_values);
   for (var p = 0u; p < PASSES; p++) {
     stage(&staged_queries, p, MATRIX_M);
     workgroupBarrier();
@@ -94,37 +155,30 @@ fn main(
     }
     workgroupBarrier();
   }
-  var accumulator: array<Sums, STRIPS * PART_COLUMNS>;
-  for (var r = 0u; r < STRIPS; r++) {
-    for (var o = 0u; o < PART_COLUMNS; o++) {
-      accumulator[r * PART_COLUMNS + o] = Sums();
-    }
-  }
   var rows: array<Row, STRIPS>;
   for (var r = 0u; r < STRIPS; r++) {
     rows[r] = first_row(job);
   }
-  for (var t = 0u; job.begin < job.end && t < SAMPLE_ROUNDS; t++) {
-    var samples: array<Sums, STRIPS>;
+  for (var t = 0u; t < SAMPLE_ROUNDS; t++) {
+    var products: array<Sums, STRIPS>;
     for (var r = 0u; r < STRIPS; r++) {
-      samples[r] = Sums();
+      products[r] = Sums();
     }
-    var staged_keys = fetch_sample(job, STRIP_SUBGROUPS * t + part);
     for (var p = 0u; p < PASSES; p++) {
-      stage(&staged_keys, p, MATRIX_N);
+      stage(&samples[t], p, MATRIX_N);
       workgroupBarrier();
       for (var r = 0u; r < STRIPS; r++) {
         for (var d = 0u; d < STAGED_STEPS; d++) {
           let keys = subgroupMatrixLoad<Right, col_major>(
               &sums, own_sums + r * STRIP_SUMS + d * (MATRIX_K / 8u), SUMS_STRIDE);
-          samples[r] = subgroupMatrixMultiplyAccumulate(
-              queries[r * HEAD_STEPS + p * STAGED_STEPS + d], keys, samples[r]);
+          products[r] = subgroupMatrixMultiplyAccumulate(
+              queries[r * HEAD_STEPS + p * STAGED_STEPS + d], keys, products[r]);
         }
       }
       workgroupBarrier();
     }
     for (var r = 0u; r < STRIPS; r++) {
-      subgroupMatrixStore<row_major>(&sums, own_sums + r * STRIP_SUMS, samples[r], SUMS_STRIDE);
+      subgroupMatrixStore<row_major>(&sums, own_sums + r * STRIP_SUMS, products[r], SUMS_STRIDE);
     }
     workgroupBarrier();
     for (var r = 0u; r < STRIPS; r++) {
@@ -134,80 +188,101 @@ fn main(
         let key = sample_key(job, r, STRIP_SUBGROUPS * t + lane_area()) + 4u * lane_vec4(n);
         largest_score = max(largest_score, largest_of(score_of(product, ids, query_of(job, r), key, job.scale, true)));
       }
-      largest_score = max(rows[r].max, row_maximum(largest_score));
-      rows[r] = Row(largest_score, rows[r].sum * exp2(rows[r].max - largest_score));
+      raise_maximum(&rows[r], largest_score);
     }
     workgroupBarrier();
   }
 
-  var key_0 = job.begin;
-  var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
-  store_head_tile(&fetched_keys);
+  // The first tile's scores, which are a part of the sample too.
+  for (var j = 0u; j < TILE_COLUMNS; j++) {
+    var products = products_of_tile(&queries, j);
+    for (var r = 0u; r < STRIPS; r++) {
+      subgroupMatrixStore<row_major>(&sums, own_sums + r * STRIP_SUMS + j * (MATRIX_N / 4u), products[r], SUMS_STRIDE);
+    }
+  }
   workgroupBarrier();
-  while (key_0 < job.end) {
-    let stop = min(job.end, key_0 + SEGMENT_KEYS);
-    while (key_0 < stop) {
-      let next = key_0 + BLOCK_KEYS;
-      let partial = is_partial(ids, job.query_0, key_0);
-      var fetched_values = fetch_values(ids, key_0);
-      fetched_keys = fetch_keys(ids, select(key_0, next, next < job.end));
-      for (var j = 0u; j < BLOCK_KEYS / MATRIX_N / STRIP_SUBGROUPS; j++) {
-        let row_of_tile = part * (BLOCK_KEYS / STRIP_SUBGROUPS) + j * MATRIX_N;
-        var products: array<Sums, STRIPS>;
+  store_head_tile(&later_keys);
+  for (var r = 0u; r < STRIPS; r++) {
+    let scores = scores_of(ids, query_of(job, r), job.begin, job.scale, true, r);
+    var largest_score = NO_MAXIMUM;
+    for (var n = 0u; n < ROW_VEC4; n++) {
+      largest_score = max(largest_score, largest_of(scores[n]));
+    }
+    raise_maximum(&rows[r], largest_score);
+  }
+  var accumulator: array<Sums, STRIPS * PART_COLUMNS>;
+  for (var r = 0u; r < STRIPS; r++) {
+    for (var o = 0u; o < PART_COLUMNS; o++) {
+      accumulator[r * PART_COLUMNS + o] = Sums();
+    }
+  }
+  if (thread == 0u) {
+    sums[TOO_LARGE] = vec4u();
+  }
+  workgroupBarrier();
+
+  var fetched_values = fetch_values(ids, tile_key(job, 0u, tiles));
+  fetched_keys = fetch_keys(ids, tile_key(job, 2u, tiles));
+  let segments = (tiles + SEGMENT_TILES - 1u) / SEGMENT_TILES;
+  for (var segment = 0u; segment < FOREVER; segment++) {
+    if (segment >= segments) {
+      break;
+    }
+    let first = segment * SEGMENT_TILES;
+    let here = min(tiles - first, SEGMENT_TILES);
+    for (var t = 0u; t < SEGMENT_TILES; t++) {
+      if (t >= here) {
+        break;
+      }
+      let key_0 = job.begin + (first + t) * BLOCK_KEYS;
+      var row_weights: array<Scores, STRIPS>;
+      for (var r = 0u; r < STRIPS; r++) {
+        row_weights[r] = weights_at(ids, query_of(job, r), key_0, job.scale, rows[r].max, r);
+      }
+      var products: array<Sums, STRIPS * TILE_COLUMNS>;
+      for (var j = 0u; j < TILE_COLUMNS; j++) {
+        let block = products_of_tile(&queries, j);
         for (var r = 0u; r < STRIPS; r++) {
-          products[r] = Sums();
+          products[r * TILE_COLUMNS + j] = block[r];
         }
-        for (var d = 0u; d < HEAD_STEPS; d++) {
-          let keys = subgroupMatrixLoad<Right, col_major>(
-              &head_tile, row_of_tile * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
-          for (var r = 0u; r < STRIPS; r++) {
-            products[r] = subgroupMatrixMultiplyAccumulate(queries[r * HEAD_STEPS + d], keys, products[r]);
-          }
-        }
+      }
+      add_values(&accumulator);
+      if (is_partial(ids, job.query_0, key_0)) {
         for (var r = 0u; r < STRIPS; r++) {
-          subgroupMatrixStore<row_major>(
-              &sums, own_sums + r * STRIP_SUMS + j * (MATRIX_N / 4u), products[r], SUMS_STRIDE);
+          hide_weights(&row_weights[r], ids, query_of(job, r), key_0);
         }
+      }
+      var tile_weights: array<HalfScores, STRIPS>;
+      for (var r = 0u; r < STRIPS; r++) {
+        rows[r].sum += sum_of(&row_weights[r]);
+        drop_weights(&row_weights[r], ids, query_of(job, r), key_0);
+        tile_weights[r] = halves_of_weights(&row_weights[r]);
       }
       workgroupBarrier();
 
       for (var r = 0u; r < STRIPS; r++) {
-        var row_weights = weights_at(ids, query_of(job, r), key_0, job.scale, rows[r].max, partial, r);
-        rows[r].sum += write_weights(&row_weights, ids, query_of(job, r), key_0, r);
+        for (var j = 0u; j < TILE_COLUMNS; j++) {
+          subgroupMatrixStore<row_major>(
+              &sums, own_sums + r * STRIP_SUMS + j * (MATRIX_N / 4u), products[r * TILE_COLUMNS + j], SUMS_STRIDE);
+        }
+        store_weights(&tile_weights[r], 0u, r);
       }
       store_value_tile(&fetched_values);
       store_head_tile(&fetched_keys);
+      fetched_values = fetch_values(ids, tile_key(job, first + t + 1u, tiles));
+      fetched_keys = fetch_keys(ids, tile_key(job, first + t + 3u, tiles));
       workgroupBarrier();
-
-      for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
-        var left: array<Left, STRIPS>;
-        for (var r = 0u; r < STRIPS; r++) {
-          left[r] = subgroupMatrixLoad<Left, row_major>(
-              &weights,
-              (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u),
-              WEIGHTS_STRIDE);
-        }
-        for (var o = 0u; o < PART_COLUMNS; o++) {
-          let values = subgroupMatrixLoad<Right, row_major>(
-              &value_tile, j * MATRIX_K * VALUE_STRIDE + (part * PART_COLUMNS + o) * (MATRIX_N / 4u), VALUE_STRIDE);
-          for (var r = 0u; r < STRIPS; r++) {
-            accumulator[r * PART_COLUMNS + o] =
-                subgroupMatrixMultiplyAccumulate(left[r], values, accumulator[r * PART_COLUMNS + o]);
-          }
-        }
-      }
-      key_0 = next;
     }
 
-    if (key_0 < job.end) {
+    if (segment + 1u < segments) {
       for (var r = 0u; r < STRIPS; r++) {
         if (!(row_total(rows[r].sum) <= RENEWED_ABOVE)) {
-          too_large.x = 1u;
+          sums[TOO_LARGE].x = 1u;
         }
       }
-      if (workgroupUniformLoad(&too_large).x != 0u) {
+      if (workgroupUniformLoad(&sums[TOO_LARGE]).x != 0u) {
         if (thread == 0u) {
-          too_large.x = 0u;
+          sums[TOO_LARGE].x = 0u;
         }
         for (var r = 0u; r < STRIPS; r++) {
           let total = row_total(rows[r].sum);
@@ -215,15 +290,21 @@ fn main(
           let rescale = exp2(rows[r].max - new_max);
           // NaN from here on where weights did not fit.
           rows[r] = Row(new_max, select(not_a_number(), rows[r].sum * rescale, rows[r].sum <= LARGEST_SUM));
+          // The next tile's products wait where sums are scaled.
+          var products = products_of(r);
+          scale_weights(rescale, r);
           for (var o = 0u; o < PART_COLUMNS; o++) {
             workgroupBarrier();
             accumulator[r * PART_COLUMNS + o] = scaled_rows(accumulator[r * PART_COLUMNS + o], rescale, r);
           }
+          workgroupBarrier();
+          put_products(&products, r);
         }
         workgroupBarrier();
       }
     }
   }
+  add_values(&accumulator);
 
   var totals: array<f32, STRIPS>;
   var finite: array<bool, STRIPS>;

@@ -77,7 +77,10 @@ fn main(
   }
   var fresh = true; // nothing has been accumulated yet
   workgroupBarrier();
-  while (key_0 < end) {
+  for (var t = 0u; t < FOREVER; t++) {
+    if (key_0 >= end) {
+      break;
+    }
     let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
     let partial = is_partial(ids, query_0, key_0);
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_N / STRIP_SUBGROUPS; j++) {

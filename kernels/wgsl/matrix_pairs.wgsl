@@ -15,8 +15,8 @@ var<workgroup> pairs: array<vec4h, PAIRS_LENGTH>;
 const GROUP = 2u * PARTS;
 const STAGED_VEC8 = STAGED_STEPS * MATRIX_K / 8u;
 
-// A lane's share of a subgroup's rows of the strips on their way into matrices, through `sums` (matrix_rows.wgsl says why), STAGED_STEPS steps
-// of them at a time. All are loaded before the first barrier.
+// A lane's share of a subgroup's rows of the strips on their way into matrices, through `sums` (matrix_rows.wgsl says why),
+// STAGED_STEPS steps of them at a time. All are loaded before the first barrier.
 alias Staged = array<vec4u, PASSES * STRIPS * STAGED_TRIPS>;
 
 // Eight halves of a row of q (side 0) or dO (side 1).

@@ -45,6 +45,27 @@ fn products_of(r: u32) -> Scores {
   return products;
 }
 
+// Puts them back.
+fn put_products(products: ptr<function, Scores>, r: u32) {
+  let row = (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * STRIP_SUMS +
+      (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW * SUMS_STRIDE +
+      lane % LANES_PER_ROW / LANES_PER_AREA * AREA_VEC4;
+  for (var n = 0u; n < ROW_VEC4; n++) {
+    sums[row + lane % LANES_PER_AREA + LANES_PER_AREA * n] = bitcast<vec4u>((*products)[n]);
+  }
+}
+
+// Multiplies the weights that this lane has written.
+fn scale_weights(factor: f32, r: u32) {
+  let row = ((subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * MATRIX_M +
+             (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW) * WEIGHTS_STRIDE +
+      lane % LANES_PER_ROW / LANES_PER_AREA * (BLOCK_ROWS / STRIP_SUBGROUPS / 4u);
+  for (var n = 0u; n < ROW_VEC4; n++) {
+    let at = row + lane % LANES_PER_AREA + LANES_PER_AREA * n;
+    weights[at] = vec4h(vec4f(weights[at]) * factor);
+  }
+}
+
 // Scores of this lane in strip r.
 fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool, r: u32) -> Scores {
   var scores = products_of(r);
@@ -76,41 +97,74 @@ fn weights_of(scores: ptr<function, Scores>, row_max: f32) -> Scores {
   return weights;
 }
 
-// Writes the weights of this lane in strip r, with split operands also what f16 takes from them, and gives their sum.
-fn write_weights(row_weights: ptr<function, Scores>, ids: HeadIds, query: u32, key_0: u32, r: u32) -> f32 {
+alias HalfScores = array<vec4h, ROW_VEC4>;
+
+fn sum_of(row_weights: ptr<function, Scores>) -> f32 {
   var total = vec4f();
-  let row = ((subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * MATRIX_M +
-             (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW) * WEIGHTS_STRIDE +
-      lane % LANES_PER_ROW / LANES_PER_AREA * (BLOCK_ROWS / STRIP_SUBGROUPS / 4u);
   for (var n = 0u; n < ROW_VEC4; n++) {
-    var weight = (*row_weights)[n];
-    total += weight;
-    if (DROPOUT) {
-      weight = select(vec4f(), weight, factors_of(ids, query, key_0 + lane_key(n)) > vec4f());
-    }
-    let half_weight = vec4h(weight);
-    weights[row + lane % LANES_PER_AREA + LANES_PER_AREA * n] = half_weight;
-    if (SPLIT_OPERANDS) {
-      // As in to_half: not to be taken for the weight itself.
-      let kept = bitcast<vec4h>(bitcast<vec2u>(half_weight) ^ vec2u(params.splits >> 31u));
-      weights[row + BLOCK_ROWS / 4u + lane % LANES_PER_AREA + LANES_PER_AREA * n] = vec4h(weight - vec4f(kept));
-    }
+    total += (*row_weights)[n];
   }
   return (total.x + total.y) + (total.z + total.w);
 }
 
+// Weights that are dropped become 0.
+fn drop_weights(row_weights: ptr<function, Scores>, ids: HeadIds, query: u32, key_0: u32) {
+  if (DROPOUT) {
+    for (var n = 0u; n < ROW_VEC4; n++) {
+      let factors = factors_of(ids, query, key_0 + lane_key(n));
+      (*row_weights)[n] = select(vec4f(), (*row_weights)[n], factors > vec4f());
+    }
+  }
+}
+
+fn halves_of_weights(row_weights: ptr<function, Scores>) -> HalfScores {
+  var halves: HalfScores;
+  for (var n = 0u; n < ROW_VEC4; n++) {
+    halves[n] = vec4h((*row_weights)[n]);
+  }
+  return halves;
+}
+
+// `first`: where they go in a row, in vec4s.
+fn store_weights(halves: ptr<function, HalfScores>, first: u32, r: u32) {
+  let row = ((subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * MATRIX_M +
+             (subgroup % STRIP_SUBGROUPS * LANES + lane % LANES) / LANES_PER_ROW) * WEIGHTS_STRIDE +
+      lane % LANES_PER_ROW / LANES_PER_AREA * (BLOCK_ROWS / STRIP_SUBGROUPS / 4u);
+  for (var n = 0u; n < ROW_VEC4; n++) {
+    weights[row + first + lane % LANES_PER_AREA + LANES_PER_AREA * n] = (*halves)[n];
+  }
+}
+
+// Writes the weights of this lane in strip r, with split operands also what f16 takes from them, and gives their sum.
+fn write_weights(row_weights: ptr<function, Scores>, ids: HeadIds, query: u32, key_0: u32, r: u32) -> f32 {
+  let total = sum_of(row_weights);
+  drop_weights(row_weights, ids, query, key_0);
+  var halves = halves_of_weights(row_weights);
+  store_weights(&halves, 0u, r);
+  if (SPLIT_OPERANDS) {
+    var rests: HalfScores;
+    for (var n = 0u; n < ROW_VEC4; n++) {
+      // As in to_half: not to be taken for the weight itself.
+      let kept = bitcast<vec4h>(bitcast<vec2u>(halves[n]) ^ vec2u(params.splits >> 31u));
+      rests[n] = vec4h((*row_weights)[n] - vec4f(kept));
+    }
+    store_weights(&rests, BLOCK_ROWS / 4u, r);
+  }
+  return total;
+}
+
 fn row_maximum(mine: f32) -> f32 {
   var largest = mine;
-  for (var mask = 1u; mask < LANES_PER_ROW; mask *= 2u) {
-    largest = max(largest, subgroupShuffleXor(largest, mask));
+  for (var n = 0u; n < ROW_ROUNDS; n++) {
+    largest = max(largest, subgroupShuffleXor(largest, 1u << n));
   }
   return largest;
 }
 
 fn row_total(mine: f32) -> f32 {
   var total = mine;
-  for (var mask = 1u; mask < LANES_PER_ROW; mask *= 2u) {
-    total += subgroupShuffleXor(total, mask);
+  for (var n = 0u; n < ROW_ROUNDS; n++) {
+    total += subgroupShuffleXor(total, 1u << n);
   }
   return total;
 }

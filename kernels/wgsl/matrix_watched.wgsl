@@ -120,7 +120,10 @@ fn watch(job: Job) {
   store_head_tile(&fetched_keys);
   var fresh = true; // nothing has been accumulated yet
   workgroupBarrier();
-  while (key_0 < job.end) {
+  for (var t = 0u; t < FOREVER; t++) {
+    if (key_0 >= job.end) {
+      break;
+    }
     let next = next_seen(ids, job.query_0, key_0 + BLOCK_KEYS, job.end);
     let partial = is_partial(ids, job.query_0, key_0);
     let part = subgroup % STRIP_SUBGROUPS;

@@ -125,9 +125,12 @@ describe('plans over subgroup matrices', () => {
         }
       }
     }
-    // Four strips of 16 rows of 64 + 8 floats, two subgroups to a strip; 64 + 8 halves.
+    // Four strips of 16 rows of 32 + 8 floats; 64 + 8 halves.
     expect(deriveMatrix(matrixPlan('forward', H100) as Required<Plan>)).toEqual(jasmine.objectContaining(
-        {blockRows: 64, stripSubgroups: 2, headStride: 18, sumsLength: 4 * 16 * 18, lanesPerRow: 4, lanesPerArea: 2}));
+        {
+          blockRows: 32, stripSubgroups: 1, headStride: 18, sumsLength: 4 * 16 * 10, lanesPerRow: 2, rowRounds: 1,
+          tileColumns: 2,
+        }));
     // Two pairs of subgroups with two strips of 16 rows each, all of them for both products.
     const dq = matrixPlan('backward_dq', H100, 64);
     expect(deriveMatrix({...dq, matrix: {...dq.matrix!, subgroups: 4, blockRows: 16, strips: 2}})).toEqual(
@@ -145,9 +148,9 @@ describe('plans over subgroup matrices', () => {
     };
     const sizes = [32, 64, 72, 96, 128, 192, 256];
     expect(sizes.map(headSize => tile('forward', headSize))).toEqual(
-        ['4x16x1x1', '4x16x2x1', '8x32x2x2', '8x32x2x2', '8x32x2x2', '4x16x1x1', '4x32x1x2']);
+        ['4x32x1x1', '4x16x2x1', '8x32x1x1', '8x32x1x1', '8x32x1x1', '4x16x1x1', '8x16x1x1']);
     expect(sizes.map(headSize => tile('backward_dq', headSize))).toEqual(
-        ['4x16x2x1', '4x16x2x1', '4x16x2x1', '4x16x2x1', '4x16x2x1', '8x16x1x1', '8x16x1x1']);
+        ['8x16x1x1', '8x16x1x1', '4x16x2x1', '4x16x2x1', '4x16x2x1', '8x16x1x1', '8x16x1x1']);
     expect(sizes.map(headSize => tile('backward_dkv', headSize))).toEqual(
         ['4x16x2x1', '4x16x2x1', '4x16x2x1', '4x16x2x1', '8x32x2x2', '8x16x1x1', '8x32x1x2']);
     expect(tile('forward', 128, 16384)).toBe('2x16x1x1');
@@ -271,13 +274,13 @@ describe('plans over subgroup matrices', () => {
     const large = {...causal, headSize: 128, valueSize: 128};
     expect(shape(causal)).toEqual([8, 32]);
     expect(shape(causal, 'backward_dkv')).toEqual([4, 32]);
-    expect(shape(causal, 'forward')).toEqual([8, 64]);
-    expect(makePlan('forward', large, H100, {}, 1, 'matrix').matrix!.strips).toBe(1);
-    expect(shape({...problem(), queryHeads: 16, queryLength: 1024})).toEqual([4, 16]);
+    expect(shape(causal, 'forward')).toEqual([4, 32]);
+    expect(shape(large, 'forward')).toEqual([4, 32]);
+    expect(shape({...problem(), queryHeads: 16, queryLength: 1024})).toEqual([8, 16]);
     expect(shape({...problem(), queryHeads: 16, queryLength: 1024}, 'forward')).toEqual([8, 32]);
-    expect(shape({...causal, batch: 16})).toEqual([4, 16]);
+    expect(shape({...causal, batch: 16})).toEqual([8, 16]);
     expect(shape({...causal, batch: 16}, 'forward')).toEqual([4, 16]);
-    expect(makePlan('forward', {...large, batch: 16}, H100, {}, 16, 'matrix').matrix!.strips).toBe(2);
+    expect(shape({...large, batch: 16}, 'forward')).toEqual([8, 32]);
     // Those of simt share a multiprocessor's arithmetic instead: they take turns, long and short.
     const round = (of: Problem, kernel: KernelName) => makePlan(kernel, of, H100, {}, 1, 'simt').round;
     expect(round(causal, 'backward_dq')).toBe(128);

@@ -74,10 +74,12 @@ export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix
     valueStride: (Math.max(operandParts * valuePad, partColumns * stripSubgroups * N) + 8) / 4,
     headTrips: Math.ceil(headLoads / common.threads), valueTrips: Math.ceil(valueLoads / common.threads),
     headExact: headLoads % common.threads === 0, valueExact: valueLoads % common.threads === 0,
-    headSteps: headPad / K, partColumns,
+    headSteps: headPad / K, partColumns, tileColumns: blockRows / N / stripSubgroups,
+    sampleTiles: Math.ceil(M / N), sampleRounds: Math.ceil(M / N / stripSubgroups),
     ...stagedSizes(headPad, stripSubgroups > 1 ? blockRows / stripSubgroups / 4 : sumsStride, matrix),
     sumsStride, sumsLength: subgroups / stripSubgroups * strips * M * sumsStride, stripSubgroups,
-    weightsStride: (operandParts * blockRows + 8) / 4, lanesPerRow, lanesPerArea, rowVec4: blockRows / 4 / lanesPerRow,
+    weightsStride: (operandParts * blockRows + 8) / 4, lanesPerRow, lanesPerArea,
+    rowVec4: blockRows / 4 / lanesPerRow, rowRounds: Math.log2(lanesPerRow),
     columnVec4: N / 4 / lanesPerArea,
     ...splitOperands &&
         deriveRests(flushKeys, {blockRows, stripSubgroups, partColumns, headPad, valuePad, N, lanesPerRow}),
@@ -176,7 +178,7 @@ export function matrixMemory(plan: MatrixPlan): Array<{name: string, bytes: numb
     {name: 'sums', bytes: 16 * sizes.sumsLength},
     {name: 'weights', bytes: 8 * blockQueries * weightsStride},
     ...plan.mask ? hiddenTiles : [],
-    ...plan.kernel === 'forward' && !isWatched(plan) ? [{name: 'too_large', bytes: 16}] : [],
+    ...plan.splitOperands ? [{name: 'too_large', bytes: 16}] : [],
     ...isWatched(plan) ? [{name: 'seen', bytes: 16}, {name: 'row_is_missing', bytes: 16}] : [],
   ];
 }

@@ -50,24 +50,20 @@ const SMALL_PAIRS = [
 
 /** @param width the larger of the head sizes. */
 export function forwardTiles(width: number, work: Work): MatrixTiles[] {
-  const shared = {stripSubgroups: 2};
+  const isFew = work.rows <= ROWS_AT_ONCE;
   if (width > 192) {
-    return [tiles(4, 32, shared), ...SMALL];
+    return [tiles(8, 16), ...SMALL];
   }
   if (width > 128) {
     return [...SMALL];
   }
-  if (width > 64) {
-    const isFew = work.rows <= (work.isUneven ? ROWS_AT_ONCE : ROWS_AT_ONCE / 4);
-    return [tiles(8, 32, isFew ? shared : {...shared, strips: 2}), tiles(4, 32, shared), ...SMALL];
+  if (width <= 32 || isFew && work.isUneven || width <= 64 && work.rows <= ROWS_AT_ONCE / 2) {
+    return [tiles(4, 32), ...SMALL];
   }
-  if (waitsForLongest(work) || width <= 32 && work.rows <= ROWS_AT_ONCE) {
-    return [tiles(8, 64, shared), tiles(4, 32, shared), ...SMALL];
+  if (width > 64 || isFew) {
+    return [tiles(8, 32), tiles(4, 32), ...SMALL];
   }
-  if (work.rows <= ROWS_AT_ONCE) {
-    return [tiles(8, 32), ...SMALL];
-  }
-  return width > 32 ? [tiles(4, 16, {strips: 2}), ...SMALL] : [...SMALL];
+  return [tiles(4, 16, {strips: 2}), ...SMALL];
 }
 
 /** Of the forward kernel that watches every tile. */
@@ -82,7 +78,7 @@ export function queryGradientTiles(width: number, work: Work): MatrixTiles[] {
   if (waitsForLongest(work)) {
     return [tiles(width > 128 ? 4 : 8, 32), ...SMALL_PAIRS];
   }
-  return [width > 128 ? tiles(8, 16) : tiles(4, 16, {strips: 2}), ...SMALL_PAIRS];
+  return [width > 64 && width <= 128 ? tiles(4, 16, {strips: 2}) : tiles(8, 16), ...SMALL_PAIRS];
 }
 
 /** Of backward_dkv. */

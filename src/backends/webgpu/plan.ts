@@ -480,6 +480,8 @@ const ROUND = 128;
 const BUSY_THREADS = 2 ** 16;
 /** Workgroups that take all of a large GPU: with simt and subgroup, whose registers leave room for two at once. */
 const TILE_PLACES = 256;
+/** The same over subgroup matrices, which leave room for eight subgroups in a multiprocessor's workgroup memory. */
+const MATRIX_THREADS = 2 ** 15;
 /** From so many workgroups on a call over subgroup matrices gains less by parts than merging costs (NOTES.md). */
 const MATRIX_PLACES = 128;
 /** The most parts that merging pays for, and the most there are if a caller asks for more. */
@@ -502,7 +504,7 @@ export interface Split {
 function fillingParts(plan: Plan, problem: Problem, workgroups: number): number {
   const {threads, blockQueries} = sizesOf(plan);
   if (isMatrixPlan(plan)) {
-    return workgroups >= MATRIX_PLACES ? 1 : Math.floor(BUSY_THREADS / threads / workgroups);
+    return workgroups >= MATRIX_PLACES ? 1 : Math.floor(MATRIX_THREADS / threads / workgroups);
   }
   if (plan.kind === 'decode' || problem.queryLength <= FEW_QUERIES) {
     return Math.floor(BUSY_THREADS / threads / workgroups);
