@@ -5,6 +5,8 @@
 // An area of `sums` is [query of the tile][key of the strip]. LANES_PER_QUERY lanes share a query of a strip.
 
 const PART_ROWS = BLOCK_ROWS / PARTS;
+// Whether the next tile is fetched before the products of this one (D = 128: 4% faster) or after its sums (D = 64: 6%).
+const FETCHES_FIRST = PARTS > 1u;
 const PART_SUMS = AREA / PARTS;
 const PART_VEC4 = MATRIX_M / 4u / LANES_PER_QUERY;
 
@@ -133,11 +135,16 @@ fn main(
     var fetched = fetch_tile(ids, min(query_0, ids.queries));
     workgroupBarrier(); // until nobody reads the tiles of the head before
     store_tile(&fetched);
-    fetched = fetch_tile(ids, min(next, ids.queries));
+    if (!FETCHES_FIRST) {
+      fetched = fetch_tile(ids, min(next, ids.queries));
+    }
     workgroupBarrier();
     for (var t = 0u; t < FOREVER; t++) {
       if (query_0 >= end) {
         break;
+      }
+      if (FETCHES_FIRST) {
+        fetched = fetch_tile(ids, min(next, ids.queries));
       }
       var statistics: Statistics;
       for (var n = 0u; n < QUERY_TRIPS; n++) {
@@ -174,7 +181,9 @@ fn main(
       store_tile(&fetched);
       query_0 = next;
       next = next_seen_queries(ids, query_0 + BLOCK_QUERIES, key_0, end);
-      fetched = fetch_tile(ids, min(next, ids.queries));
+      if (!FETCHES_FIRST) {
+        fetched = fetch_tile(ids, min(next, ids.queries));
+      }
       workgroupBarrier();
     }
   }

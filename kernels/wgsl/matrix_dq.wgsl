@@ -93,15 +93,15 @@ fn main(
   let begin = key_begin(ids, query_0) / BLOCK_KEYS * BLOCK_KEYS;
   let end = select(0u, key_end(ids, min(query_0 + BLOCK_QUERIES, ids.queries) - 1u), query_0 < ids.queries);
   var key_0 = next_seen(ids, query_0, begin, end);
-  var next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
   var fetched = fetch_tile(ids, min(key_0, ids.keys));
   store_tile(&fetched);
-  fetched = fetch_tile(ids, min(next, ids.keys));
   workgroupBarrier();
   for (var t = 0u; t < FOREVER; t++) {
     if (key_0 >= end) {
       break;
     }
+    let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
+    fetched = fetch_tile(ids, min(next, ids.keys));
     let tile = subgroup % 2u * TILE_LENGTH;
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
       var products: array<Sums, STRIPS>;
@@ -131,10 +131,8 @@ fn main(
     add_gradients(&accumulator);
     workgroupBarrier();
     store_tile(&fetched);
-    key_0 = next;
-    next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
-    fetched = fetch_tile(ids, min(next, ids.keys));
     workgroupBarrier();
+    key_0 = next;
   }
 
   let unscale = params.scale * power_of_two(half_exponent(largest[K])) * power_of_two(-gradient_exponent());
