@@ -19,6 +19,11 @@ describe('the error budget', () => {
     expect(compare('x', [1 + 2 ** -21], [1], [1], 1, 'exact').ok).toBeFalse();
   });
 
+  it('lets numbers below the smallest normal one be taken for 0, and no larger ones', () => {
+    expect(judge([0], [2 ** -127], [2 ** -127]).ok).toBeTrue();
+    expect(judge([0], [2 ** -125], [2 ** -125]).ok).toBeFalse();
+  });
+
   it('fails on NaN and infinities that the reference does not have', () => {
     for (const bad of [NaN, Infinity, -Infinity]) {
       expect(judge([bad], [1], [100]).ok).toBeFalse();
