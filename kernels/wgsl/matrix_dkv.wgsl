@@ -5,8 +5,9 @@
 // An area of `sums` is [query of the tile][key of the strip]. LANES_PER_QUERY lanes share a query of a strip.
 
 const PART_ROWS = BLOCK_ROWS / PARTS;
-// Whether the next tile is fetched before the products of this one (D = 128: 4% faster) or after its sums (D = 64: 6%).
-const FETCHES_FIRST = PARTS > 1u;
+// Whether the next tile is fetched before the products of this one (D = 128: 4% faster) or after its sums (D = 64: 6%; not
+// where a mask may hide it: to look for it there as well are more barriers than Mesa's compiler bears).
+const FETCHES_FIRST = PARTS > 1u || MASK;
 const PART_SUMS = AREA / PARTS;
 const PART_VEC4 = MATRIX_M / 4u / LANES_PER_QUERY;
 
@@ -131,7 +132,7 @@ fn main(
     var ids = of_keys;
     ids.head += h;
     var query_0 = next_seen_queries(ids, begin, key_0, end);
-    var next = next_seen_queries(ids, query_0 + BLOCK_QUERIES, key_0, end);
+    var next = query_0 + BLOCK_QUERIES;
     var fetched = fetch_tile(ids, min(query_0, ids.queries));
     workgroupBarrier(); // until nobody reads the tiles of the head before
     store_tile(&fetched);
@@ -144,6 +145,7 @@ fn main(
         break;
       }
       if (FETCHES_FIRST) {
+        next = next_seen_queries(ids, query_0 + BLOCK_QUERIES, key_0, end);
         fetched = fetch_tile(ids, min(next, ids.queries));
       }
       var statistics: Statistics;
@@ -180,8 +182,8 @@ fn main(
       workgroupBarrier();
       store_tile(&fetched);
       query_0 = next;
-      next = next_seen_queries(ids, query_0 + BLOCK_QUERIES, key_0, end);
       if (!FETCHES_FIRST) {
+        next = query_0 + BLOCK_QUERIES;
         fetched = fetch_tile(ids, min(next, ids.queries));
       }
       workgroupBarrier();
