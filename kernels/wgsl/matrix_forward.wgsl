@@ -11,13 +11,14 @@
 // the sums of the one before, none of which waits for another.
 
 const SEGMENT_TILES = 256u / BLOCK_KEYS;
-// Whether some row's sum is: in the padding of a row of `sums`, which matrices and staged rows leave alone. A variable of its
-// own would keep one workgroup less on a multiprocessor, where 48 KB are all there is.
-const TOO_LARGE = SUMS_STRIDE - 1u;
 // A row's sum above which row_max rises at the end of a segment, and what the sum is then: low enough for scores that go on
 // growing, high enough that what f16 loses of all weights does not count.
 const RENEWED_ABOVE = 4096.0;
 const RENEWED_BITS = 6.0;
+// Where some row notes that its sum is above: in the padding of a row of `sums`, which matrices leave alone (staged rows may
+// not, but they come before). A variable of its own would keep one workgroup less on a multiprocessor, where 48 KB are all
+// there is.
+const TOO_LARGE = SUMS_STRIDE - 1u;
 
 // The first key of a tile of the sample on strip r's diagonal, as far as there are rows.
 fn sample_key(job: Job, r: u32, tile: u32) -> u32 {

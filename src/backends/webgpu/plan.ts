@@ -478,10 +478,10 @@ const ROUND = 128;
 
 /** Threads that keep a large GPU busy (an H200 has 132 multiprocessors). */
 const BUSY_THREADS = 2 ** 16;
+/** Those it runs at once over subgroup matrices: eight subgroups fill a multiprocessor's workgroup memory. */
+const MATRIX_THREADS = 2 ** 15;
 /** Workgroups that take all of a large GPU: with simt and subgroup, whose registers leave room for two at once. */
 const TILE_PLACES = 256;
-/** The same over subgroup matrices, which leave room for eight subgroups in a multiprocessor's workgroup memory. */
-const MATRIX_THREADS = 2 ** 15;
 /** From so many workgroups on a call over subgroup matrices gains less by parts than merging costs (NOTES.md). */
 const MATRIX_PLACES = 128;
 /** The most parts that merging pays for, and the most there are if a caller asks for more. */
