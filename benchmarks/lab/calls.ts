@@ -120,12 +120,13 @@ const halvesOf = ({halves}: Buffers, withOutput: boolean): Array<[number, GPUBuf
 
 function bindingsOf({plan, split}: Candidate, b: Buffers): Map<number, GPUBuffer> {
   const isForward = plan.kernel === 'forward';
-  const operands: Array<[number, GPUBuffer]> = isMatrixPlan(plan) ?
-      [...halvesOf(b, !isForward), [16, b.largest]] :
-      [
-        [1, b.q], [2, b.k], [3, b.v], ...isForward ? [] : [[4, b.dOutput] as [number, GPUBuffer]],
-        ...plan.routed ? [[16, b.largest] as [number, GPUBuffer]] : [],
-      ];
+  const isFirst = isMatrixPlan(plan) && !plan.again;
+  const operands: Array<[number, GPUBuffer]> = isFirst ?
+      halvesOf(b, !isForward) :
+      [[1, b.q], [2, b.k], [3, b.v], ...isForward ? [] : [[4, b.dOutput] as [number, GPUBuffer]]];
+  if (isFirst ? !isForward || plan.splitOperands : plan.routed || plan.again) {
+    operands.push([16, b.largest]);
+  }
   const isSplit = split.splits > 1;
   const results: Array<[number, GPUBuffer]> = isForward ?
       isSplit ? [[6, b.partOutput], [9, b.partLse], [10, b.partTail]] : [[6, b.output], [9, b.lse], [10, b.tail]] :
@@ -181,7 +182,9 @@ async function labShape(lab: Lab, capabilities: Capabilities, text: string, opti
         [1, b.q], [2, b.k], [3, b.v], [16, b.largest], ...halvesOf(b, hasDOutput),
         ...hasDOutput ? [[4, b.dOutput], [11, b.lse]] as Array<[number, GPUBuffer]> : [],
       ]);
-      const halves = await Promise.all([false, true].map(
+      // Of the forward pass of the kind `matrix` the first alone.
+      const passes = splitOperands || hasDOutput ? [false, true] : [false];
+      const halves = await Promise.all(passes.map(
           again => prepare(makePlan('to_half', problem, capabilities, {again, splitOperands, hasDOutput}), bound)));
       turning[hasDOutput ? `${kind} with dO` : kind] = halves;
     }

@@ -2,10 +2,12 @@
 // zeros. Rows past a sequence's end are 0, and there are enough of them for any tile that begins before it. Sequences that
 // lie end to end stay so ([H,rows,D']); a cache is unpacked into the sequences' own order.
 //
-// `largest` holds the bits of the largest finite |element| of q, k, v, dO and dLSE, and of the largest of all, finite or not.
-// A tensor whose elements f16 could not hold well is divided by a power of two. An infinity or a NaN must reach only what
-// sees it: it makes calls run by the kernels that multiply pair by pair (finite.wgsl), but for matrix_forward.wgsl, whose
-// results tell.
+// `largest` holds the bits of the largest finite |element| of q, k, v, dO and dLSE, and of the largest of all, finite or not:
+// in its first eight words, of which LOOKS are used, those of all workgroups of to_half, by its second pass; then for each of
+// LOOKS those of every workgroup of the first. A tensor whose elements f16 could not hold well is divided by a power of two.
+// An infinity or a NaN must reach only what sees it: it makes calls run by the kernels that multiply pair by pair
+// (finite.wgsl). matrix_forward.wgsl takes all as it is, and leaves what comes of that to matrix_watched.wgsl: for it there
+// is no second pass.
 
 // Split operands (SPLIT_OPERANDS): a row is followed by what rounding took from it, as f16 too: together 23 bits. For the
 // rests not to be subnormal the power of two brings every tensor's largest element to 2^14 and more; elements 2^16 times
@@ -19,11 +21,29 @@ const V = 2u;
 const D_OUTPUT = 3u;
 const D_LSE = 4u;
 const ALL = 5u;
+const LOOKS = 6u; // at the tensors, and at all of them
+const LARGEST_TOTALS = 8u; // words
+const TURNING_WORKGROUPS = 2048u; // of to_half's first pass, at most
 
 // Rows of a head: whole tiles, wherever they begin. Those of split operands need not divide HALF_ROWS.
 fn half_rows(length: u32, total: u32) -> u32 {
   return (select(length, total, END_TO_END) + HALF_ROWS - 1u) / HALF_ROWS * HALF_ROWS +
       select(0u, HALF_ROWS, END_TO_END || SPLIT_OPERANDS);
+}
+
+// Groups of HALF_ROWS rows of q or dO, and of k or v: as many as workgroups that turn one each.
+fn query_groups() -> u32 {
+  return select(params.batches, 1u, END_TO_END) * params.heads * (half_rows(params.queries, params.query_total) / HALF_ROWS);
+}
+
+fn key_groups() -> u32 {
+  return select(params.batches, 1u, END_TO_END) * (params.heads / params.heads_per_key) *
+      (half_rows(params.keys, params.key_total) / HALF_ROWS);
+}
+
+// Of q, k and v.
+fn forward_groups() -> u32 {
+  return query_groups() + 2u * key_groups();
 }
 
 fn half_query_row(ids: HeadIds, query: u32) -> u32 {
@@ -54,6 +74,11 @@ fn half_exponent(bits: u32) -> i32 {
     return select(max(exponent - 15, -100), 0, bits == 0u);
   }
   return select(max(exponent - 8, -100), 0, bits == 0u || (exponent > -6 && exponent <= 14));
+}
+
+// Where workgroup n of the first pass leaves what it saw.
+fn largest_place(look: u32, n: u32) -> u32 {
+  return LARGEST_TOTALS + look * TURNING_WORKGROUPS + n;
 }
 
 fn power_of_two(exponent: i32) -> f32 {

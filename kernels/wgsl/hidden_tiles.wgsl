@@ -12,8 +12,8 @@ fn is_seen(ids: HeadIds, query_0: u32, key_0: u32) -> bool {
   }
   workgroupBarrier();
   var any_seen = false;
-  for (var n = thread; n < BLOCK_QUERIES * BLOCK_KEYS; n += THREADS) {
-    any_seen = any_seen || sees(ids, query_0 + n / BLOCK_KEYS, key_0 + n % BLOCK_KEYS);
+  for (var n = thread; n < BLOCK_QUERIES * BLOCK_KEYS / 4u; n += THREADS) {
+    any_seen = any_seen || any(sees_four(ids, query_0 + n / (BLOCK_KEYS / 4u), key_0 + n % (BLOCK_KEYS / 4u) * 4u));
   }
   if (any_seen) {
     atomicStore(&seen_by_any[0], 1u);

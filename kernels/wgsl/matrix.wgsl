@@ -40,7 +40,7 @@ fn start_thread(index: u32) {
 
 // softmaxScale, and what q and k were divided by.
 fn product_scale() -> f32 {
-  return params.scale * power_of_two(half_exponent(largest[Q])) * power_of_two(half_exponent(largest[K]));
+  return params.scale * power_of_two(operand_exponent(Q)) * power_of_two(operand_exponent(K));
 }
 
 // The first tile of keys from `from_key` on that a mask does not hide; `end` and more if there is none.

@@ -190,8 +190,8 @@ fn main(
     }
   }
 
-  let unscale_keys = params.scale * power_of_two(half_exponent(largest[Q])) * power_of_two(-gradient_exponent());
-  var unscale_values = power_of_two(half_exponent(largest[D_OUTPUT])) * power_of_two(-WEIGHT_EXPONENT);
+  let unscale_keys = params.scale * power_of_two(operand_exponent(Q)) * power_of_two(-gradient_exponent());
+  var unscale_values = power_of_two(operand_exponent(D_OUTPUT)) * power_of_two(-WEIGHT_EXPONENT);
   if (DROPOUT) {
     unscale_values *= params.kept_scale;
   }

@@ -135,7 +135,7 @@ fn main(
     key_0 = next;
   }
 
-  let unscale = params.scale * power_of_two(half_exponent(largest[K])) * power_of_two(-gradient_exponent());
+  let unscale = params.scale * power_of_two(operand_exponent(K)) * power_of_two(-gradient_exponent());
   for (var o = 0u; o < COLUMNS; o++) {
     workgroupBarrier();
     for (var r = 0u; r < STRIPS; r++) {

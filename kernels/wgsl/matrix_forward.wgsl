@@ -2,29 +2,93 @@
 //
 // No maximum is followed from tile to tile: weights are exp2(score − row_max), and row_max, in units of log 2, begins as the
 // largest score of a sample, the first keys and those on the diagonal. f16 holds weights of keys that outweigh the sample by
-// up to e^10.4. Every SEGMENT_TILES tiles the sums tell whether row_max should rise. Rows whose weights did not fit, or whose
-// results are not finite, get an LSE of NaN, and matrix_watched.wgsl makes their tiles again. It runs alone where masks or
-// biases may hide the sample. To watch every tile takes 2% to 15% of the time, and to hold that second attempt in this kernel
-// a third, even where it is never made: registers (H100, NOTES.md).
+// up to e^10.4. Every SEGMENT_TILES tiles the sums tell whether row_max should rise. Rows whose weights did not fit, such as
+// those of whose sample a mask or a bias hides all, or whose results are not finite, get an LSE of NaN, and
+// matrix_watched.wgsl makes their tiles again. To watch every tile takes 2% to 15% of the time, and to hold that second
+// attempt in this kernel a third, even where it is never made: registers (H100, NOTES.md).
 //
 // Three tiles are at work at once: between two barriers a subgroup makes the weights of one tile, the scores of the next and
-// the sums of the one before, none of which waits for another.
+// the sums of the one before, none of which waits for another. Tiles that a mask hides altogether are passed over, and where
+// it hides none it is not looked at pair by pair: each round looks at the mask of the tile whose keys it fetches.
 
 const SEGMENT_TILES = 256u / BLOCK_KEYS;
 // A row's sum above which row_max rises at the end of a segment, and what the sum is then: low enough for scores that go on
 // growing, high enough that what f16 loses of all weights does not count.
 const RENEWED_ABOVE = 4096.0;
 const RENEWED_BITS = 6.0;
-// Where some row notes that its sum is above: in the padding of a row of `sums`, which matrices leave alone (staged rows may
-// not, but they come before). A variable of its own would keep one workgroup less on a multiprocessor, where 48 KB are all
-// there is.
-const TOO_LARGE = SUMS_STRIDE - 1u;
+// What some thread has seen. In NOTES x: a row's sum above; y: that the mask shows a pair of a tile. In hidden_notes x: that it
+// hides one; rounds take turns with two of them, so that one is cleared while the other is read. In the padding of rows of
+// `sums`, which matrices leave alone (staged rows may not: notes are cleared behind them). Variables of their own would keep
+// one workgroup less on a multiprocessor, where 48 KB are all there is.
+const NOTES = SUMS_STRIDE - 1u;
 
-// The first key of a tile of the sample on strip r's diagonal, as far as there are rows.
+fn hidden_notes(turn: u32) -> u32 {
+  return NOTES + SUMS_STRIDE * (1u + turn % 2u);
+}
+
+fn clear_notes(turn: u32) {
+  if (thread == 0u) {
+    sums[NOTES] = vec4u();
+    sums[hidden_notes(turn)] = vec4u();
+  }
+}
+
+// What this thread's share of the mask of a tile says: whether it shows a pair, and whether it hides one.
+fn look_at_mask(job: Job, key_0: u32) -> vec2<bool> {
+  var shows = false;
+  var hides = false;
+  if (params.mask.row == 0u) { // one row for all
+    if (thread < BLOCK_KEYS / 4u) {
+      let allowed = mask_allows_four(job.ids, 0u, key_0 + 4u * thread);
+      shows = any(allowed);
+      hides = !all(allowed);
+    }
+  } else {
+    for (var n = 0u; n < MASK_TRIPS; n++) {
+      let four = thread + THREADS * n;
+      let allowed = mask_allows_four(
+          job.ids, job.query_0 + four / (BLOCK_KEYS / 4u), key_0 + four % (BLOCK_KEYS / 4u) * 4u);
+      shows = shows || any(allowed);
+      hides = hides || !all(allowed);
+    }
+  }
+  return vec2<bool>(shows, hides);
+}
+
+fn note_mask(looked: vec2<bool>, turn: u32) {
+  if (looked.x) {
+    sums[NOTES].y = 1u;
+  }
+  if (looked.y) {
+    sums[hidden_notes(turn)].x = 1u;
+  }
+}
+
+// The first key of the first tile from `key` on that the mask does not hide altogether; past the last, no less than the keys'
+// end. By the whole workgroup; leaves notes to be cleared.
+fn shown_from(job: Job, key: u32, turn: u32) -> u32 {
+  var key_0 = key;
+  var shows = false;
+  for (var n = 0u; n < FOREVER; n++) {
+    if (shows || key_0 >= job.end) {
+      break;
+    }
+    workgroupBarrier();
+    clear_notes(turn);
+    workgroupBarrier();
+    note_mask(look_at_mask(job, key_0), turn);
+    shows = workgroupUniformLoad(&sums[NOTES]).y != 0u;
+    key_0 += select(BLOCK_KEYS, 0u, shows);
+  }
+  return key_0;
+}
+
+// The first key of a tile of the sample on strip r's diagonal, as far as there are rows. Masks and biases are read in fours.
 fn sample_key(job: Job, r: u32, tile: u32) -> u32 {
   let rows = half_rows(params.keys, params.key_total) - select(0u, job.ids.key_first, END_TO_END);
   let diagonal = i32(params.query_first + strip_of(job) + MATRIX_M * r) + job.ids.diagonal - i32(params.key_first);
-  return u32(clamp(diagonal + i32(min(tile, SAMPLE_TILES - 1u) * MATRIX_N), 0, i32(rows - MATRIX_N)));
+  let key = u32(clamp(diagonal + i32(min(tile, SAMPLE_TILES - 1u) * MATRIX_N), 0, i32(rows - MATRIX_N)));
+  return select(key, key / 4u * 4u, MASK || BIAS);
 }
 
 // What this lane stages of the sample's keys, for each strip the tile t.
@@ -62,8 +126,11 @@ fn hide_weights(row_weights: ptr<function, Scores>, ids: HeadIds, query: u32, ke
   }
 }
 
-// The first key of a tile; of the first tile, past the last.
-fn tile_key(job: Job, tile: u32, tiles: u32) -> u32 {
+// The first key of a tile, with a mask `shown`; of the first tile, past the last.
+fn tile_key(job: Job, tile: u32, tiles: u32, shown: u32) -> u32 {
+  if (MASK) {
+    return min(select(job.begin, shown, shown < job.end), job.ids.keys);
+  }
   return min(job.begin + select(0u, tile, tile < tiles) * BLOCK_KEYS, job.ids.keys);
 }
 
@@ -130,10 +197,28 @@ fn main(
   let tiles = (max(job.begin, job.end) - job.begin + BLOCK_KEYS - 1u) / BLOCK_KEYS;
   let part = subgroup % STRIP_SUBGROUPS;
   let own_sums = subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS * STRIP_SUMS + part * AREA_VEC4; // where its areas begin
+  let scale = product_scale();
+  // With a mask: the first keys of three tiles that it shows something of, and whether it hides something of them.
+  var ahead: vec3u;
+  var hides: vec3<bool>;
+  if (MASK) {
+    var key = job.begin;
+    for (var n = 0u; n < FOREVER; n++) {
+      if (n >= 3u) {
+        break;
+      }
+      key = shown_from(job, key, n);
+      ahead = vec3u(ahead.yz, key);
+      hides = vec3<bool>(hides.yz, sums[hidden_notes(n)].x != 0u);
+      key += BLOCK_KEYS;
+    }
+    workgroupBarrier();
+  }
+  let first_key = select(job.begin, ahead.x, MASK);
   var queries: array<Left, STRIPS * HEAD_STEPS>;
-  var staged_queries = fetch_staged_queries(job);
-  var fetched_keys = fetch_keys(ids, tile_key(job, 0u, tiles));
-  var later_keys = fetch_keys(ids, tile_key(job, 1u, tiles));
+  var staged_queries = fetch_queries(ids, strip_of(job));
+  var fetched_keys = fetch_keys(ids, tile_key(job, 0u, tiles, ahead.x));
+  var later_keys = fetch_keys(ids, tile_key(job, 1u, tiles, ahead.y));
   var samples: array<Staged, SAMPLE_ROUNDS>;
   for (var t = 0u; t < SAMPLE_ROUNDS; t++) {
     samples[t] = fetch_sample(job, STRIP_SUBGROUPS * t + part);
@@ -187,7 +272,7 @@ fn main(
       for (var n = 0u; n < COLUMN_VEC4; n++) {
         let product = sums_vec4(sums_at(r) + lane_vec4(n));
         let key = sample_key(job, r, STRIP_SUBGROUPS * t + lane_area()) + 4u * lane_vec4(n);
-        largest_score = max(largest_score, largest_of(score_of(product, ids, query_of(job, r), key, job.scale, true)));
+        largest_score = max(largest_score, largest_of(score_of(product, ids, query_of(job, r), key, scale, true)));
       }
       raise_maximum(&rows[r], largest_score);
     }
@@ -204,7 +289,7 @@ fn main(
   workgroupBarrier();
   store_head_tile(&later_keys);
   for (var r = 0u; r < STRIPS; r++) {
-    let scores = scores_of(ids, query_of(job, r), job.begin, job.scale, true, r);
+    let scores = scores_of(ids, query_of(job, r), first_key, scale, true, r);
     var largest_score = NO_MAXIMUM;
     for (var n = 0u; n < ROW_VEC4; n++) {
       largest_score = max(largest_score, largest_of(scores[n]));
@@ -217,28 +302,31 @@ fn main(
       accumulator[r * PART_COLUMNS + o] = Sums();
     }
   }
-  if (thread == 0u) {
-    sums[TOO_LARGE] = vec4u();
-  }
+  clear_notes(0u);
   workgroupBarrier();
 
-  var fetched_values = fetch_values(ids, tile_key(job, 0u, tiles));
-  fetched_keys = fetch_keys(ids, tile_key(job, 2u, tiles));
-  let segments = (tiles + SEGMENT_TILES - 1u) / SEGMENT_TILES;
+  var fetched_values = fetch_values(ids, tile_key(job, 0u, tiles, ahead.x));
+  fetched_keys = fetch_keys(ids, tile_key(job, 2u, tiles, ahead.z));
+  let segments = (tiles + SEGMENT_TILES - 1u) / SEGMENT_TILES; // with a mask, at most
   for (var segment = 0u; segment < FOREVER; segment++) {
-    if (segment >= segments) {
+    if (segment >= segments || (MASK && ahead.x >= job.end)) {
       break;
     }
     let first = segment * SEGMENT_TILES;
     let here = min(tiles - first, SEGMENT_TILES);
     for (var t = 0u; t < SEGMENT_TILES; t++) {
-      if (t >= here) {
+      if (t >= here || (MASK && ahead.x >= job.end)) {
         break;
       }
-      let key_0 = job.begin + (first + t) * BLOCK_KEYS;
+      let key_0 = select(job.begin + (first + t) * BLOCK_KEYS, ahead.x, MASK);
+      let candidate = ahead.z + BLOCK_KEYS; // with a mask
+      var looked: vec2<bool>;
+      if (MASK) {
+        looked = look_at_mask(job, candidate);
+      }
       var row_weights: array<Scores, STRIPS>;
       for (var r = 0u; r < STRIPS; r++) {
-        row_weights[r] = weights_at(ids, query_of(job, r), key_0, job.scale, rows[r].max, r);
+        row_weights[r] = weights_at(ids, query_of(job, r), key_0, scale, rows[r].max, r);
       }
       var products: array<Sums, STRIPS * TILE_COLUMNS>;
       for (var j = 0u; j < TILE_COLUMNS; j++) {
@@ -248,7 +336,8 @@ fn main(
         }
       }
       add_values(&accumulator);
-      if (is_partial(ids, job.query_0, key_0)) {
+      // A bias of −∞ makes a weight 0 by itself.
+      if (is_cut(ids, job.query_0, key_0) || (MASK && hides.x)) {
         for (var r = 0u; r < STRIPS; r++) {
           hide_weights(&row_weights[r], ids, query_of(job, r), key_0);
         }
@@ -259,7 +348,19 @@ fn main(
         drop_weights(&row_weights[r], ids, query_of(job, r), key_0);
         tile_weights[r] = halves_of_weights(&row_weights[r]);
       }
-      workgroupBarrier();
+      if (MASK) {
+        note_mask(looked, t);
+        let shows = workgroupUniformLoad(&sums[NOTES]).y != 0u;
+        var next = candidate;
+        if (candidate < job.end && !shows) {
+          next = shown_from(job, candidate + BLOCK_KEYS, t);
+        }
+        ahead = vec3u(ahead.yz, next);
+        hides = vec3<bool>(hides.yz, sums[hidden_notes(t)].x != 0u);
+        clear_notes(t + 1u);
+      } else {
+        workgroupBarrier();
+      }
 
       for (var r = 0u; r < STRIPS; r++) {
         for (var j = 0u; j < TILE_COLUMNS; j++) {
@@ -270,20 +371,20 @@ fn main(
       }
       store_value_tile(&fetched_values);
       store_head_tile(&fetched_keys);
-      fetched_values = fetch_values(ids, tile_key(job, first + t + 1u, tiles));
-      fetched_keys = fetch_keys(ids, tile_key(job, first + t + 3u, tiles));
+      fetched_values = fetch_values(ids, tile_key(job, first + t + 1u, tiles, ahead.x));
+      fetched_keys = fetch_keys(ids, tile_key(job, first + t + 3u, tiles, ahead.z));
       workgroupBarrier();
     }
 
-    if (segment + 1u < segments) {
+    if (segment + 1u < segments && (!MASK || ahead.x < job.end)) {
       for (var r = 0u; r < STRIPS; r++) {
         if (!(row_total(rows[r].sum) <= RENEWED_ABOVE)) {
-          sums[TOO_LARGE].x = 1u;
+          sums[NOTES].x = 1u;
         }
       }
-      if (workgroupUniformLoad(&sums[TOO_LARGE]).x != 0u) {
+      if (workgroupUniformLoad(&sums[NOTES]).x != 0u) {
         if (thread == 0u) {
-          sums[TOO_LARGE].x = 0u;
+          sums[NOTES].x = 0u;
         }
         for (var r = 0u; r < STRIPS; r++) {
           let total = row_total(rows[r].sum);

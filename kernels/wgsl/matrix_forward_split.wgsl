@@ -200,7 +200,7 @@ fn main(
   }
 
   row_sum = row_total(row_sum);
-  var normalise = power_of_two(half_exponent(largest[V]));
+  var normalise = power_of_two(operand_exponent(V));
   if (SINKS && split == 0u) {
     let sink = bitcast<f32>(table_word(params.sinks_at + params.head_first + ids.head));
     if (!is_minus_infinity(sink)) {

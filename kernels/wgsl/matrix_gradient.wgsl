@@ -10,5 +10,5 @@ fn gradient_exponent() -> i32 {
 
 // What dO and v were divided by.
 fn d_weights_scale() -> f32 {
-  return power_of_two(half_exponent(largest[D_OUTPUT])) * power_of_two(half_exponent(largest[V]));
+  return power_of_two(operand_exponent(D_OUTPUT)) * power_of_two(operand_exponent(V));
 }

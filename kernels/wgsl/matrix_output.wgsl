@@ -8,7 +8,6 @@ struct Job {
   split: u32,
   begin: u32, // the keys that any of its queries may see
   end: u32,
-  scale: f32,
   exists: bool,
 }
 
@@ -28,7 +27,6 @@ fn job_of(item: u32) -> Job {
   job.split = place.head / params.heads / params.batches;
   job.ids = head_ids(place.head / params.heads % params.batches, place.head % params.heads);
   job.query_0 = (tiles - 1u - place.tile) * BLOCK_QUERIES;
-  job.scale = product_scale();
   job.exists = job.query_0 < job.ids.query_rows;
   if (job.query_0 < job.ids.queries) {
     job.begin = key_begin(job.ids, job.query_0) / BLOCK_KEYS * BLOCK_KEYS;
@@ -49,20 +47,6 @@ fn strip_of(job: Job) -> u32 {
 // This lane's query in strip r.
 fn query_of(job: Job, r: u32) -> u32 {
   return strip_of(job) + MATRIX_M * r + lane_row();
-}
-
-// What this lane stages of the queries, all of it before the first barrier.
-fn fetch_staged_queries(job: Job) -> Staged {
-  var staged: Staged;
-  for (var p = 0u; p < PASSES; p++) {
-    for (var r = 0u; r < STRIPS; r++) {
-      let first = half_query_row(job.ids, strip_of(job) + MATRIX_M * r) * HEAD_VEC8 + p * STAGED_VEC8;
-      for (var n = 0u; n < STAGED_TRIPS; n++) {
-        staged[(p * STRIPS + r) * STAGED_TRIPS + n] = half_q[first + staged_place(n).x * HEAD_VEC8 + staged_place(n).y];
-      }
-    }
-  }
-  return staged;
 }
 
 fn first_row(job: Job) -> Row {
@@ -110,7 +94,7 @@ fn write_column(job: Job, r: u32, o: u32, total: f32) -> bool {
   let query = query_of(job, r);
   let at = query_at(params.output, job.ids, query) + job.split * params.split_output;
   let empty = total == 0.0;
-  var normalise = power_of_two(half_exponent(largest[V])) / total;
+  var normalise = power_of_two(operand_exponent(V)) / total;
   if (DROPOUT) {
     normalise *= params.kept_scale;
   }

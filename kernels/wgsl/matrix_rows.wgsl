@@ -37,24 +37,6 @@ fn store_value_tile(fetched: ptr<function, ValueFetch>) {
   }
 }
 
-fn fetch_keys(ids: HeadIds, key_0: u32) -> HeadFetch {
-  var fetched: HeadFetch;
-  let first = half_key_row(ids, key_0) * HEAD_VEC8 + thread;
-  for (var n = 0u; n < HEAD_TRIPS; n++) {
-    fetched[n] = half_k[first + THREADS * n];
-  }
-  return fetched;
-}
-
-fn fetch_values(ids: HeadIds, key_0: u32) -> ValueFetch {
-  var fetched: ValueFetch;
-  let first = half_key_row(ids, key_0) * VALUE_VEC8 + thread;
-  for (var n = 0u; n < VALUE_TRIPS; n++) {
-    fetched[n] = half_v[first + THREADS * n];
-  }
-  return fetched;
-}
-
 const STRIP_SUMS = MATRIX_M * SUMS_STRIDE;
 const AREA_VEC4 = BLOCK_ROWS / 4u / STRIP_SUBGROUPS;
 

@@ -1,11 +1,14 @@
-// The forward kernel on subgroup matrices that watches every tile: row_max is what it was last until a lane's sum of the
-// weights of one tile nears what f16 holds; then the workgroup takes new maxima and rescales. It runs alone where masks or
-// biases may hide matrix_forward.wgsl's sample.
+// The forward kernel on subgroup matrices that makes what matrix_forward.wgsl could not: tiles of which a row has an LSE of
+// NaN, and all of them where f16 does not hold q, k or v as they are. It takes anything. Every tile is watched: row_max is
+// what it was last until a lane's sum of the weights of one tile nears what f16 holds; then the workgroup takes new maxima
+// and rescales. A tile with values that are not finite is multiplied pair by pair, so that they reach only what sees them.
+//
+// Operands come from the tensors themselves: so a call whose copies f16 holds, as it holds most, needs no second pass of
+// to_half.
 //
 // Subgroups have one strip here (STRIPS).
-//
-// With AGAIN it makes what that kernel could not, tiles of which a row has an LSE of NaN, and takes anything: a tile with
-// values that are not finite is multiplied pair by pair, so that they reach only what sees them.
+
+@group(0) @binding(16) var<storage, read> largest: array<vec4u>; // words: half.wgsl
 
 // What a tile has that some thread saw.
 struct Seen {
@@ -15,7 +18,14 @@ struct Seen {
 }
 
 var<workgroup> seen: Seen;
-var<workgroup> row_is_missing: vec4u; // x
+var<workgroup> row_is_missing: vec4u; // x; y: all of them are
+var<workgroup> operand_largest: array<atomic<u32>, 4>; // of Q, K, V
+
+var<private> exponents: array<i32, 3>; // of Q, K, V
+
+fn operand_exponent(tensor: u32) -> i32 {
+  return exponents[tensor];
+}
 
 // Whether matrix_forward left a row of this job to do. The same for the whole workgroup.
 fn is_left(job: Job) -> bool {
@@ -29,19 +39,45 @@ fn is_left(job: Job) -> bool {
   return workgroupUniformLoad(&row_is_missing).x != 0u;
 }
 
-// The same of every `step`-th job from `first` on, without a barrier for each.
-fn is_any_left(first: u32, step: u32, all: u32) -> bool {
+// The same of every `step`-th job from `first` on, without a barrier for each: x, whether a row of them is missing; y, whether
+// all rows of all jobs are. Finds the operands' exponents.
+fn what_is_left(first: u32, step: u32, all: u32) -> vec4u {
   if (thread == 0u) {
-    row_is_missing.x = 0u;
+    row_is_missing = vec4u();
+    for (var tensor = 0u; tensor < 3u; tensor++) {
+      atomicStore(&operand_largest[tensor], 0u);
+    }
   }
   workgroupBarrier();
+  let workgroups = min(forward_groups(), TURNING_WORKGROUPS);
+  var most: array<vec4u, 3>;
+  for (var n = 4u * thread; n < workgroups; n += 4u * THREADS) {
+    for (var tensor = 0u; tensor < 3u; tensor++) {
+      let words = largest[largest_place(tensor, n) / 4u];
+      most[tensor] = max(most[tensor], select(words, vec4u(), vec4u(n) + vec4u(0u, 1u, 2u, 3u) >= vec4u(workgroups)));
+    }
+  }
+  for (var tensor = 0u; tensor < 3u; tensor++) {
+    let pair = max(most[tensor].xy, most[tensor].zw);
+    let of_subgroup = subgroupMax(max(pair.x, pair.y));
+    if (lane == 0u) {
+      atomicMax(&operand_largest[tensor], of_subgroup);
+    }
+  }
   for (var n = thread; first + n / BLOCK_QUERIES * step < all; n += THREADS) {
     let job = job_of(first + n / BLOCK_QUERIES * step);
     if (job.exists) {
       note_row(job, job.query_0 + n % BLOCK_QUERIES);
     }
   }
-  return workgroupUniformLoad(&row_is_missing).x != 0u;
+  workgroupBarrier();
+  for (var tensor = 0u; tensor < 3u; tensor++) {
+    exponents[tensor] = half_exponent(atomicLoad(&operand_largest[tensor]));
+  }
+  if (thread == 0u && (exponents[Q] != 0 || exponents[K] != 0 || exponents[V] != 0)) {
+    row_is_missing.y = 1u;
+  }
+  return workgroupUniformLoad(&row_is_missing);
 }
 
 fn note_row(job: Job, query: u32) {
@@ -89,6 +125,7 @@ fn add_seen_values(block: Sums, job: Job, o: u32, key_0: u32) -> Sums {
 
 fn watch(job: Job) {
   let ids = job.ids;
+  let scale = product_scale();
   let query = query_of(job, 0u);
   let own_sums = subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIP_SUMS + subgroup % STRIP_SUBGROUPS * AREA_VEC4;
   if (SPLIT && job.split > 0u && job.begin >= job.end) {
@@ -99,7 +136,7 @@ fn watch(job: Job) {
     seen = Seen();
   }
   var queries: array<Left, HEAD_STEPS>;
-  var staged = fetch_staged_queries(job);
+  var staged = fetch_queries(ids, strip_of(job));
   for (var p = 0u; p < PASSES; p++) {
     workgroupBarrier();
     stage(&staged, p, MATRIX_M);
@@ -142,13 +179,13 @@ fn watch(job: Job) {
     }
     workgroupBarrier();
 
-    var scores = scores_of(ids, query, key_0, job.scale, partial, 0u);
+    var scores = scores_of(ids, query, key_0, scale, partial, 0u);
     var row_weights = weights_of(&scores, row.max);
     var total = write_weights(&row_weights, ids, query, key_0, 0u);
     if (!(total <= LARGEST_SUM)) {
       seen.too_large = 1u;
     }
-    if (AGAIN && !are_finite(&fetched_values)) {
+    if (!are_finite(&fetched_values)) {
       seen.not_finite = 1u;
     }
     store_value_tile(&fetched_values);
@@ -159,7 +196,7 @@ fn watch(job: Job) {
       seen = Seen();
     }
     if (tile.too_large != 0u) {
-      scores = scores_of(ids, query, key_0, job.scale, partial, 0u);
+      scores = scores_of(ids, query, key_0, scale, partial, 0u);
       var largest_score = row.max;
       for (var n = 0u; n < ROW_VEC4; n++) {
         largest_score = max(largest_score, largest_of(scores[n]));
@@ -180,7 +217,7 @@ fn watch(job: Job) {
     row.sum += total;
     fresh = false;
 
-    if (!AGAIN || tile.not_finite == 0u) {
+    if (tile.not_finite == 0u) {
       for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
         let left = subgroupMatrixLoad<Left, row_major>(
             &weights, subgroup % SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u),
@@ -214,26 +251,17 @@ fn watch(job: Job) {
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) index: u32) {
-  if (!AGAIN && !is_for_this_kernel()) {
-    return;
-  }
   start_thread(index);
   let workgroup = group_id.x + group_id.y * groups.x;
-  if (!AGAIN) {
-    let job = job_of(workgroup);
-    if (job.exists) {
-      watch(job);
-    }
-    return;
-  }
   let workgroups = groups.x * groups.y;
   let all = (params.queries + BLOCK_QUERIES - 1u) / BLOCK_QUERIES * params.heads * params.batches * params.splits;
-  if (!is_any_left(workgroup, workgroups, all)) {
+  let left = what_is_left(workgroup, workgroups, all);
+  if ((left.x | left.y) == 0u) {
     return;
   }
   for (var item = workgroup; item < all; item += workgroups) {
     let job = job_of(item);
-    if (job.exists && is_left(job)) {
+    if (job.exists && (left.y != 0u || is_left(job))) {
       watch(job);
     }
   }

@@ -30,7 +30,7 @@ fn cap_slope(capped: vec4f) -> vec4f {
   return 1.0 - share * share;
 }
 
-// What is added to the scores of a query and of the four keys from `key` on.
+// What is added to the scores of a query and of the four keys from `key` on, a multiple of 4.
 fn with_additions(capped: vec4f, ids: HeadIds, query: u32, key: u32) -> vec4f {
   var score = capped;
   if (ALIBI) {
@@ -40,8 +40,7 @@ fn with_additions(capped: vec4f, ids: HeadIds, query: u32, key: u32) -> vec4f {
     score -= slope * vec4f(abs(vec4i(first) + vec4i(0, 1, 2, 3)));
   }
   if (BIAS) {
-    score += vec4f(bias_at(ids, query, key), bias_at(ids, query, key + 1u), bias_at(ids, query, key + 2u),
-                   bias_at(ids, query, key + 3u));
+    score += bias_of_four(ids, query, key);
   }
   return score;
 }

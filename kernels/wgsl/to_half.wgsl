@@ -5,15 +5,10 @@
 // Each workgroup of the first pass leaves the largest that it saw, and each of the second goes through them all: so
 // nothing has to be cleared before.
 
-// Eight words, of which LOOKS are used: of all workgroups, by the second pass; then for each of LOOKS those of every
-// workgroup of the first.
 @group(0) @binding(16) var<storage, read_write> largest: array<u32>;
 @group(0) @binding(17) var<storage, read_write> half_q: array<vec4u>;
 @group(0) @binding(18) var<storage, read_write> half_k: array<vec4u>;
 @group(0) @binding(19) var<storage, read_write> half_v: array<vec4u>;
-
-const LOOKS = 6u; // at the tensors, and at all of them
-const TURNING_WORKGROUPS = 2048u; // of the first pass, at most
 
 var<workgroup> largest_here: array<atomic<u32>, LOOKS>;
 var<workgroup> divides_any: u32;
@@ -39,24 +34,19 @@ fn bits_of_largest_finite(value: vec4f) -> u32 {
   return largest_word(select(bits, vec4u(), bits >= vec4u(0x7f800000u)));
 }
 
-struct Source {
-  at: u32,
-  valid: bool,
-}
-
 // Row `row` of those that a head of q or dO (of k or v) has as halves.
-fn query_source(view: View, ids: HeadIds, row: u32) -> Source {
+fn query_row(view: View, ids: HeadIds, row: u32) -> Source {
   if (END_TO_END) {
     return Source(view.base + row * view.row + ids.head * view.head, row < params.query_total);
   }
-  return Source(query_at(view, ids, min(row, max(ids.queries, 1u) - 1u)), row < ids.queries);
+  return query_source(view, ids, row);
 }
 
-fn key_source(view: View, ids: HeadIds, row: u32) -> Source {
+fn key_row(view: View, ids: HeadIds, row: u32) -> Source {
   if (END_TO_END) {
     return Source(view.base + row * view.row + ids.key_head * view.head, row < params.key_total);
   }
-  return Source(key_at(view, ids, min(row, max(ids.keys, 1u) - 1u)), row < ids.keys);
+  return key_source(view, ids, row);
 }
 
 // Eight neighbours of a row.
@@ -68,19 +58,19 @@ struct Eight {
 fn source_eight(tensor: u32, ids: HeadIds, row: u32, d8: u32) -> Eight {
   switch tensor {
     case Q: {
-      let source = query_source(params.q, ids, row);
+      let source = query_row(params.q, ids, row);
       return Eight(q_vec4(source, 2u * d8), q_vec4(source, 2u * d8 + 1u));
     }
     case K: {
-      let source = key_source(params.k, ids, row);
+      let source = key_row(params.k, ids, row);
       return Eight(k_vec4(source, 2u * d8), k_vec4(source, 2u * d8 + 1u));
     }
     case V: {
-      let source = key_source(params.v, ids, row);
+      let source = key_row(params.v, ids, row);
       return Eight(v_vec4(source, 2u * d8), v_vec4(source, 2u * d8 + 1u));
     }
     default: {
-      let source = query_source(params.output, ids, row);
+      let source = query_row(params.output, ids, row);
       return Eight(d_output_vec4(source, 2u * d8), d_output_vec4(source, 2u * d8 + 1u));
     }
   }
@@ -93,10 +83,7 @@ fn main(
   let query_rows = half_rows(params.queries, params.query_total);
   let key_rows = half_rows(params.keys, params.key_total);
   let key_heads = params.heads / params.heads_per_key;
-  let batches = select(params.batches, 1u, END_TO_END);
-  let query_groups = batches * params.heads * (query_rows / HALF_ROWS);
-  let key_groups = batches * key_heads * (key_rows / HALF_ROWS);
-  let all = query_groups * select(1u, 2u, HAS_D_OUTPUT) + 2u * key_groups;
+  let all = forward_groups() + select(0u, query_groups(), HAS_D_OUTPUT);
   if (index < LOOKS) {
     atomicStore(&largest_here[index], 0u);
   }
@@ -116,10 +103,10 @@ fn main(
   for (var item = workgroup; item < all; item += workgroups) {
     var group = item;
     var tensor = Q;
-    if (group >= query_groups) {
-      group -= query_groups;
-      tensor = K + min(group / max(key_groups, 1u), 2u);
-      group -= (tensor - K) * key_groups;
+    if (group >= query_groups()) {
+      group -= query_groups();
+      tensor = K + min(group / max(key_groups(), 1u), 2u);
+      group -= (tensor - K) * key_groups();
     }
     let is_query = tensor == Q || tensor == D_OUTPUT;
     let heads = select(key_heads, params.heads, is_query);
@@ -137,7 +124,7 @@ fn main(
   if (!AGAIN) {
     workgroupBarrier();
     if (index < LOOKS) {
-      largest[8u + index * TURNING_WORKGROUPS + workgroup] = atomicLoad(&largest_here[index]);
+      largest[largest_place(index, workgroup)] = atomicLoad(&largest_here[index]);
     }
   }
 }
@@ -147,7 +134,7 @@ fn look_at_all(workgroups: u32, workgroup: u32, index: u32) {
   var most: array<u32, LOOKS>;
   for (var n = index; n < workgroups; n += THREADS) {
     for (var look = 0u; look < LOOKS; look++) {
-      most[look] = max(most[look], largest[8u + look * TURNING_WORKGROUPS + n]);
+      most[look] = max(most[look], largest[largest_place(look, n)]);
     }
   }
   for (var look = 0u; look < LOOKS; look++) {
@@ -217,7 +204,7 @@ fn turn_rows(tensor: u32, ids: HeadIds, first: u32, row_0: u32, index: u32) {
     if (HAS_LSE_GRADIENT && tensor == D_OUTPUT) {
       var most_d_lse = 0u;
       for (var row = index; row < HALF_ROWS; row += THREADS) {
-        let source = query_source(params.rows, ids, row_0 + row);
+        let source = query_row(params.rows, ids, row_0 + row);
         if (source.valid) {
           let bits = d_lse_bits(source.at) & 0x7fffffffu;
           most = max(most, bits);
@@ -231,23 +218,6 @@ fn turn_rows(tensor: u32, ids: HeadIds, first: u32, row_0: u32, index: u32) {
   }
 }
 
-fn halves_of(low: vec4f, high: vec4f) -> vec4u {
-  if (any_not_finite(low) || any_not_finite(high)) {
-    return vec4u(any_halves(low.xy), any_halves(low.zw), any_halves(high.xy), any_halves(high.zw));
-  }
-  return vec4u(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
-}
-
-// As pack2x16float, which promises nothing about infinities and NaN.
-fn any_halves(pair: vec2f) -> u32 {
-  let bits = bitcast<vec2u>(pair);
-  let size = bits & vec2u(0x7fffffffu);
-  let broken = select(vec2u(0x7e00u), vec2u(0x7c00u), size == vec2u(0x7f800000u)) | ((bits >> vec2u(16u)) & vec2u(0x8000u));
-  let finite = pack2x16float(select(pair, vec2f(), size >= vec2u(0x7f800000u)));
-  let words = select(vec2u(finite & 0xffffu, finite >> 16u), broken, size >= vec2u(0x7f800000u));
-  return words.x | (words.y << 16u);
-}
-
 fn half_values(halves: vec2u) -> vec4f {
   return vec4f(unpack2x16float(halves.x), unpack2x16float(halves.y));
 }
@@ -259,25 +229,4 @@ fn store_halves(tensor: u32, at: u32, halves: vec4u) {
     case V: { half_v[at] = halves; }
     default: { store_half_d_output(at, halves); }
   }
-}
-
-fn q_vec4(source: Source, d4: u32) -> vec4f {
-  if (!source.valid || d4 >= HEAD_VEC4) {
-    return vec4f();
-  }
-  return load_q(source.at, d4);
-}
-
-fn k_vec4(source: Source, d4: u32) -> vec4f {
-  if (!source.valid || d4 >= HEAD_VEC4) {
-    return vec4f();
-  }
-  return load_k(source.at, d4);
-}
-
-fn v_vec4(source: Source, d4: u32) -> vec4f {
-  if (!source.valid || d4 >= VALUE_VEC4) {
-    return vec4f();
-  }
-  return load_v(source.at, d4);
 }

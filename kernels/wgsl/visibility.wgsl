@@ -27,17 +27,22 @@ fn sees(ids: HeadIds, query: u32, key: u32) -> bool {
   return seen;
 }
 
-// Which of the four keys from `key` on a query sees: as `sees`, with what holds for the query found once.
+fn are_minus_infinity(x: vec4f) -> vec4<bool> {
+  return bitcast<vec4u>(x) == vec4u(0xff800000u);
+}
+
+// Which of the four keys from `key` on, a multiple of 4, a query sees: as `sees`, with what holds for the query found once.
 fn sees_four(ids: HeadIds, query: u32, key: u32) -> vec4<bool> {
   let keys = vec4u(key) + vec4u(0u, 1u, 2u, 3u);
   var seen = keys < vec4u(select(0u, key_end(ids, query), query < ids.queries));
   if (WINDOW_LEFT) {
     seen = seen & (keys >= vec4u(key_begin(ids, query)));
   }
-  if (MASK || BIAS) {
-    for (var c = 0u; c < 4u; c++) {
-      seen[c] = seen[c] && sees(ids, query, key + c);
-    }
+  if (MASK) {
+    seen = seen & mask_allows_four(ids, query, key);
+  }
+  if (BIAS) {
+    seen = seen & !are_minus_infinity(bias_of_four(ids, query, key));
   }
   return seen;
 }
@@ -77,11 +82,16 @@ fn query_end(ids: HeadIds, key: u32) -> u32 {
   return u32(clamp(end, 0, i32(ids.queries)));
 }
 
-// True when not every query of the tile at (query_0, key_0) sees every key: such a tile is tested pair by pair.
-fn is_partial(ids: HeadIds, query_0: u32, key_0: u32) -> bool {
-  return MASK || BIAS || query_0 + BLOCK_QUERIES > ids.queries || key_0 + BLOCK_KEYS > ids.keys ||
+// True when not every query of the tile at (query_0, key_0) sees every key, as far as lengths and window tell.
+fn is_cut(ids: HeadIds, query_0: u32, key_0: u32) -> bool {
+  return query_0 + BLOCK_QUERIES > ids.queries || key_0 + BLOCK_KEYS > ids.keys ||
       (WINDOW_RIGHT && key_end(ids, query_0) < key_0 + BLOCK_KEYS) ||
       (WINDOW_LEFT && key_begin(ids, query_0 + BLOCK_QUERIES - 1u) > key_0);
+}
+
+// The same as far as anything tells: such a tile is tested pair by pair.
+fn is_partial(ids: HeadIds, query_0: u32, key_0: u32) -> bool {
+  return MASK || BIAS || is_cut(ids, query_0, key_0);
 }
 
 // Dropout factors of a query and of the four keys from `key` on.

@@ -290,14 +290,20 @@ describe('plans over subgroup matrices', () => {
     expect(round(problem(), 'backward_dq')).toBe(0);
   });
 
-  it('watch every tile where the sample may be hidden, or was too small: with masks and biases, and again', () => {
+  it('watch every tile of what is made again, and of nothing else, whatever hides keys', () => {
     const text = (features: Partial<Features>, of = problem({})) =>
       specialise(makePlan('forward', of, H100, features, 1, 'matrix'));
     const isWatched = (wgsl: string) => wgsl.includes('fn watch(');
-    expect(isWatched(text({}))).toBeFalse();
-    expect(isWatched(text({again: true}))).toBeTrue();
-    expect(isWatched(text({}, {...problem(), maskShape: [1, 1, 512, 512]}))).toBeTrue();
-    expect(isWatched(text({}, {...problem(), biasShape: [1, 1, 512, 512]}))).toBeTrue();
+    for (const of of [
+      problem(), {...problem(), maskShape: [1, 1, 512, 512]}, {...problem(), biasShape: [1, 1, 512, 512]},
+    ] as Problem[]) {
+      expect(isWatched(text({}, of))).toBeFalse();
+      expect(isWatched(text({again: true}, of))).toBeTrue();
+    }
+    // What is made again comes from the tensors themselves, pages of a cache too.
+    const paged: Problem = {...problem(), cache: true, pageSize: 16};
+    expect(text({}, paged)).not.toContain('block_table');
+    expect(text({again: true}, paged)).toContain('block_table');
     const window = {batches: 1, heads: 8, queries: 2 ** 15, keys: 512};
     const again = makePlan('forward', problem({}), H100, {again: true}, 1, 'matrix');
     expect(workgroupCount({...again, again: false}, problem({}), window, 1)).toBe(8 * 512);

@@ -40,7 +40,7 @@ export interface Dispatch {
   readonly workgroups: readonly [number, number];
   readonly tensors: readonly TensorInfo[];
   readonly uniforms: readonly GPUBuffer[];
-  /** Next to nothing to do as a rule: it does not bring the next submit closer. */
+  /** Little to do as a rule: it does not bring the next submit closer. */
   readonly isMinor: boolean;
 }
 

@@ -2,7 +2,6 @@ import type {GradInputName, KernelCall} from '../../op/kernels.js';
 
 import type {Backend} from './backend.js';
 import {isMatrixKind} from './choose.js';
-import {firstTime, isWatched} from './matrix_plan.js';
 import type {HalfName} from './matrix_plan.js';
 import {LARGEST_WORDS} from './plan.js';
 import {halfShapesOf, kindOf, VARIANT} from './prepare.js';
@@ -12,28 +11,31 @@ import type {Scratch} from './scratch.js';
 
 /** The operands of a call as f16, for kernels over subgroup matrices (kernels/wgsl/half.wgsl). */
 export interface Halves {
-  /** q, k and v, and the largest elements. */
-  readonly rows: readonly Binding[];
-  /** dO too, in the backward pass. */
-  readonly all: readonly Binding[];
+  /** q, k and v, and dO in the backward pass. */
+  readonly operands: readonly Binding[];
+  /** The largest elements of each. */
   readonly largest: Binding;
 }
 
 /**
- * Records the turning of q, k, v (and of dO, in the backward pass) into f16.
- * @param splitOperands into two f16 each.
+ * What they are for: a forward pass of the kind `matrix`, which takes operands as f16 holds them and makes again what
+ * that is not good for; one of the kind `matrix_split`, with two f16 each; or the backward pass.
  */
+export type HalvesUse = 'matrix'|'matrix_split'|'backward';
+
+/** Records the turning of q, k, v (and of dO, in the backward pass) into f16. */
 export function makeHalves(
-    backend: Backend, scratch: Scratch, call: KernelCall<GradInputName>, splitOperands: boolean): Halves {
+    backend: Backend, scratch: Scratch, call: KernelCall<GradInputName>, use: HalvesUse): Halves {
   const {q, k, v, blockTable, dOutput, dLse} = call.tensors;
+  const splitOperands = use === 'matrix_split';
+  const isBackward = use === 'backward';
   const shapes = halfShapesOf(backend.device, call.problem, splitOperands);
   const half = (name: HalfName) => scratch.take(`${name} as f16`, shapes[name]);
   const largest = {binding: SLOT.largest, tensor: scratch.take('the largest elements', [LARGEST_WORDS])};
-  const rows: Binding[] = [
+  const results: Binding[] = [
     {binding: SLOT.halfQ, tensor: half('q')}, {binding: SLOT.halfK, tensor: half('k')},
-    {binding: SLOT.halfV, tensor: half('v')}, largest,
+    {binding: SLOT.halfV, tensor: half('v')},
   ];
-  const all = dOutput ? [...rows, {binding: SLOT.halfDOutput, tensor: half('dOutput')}] : rows;
   const operands: Binding[] = [
     {binding: SLOT.q, tensor: q, operand: 'q'},
     {binding: SLOT.k, tensor: k, operand: 'k'},
@@ -42,17 +44,20 @@ export function makeHalves(
   if (blockTable) {
     operands.push({binding: SLOT.blockTable, tensor: blockTable});
   }
-  if (dOutput) {
+  if (isBackward) {
+    results.push({binding: SLOT.halfDOutput, tensor: half('dOutput')});
     operands.push(
-        {binding: SLOT.dOutput, tensor: dOutput, operand: 'output'},
-        {binding: SLOT.dLse, ...dLse ? {tensor: dLse, operand: 'rows'} : {tensor: dOutput}}); // or not read
+        {binding: SLOT.dOutput, tensor: dOutput!, operand: 'output'},
+        {binding: SLOT.dLse, ...dLse ? {tensor: dLse, operand: 'rows'} : {tensor: dOutput!}}); // or not read
   }
-  const first = (splitOperands ? VARIANT.splitOperands : 0) | (dOutput ? VARIANT.hasDOutput : 0) |
-      (dLse ? VARIANT.hasLseGradient : 0);
-  for (const variants of [first, first | VARIANT.again]) {
-    run(backend, call, {kernel: 'to_half', variants, operands, bindings: all});
+  const first = (splitOperands ? VARIANT.splitOperands : 0) | (isBackward ? VARIANT.hasDOutput : 0) |
+      (isBackward && dLse ? VARIANT.hasLseGradient : 0);
+  const bindings = [...results, largest];
+  run(backend, call, {kernel: 'to_half', variants: first, operands, bindings});
+  if (use !== 'matrix') {
+    run(backend, call, {kernel: 'to_half', variants: first | VARIANT.again, operands, bindings});
   }
-  return {rows, all, largest};
+  return {operands: results, largest};
 }
 
 /**
@@ -60,21 +65,18 @@ export function makeHalves(
  * that are not finite, or as it is.
  */
 export function runWith(backend: Backend, halves: Halves|undefined, call: Call, one: Run): void {
-  const {kernel, variants = 0, forGradient, bindings} = one;
+  const {kernel, variants = 0, forGradient} = one;
   const {kind} = kindOf(backend.device, kernel, call.problem, forGradient);
   if (!halves || !isMatrixKind(kind)) {
     run(backend, call, one);
     return;
   }
-  const operands = kernel === 'forward' ? halves.rows : halves.all;
-  run(backend, call, {kernel, variants, forGradient, operands, bindings});
-  const splitOperands = kind === 'matrix_split';
-  if (kernel === 'forward' && !splitOperands && !isWatched(firstTime(kernel, call.problem, splitOperands))) {
-    run(backend, call, {kernel, variants: variants | VARIANT.again, forGradient, operands, bindings});
+  const bindings = [...one.bindings, halves.largest];
+  if (kernel === 'forward' && kind === 'matrix') {
+    run(backend, call, {...one, operands: halves.operands});
+    run(backend, call, {kernel, variants: variants | VARIANT.again, forGradient, operands: one.operands, bindings});
   } else {
-    run(backend, call, {
-      kernel, variants: variants | VARIANT.routed, forGradient, operands: one.operands,
-      bindings: [...bindings, halves.largest],
-    });
+    run(backend, call, {kernel, variants, forGradient, operands: halves.operands, bindings});
+    run(backend, call, {kernel, variants: variants | VARIANT.routed, forGradient, operands: one.operands, bindings});
   }
 }

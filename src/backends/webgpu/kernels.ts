@@ -89,7 +89,7 @@ function forward(
   const whole = {output: 'output', rows: 'rows'} as const;
   const split = splitOf(backend.device, problem, forGradient);
   const {kind} = kindOf(backend.device, 'forward', problem, forGradient);
-  const halves = isMatrixKind(kind) ? makeHalves(backend, scratch, call, kind === 'matrix_split') : undefined;
+  const halves = kind === 'matrix' || kind === 'matrix_split' ? makeHalves(backend, scratch, call, kind) : undefined;
   const {operands, pairs} = tileBindings(call, false);
   if (split.splits === 1) {
     const bindings = [...pairs, ...bindResults(results, whole)];
@@ -205,7 +205,7 @@ function gradients(
   const dV = results.v ?? results.kv ?? results.qkv;
   const wantedKernels = [...dQ ? ['backward_dq'] as const : [], ...dK || dV ? ['backward_dkv'] as const : []];
   const isByMatrix = wantedKernels.some(kernel => isMatrixKind(kindOf(backend.device, kernel, problem).kind));
-  const halves = isByMatrix ? makeHalves(backend, scratch, call, false) : undefined;
+  const halves = isByMatrix ? makeHalves(backend, scratch, call, 'backward') : undefined;
   if (dQ) {
     const bindings: Binding[] = [...shared, {binding: SLOT.result0, tensor: dQ, operand: 'q'}];
     runWith(backend, halves, call, {kernel: 'backward_dq', operands, bindings});

@@ -19,7 +19,6 @@ interface MatrixPlan {
   readonly headSize: number;
   readonly valueSize: number;
   readonly mask: boolean;
-  readonly bias: boolean;
   /** forward: for tiles that it could not make the first time. */
   readonly again: boolean;
   /** Every operand is the sum of two f16: the kind `matrix_split`. */
@@ -27,17 +26,13 @@ interface MatrixPlan {
   readonly matrix: MatrixBlocking;
 }
 
-/**
- * Whether a forward pass of the kind `matrix` looks at each tile's weights (kernels/wgsl/matrix_watched.wgsl): where
- * its sample of the scores may be hidden, or has been too small.
- */
-export const isWatched = (
-    {kernel, mask, bias, splitOperands, again}: Omit<MatrixPlan, 'matrix'|'headSize'|'valueSize'>): boolean =>
-    kernel === 'forward' && !splitOperands && (mask || bias || again);
+/** Whether it is the forward pass of the kind `matrix` that makes again what the first could not (matrix_watched). */
+export const isWatched = ({kernel, again}: Pick<MatrixPlan, 'kernel'|'again'>): boolean =>
+    kernel === 'forward' && again;
 
-/** The part of a plan for a problem that `isWatched` asks for, of a kernel that runs the first time. */
-export const firstTime = (kernel: KernelName, {maskShape, biasShape}: Problem, splitOperands: boolean) =>
-    ({kernel, splitOperands, mask: maskShape !== undefined, bias: biasShape !== undefined, again: false});
+/** Whether hidden_tiles.wgsl passes over tiles that a mask hides: forward of the kind `matrix` has a way of its own. */
+export const looksForHiddenTiles = (plan: Pick<MatrixPlan, 'kernel'|'mask'|'splitOperands'|'again'>): boolean =>
+    plan.mask && (plan.kernel !== 'forward' || plan.splitOperands || isWatched(plan));
 
 const roundUp = (n: number, multiple: number) => Math.ceil(n / multiple) * multiple;
 
@@ -81,6 +76,8 @@ export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix
     weightsStride: (operandParts * blockRows + 8) / 4, lanesPerRow, lanesPerArea,
     rowVec4: blockRows / 4 / lanesPerRow, rowRounds: Math.log2(lanesPerRow),
     columnVec4: N / 4 / lanesPerArea,
+    // Loads of four of one thread, to look at the mask of a tile.
+    maskTrips: Math.ceil(M * strips * blockRows / stripSubgroups / lanes / 4),
     ...splitOperands &&
         deriveRests(flushKeys, {blockRows, stripSubgroups, partColumns, headPad, valuePad, N, lanesPerRow}),
   };
@@ -168,7 +165,7 @@ export function matrixMemory(plan: MatrixPlan): Array<{name: string, bytes: numb
       {name: 'tiles', bytes: 16 * sizes.tileLength},
       {name: 'sums', bytes: 16 * sizes.sumsLength},
       {name: 'pairs', bytes: 8 * sizes.pairsLength},
-      ...plan.mask ? hiddenTiles : [],
+      ...looksForHiddenTiles(plan) ? hiddenTiles : [],
     ];
   }
   const {blockRows, headStride, valueStride, weightsStride, blockQueries} = sizes;
@@ -177,9 +174,9 @@ export function matrixMemory(plan: MatrixPlan): Array<{name: string, bytes: numb
     {name: 'value_tile', bytes: 8 * blockRows * valueStride},
     {name: 'sums', bytes: 16 * sizes.sumsLength},
     {name: 'weights', bytes: 8 * blockQueries * weightsStride},
-    ...plan.mask ? hiddenTiles : [],
+    ...looksForHiddenTiles(plan) ? hiddenTiles : [],
     ...plan.splitOperands ? [{name: 'too_large', bytes: 16}] : [],
-    ...isWatched(plan) ? [{name: 'seen', bytes: 16}, {name: 'row_is_missing', bytes: 16}] : [],
+    ...isWatched(plan) ? ['seen', 'row_is_missing', 'operand_largest'].map(name => ({name, bytes: 16})) : [],
   ];
 }
 
@@ -286,7 +283,8 @@ export function matrixObstacle(
   if (!shape || !subgroups || subgroups.min !== subgroups.max) {
     return 'the device has no subgroup matrices of f16 with sums of f32, or subgroups of several sizes';
   }
-  if (!matrixBlocking({headSize, valueSize, ...firstTime(kernel, problem, splitOperands)}, capabilities)) {
+  const mask = problem.maskShape !== undefined;
+  if (!matrixBlocking({kernel, headSize, valueSize, mask, splitOperands, again: false}, capabilities)) {
     return `no blocking for head sizes ${headSize} and ${valueSize} fits the device's workgroup memory`;
   }
   if (limits.maxStorageBuffersPerShaderStage < MOST_BUFFERS) {

@@ -24,6 +24,9 @@ export interface Features {
   readonly windowRight: boolean;
   readonly mask: boolean;
   readonly bias: boolean;
+  /** The mask (the bias) is read four keys at a time. */
+  readonly maskVec4: boolean;
+  readonly biasVec4: boolean;
   readonly alibi: boolean;
   readonly softcap: boolean;
   readonly dropout: boolean;
@@ -137,8 +140,11 @@ const ROW_KERNELS: readonly KernelName[] =
     ['row_statistics', 'merge_splits', 'cache_append', 'to_half'];
 const ROW_THREADS = 64;
 const HALF_THREADS = 256;
-/** to_half, the first time, at most. Each leaves six words (LOOKS) in `largest`, which has eight more. */
-const TURNING_WORKGROUPS = 2048;
+/**
+ * to_half, the first time, at most; with fewer it takes 10 µs and less (H100). Each leaves six words (LOOKS) in
+ * `largest`, which has eight more.
+ */
+export const TURNING_WORKGROUPS = 2048;
 /** The second time, at most: most of the time there is nothing to do, once each has gone through all those words. */
 const AGAIN_WORKGROUPS = 512;
 export const LARGEST_WORDS = 8 + 6 * TURNING_WORKGROUPS;
@@ -280,6 +286,10 @@ function fits(plan: Plan, limits: DeviceLimits): boolean {
       workgroupBytes(plan) <= limits.maxComputeWorkgroupStorageSize;
 }
 
+/** Whether rows of a mask or a bias are fours of keys, wherever a window begins: its first key is a multiple of 4. */
+const hasWholeFours = ({keyLength}: Problem, shape: readonly number[]|undefined): boolean =>
+    shape !== undefined && shape[3] === keyLength && keyLength % 4 === 0;
+
 /** Features that follow from the problem alone; those that make no difference to a kernel are off in its plan. */
 function featuresOf(kernel: KernelName, problem: Problem): Features {
   const tiled = isTiled(kernel);
@@ -291,6 +301,8 @@ function featuresOf(kernel: KernelName, problem: Problem): Features {
     windowRight: tiled && windowRight >= 0,
     mask: tiled && maskShape !== undefined,
     bias: tiled && biasShape !== undefined,
+    maskVec4: tiled && hasWholeFours(problem, maskShape),
+    biasVec4: tiled && hasWholeFours(problem, biasShape),
     alibi: tiled && problem.alibi !== 'none',
     softcap: tiled && problem.softcap > 0,
     dropout: tiled && problem.dropoutP > 0,
@@ -361,10 +373,10 @@ export function makePlan(
     if (!matrix) {
       throw noPlan(kernel, problem, limits);
     }
-    // Its operands have been unpacked from a cache's pages.
     return {
-      ...common, paged: false, matrix, threadsX: matrix.lanes, threadsY: matrix.subgroups, rows: 1, chunk: 1,
-      rowChunk: 1, ...plain, unrolled: isWrittenOut({...common, matrix}, capabilities),
+      // But for what is made again, operands have been unpacked from a cache's pages.
+      ...common, paged: common.paged && common.again, matrix, threadsX: matrix.lanes, threadsY: matrix.subgroups,
+      rows: 1, chunk: 1, rowChunk: 1, ...plain, unrolled: isWrittenOut({...common, matrix}, capabilities),
     };
   }
   if (kind === 'decode') {

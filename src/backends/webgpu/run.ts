@@ -8,6 +8,7 @@ import {bufferOf, isExternal, record, uniformBuffer} from './backend.js';
 import type {Backend, ScratchBuffer} from './backend.js';
 import {bindGroupOf, checkSize, limitsOf} from './device.js';
 import {writeSeed} from './params.js';
+import {TURNING_WORKGROUPS} from './plan.js';
 import {prepare, VARIANT} from './prepare.js';
 import type {PreparedPart, Task} from './prepare.js';
 import {makeTable} from './table.js';
@@ -64,7 +65,7 @@ export function run(backend: Backend, {tensors: small, problem, seed}: Call, one
   const {device} = backend;
   const {kind, pipeline, layout, parts} = prepare(device, task);
   // Next to nothing to do, as a rule; but split operands are all made the second time.
-  const isMinor = (variants & VARIANT.routed) !== 0 ||
+  const isIdle = (variants & VARIANT.routed) !== 0 ||
       (variants & (VARIANT.again | VARIANT.splitOperands)) === VARIANT.again;
   const tensors: TensorInfo[] = [];
   const buffers: GPUBuffer[] = [];
@@ -107,7 +108,7 @@ export function run(backend: Backend, {tensors: small, problem, seed}: Call, one
           workgroups: part.workgroups,
           tensors: table ? [...tensors, ...table.tensors] : tensors,
           uniforms,
-          isMinor,
+          isMinor: isIdle || kernel === 'to_half' && part.workgroups[0] < TURNING_WORKGROUPS,
         },
         submitAfter);
   }

@@ -1,4 +1,4 @@
-import {isWatched} from './matrix_plan.js';
+import {isWatched, looksForHiddenTiles} from './matrix_plan.js';
 import {isMatrixPlan, sizesOf} from './plan.js';
 import type {KernelName, Plan} from './plan.js';
 import {unrollLoops} from './unroll.js';
@@ -24,24 +24,27 @@ function partsOf(plan: Plan): Part[] {
   }
   if (plan.kernel === 'to_half') {
     return [
-      ...table, pages, 'half', 'to_half', plan.hasDOutput ? 'to_half_d_output' : 'no_to_half_d_output',
+      ...table, pages, 'half', 'float_rows', 'to_half', plan.hasDOutput ? 'to_half_d_output' : 'no_to_half_d_output',
     ];
   }
   if (plan.kernel === 'cache_append') {
     return [...table, pages, secondResult, plan.kernel];
   }
   const pairs: Part[] = [
-    ...table, pages, plan.mask ? 'mask' : 'no_mask', plan.bias ? 'bias' : 'no_bias', 'philox', 'visibility', 'scores',
+    ...table, pages, plan.mask ? (plan.maskVec4 ? 'mask_vec4' : 'mask') : 'no_mask',
+    plan.bias ? (plan.biasVec4 ? 'bias_vec4' : 'bias') : 'no_bias', 'philox', 'visibility', 'scores',
   ];
-  const hiddenTiles: Part = plan.mask ? 'hidden_tiles' : 'no_hidden_tiles';
   if (isMatrixPlan(plan)) {
+    const hiddenTiles: Part = looksForHiddenTiles(plan) ? 'hidden_tiles' : 'no_hidden_tiles';
+    const gradient: Part[] = ['finite', 'exponents', 'pair_gradients', 'matrix_gradient', 'matrix_pairs'];
     const own: {readonly [kernel in KernelName]?: Part[]} = {
       forward: ['matrix_rows', 'matrix_softmax', ...matrixForward(plan)],
-      backward_dq: ['pair_gradients', 'matrix_gradient', 'matrix_pairs', 'matrix_dq'],
-      backward_dkv: ['pair_gradients', 'matrix_gradient', 'matrix_pairs', secondResult, 'matrix_dkv'],
+      backward_dq: [...gradient, 'matrix_dq'],
+      backward_dkv: [...gradient, secondResult, 'matrix_dkv'],
     };
-    return [...pairs, hiddenTiles, 'half', 'finite', 'matrix', ...own[plan.kernel]!];
+    return [...pairs, hiddenTiles, 'half', 'matrix', ...own[plan.kernel]!];
   }
+  const hiddenTiles: Part = plan.mask ? 'hidden_tiles' : 'no_hidden_tiles';
   if (plan.kind === 'decode') {
     return [...pairs, 'threads', 'always', ...decodeSums(plan), 'decode'];
   }
@@ -57,9 +60,10 @@ function partsOf(plan: Plan): Part[] {
 
 function matrixForward(plan: Plan): Part[] {
   if (plan.splitOperands) {
-    return ['matrix_forward_split'];
+    return ['finite', 'exponents', 'half_operands', 'matrix_forward_split'];
   }
-  return ['matrix_output', isWatched(plan) ? 'matrix_watched' : 'matrix_forward'];
+  return isWatched(plan) ? ['float_rows', 'float_operands', 'matrix_output', 'matrix_watched'] :
+                           ['no_exponents', 'half_operands', 'matrix_output', 'matrix_forward'];
 }
 
 /** The entry point and how the threads of a row meet. */
