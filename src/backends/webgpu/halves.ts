@@ -61,22 +61,22 @@ export function makeHalves(
 }
 
 /**
- * Runs a kernel: over subgroup matrices and then one for what it could not make, tiles of the forward pass or calls
- * that are not finite, or as it is.
+ * Runs a kernel, over subgroup matrices or as it is.
+ * @returns what has to run behind it, for what matrices could not make: tiles of the forward pass, calls that are not
+ *     finite. Behind all kernels that can run side by side: it writes to the same results, so a GPU waits for them.
  */
-export function runWith(backend: Backend, halves: Halves|undefined, call: Call, one: Run): void {
+export function runWith(backend: Backend, halves: Halves|undefined, call: Call, one: Run): Run[] {
   const {kernel, variants = 0, forGradient} = one;
   const {kind} = kindOf(backend.device, kernel, call.problem, forGradient);
   if (!halves || !isMatrixKind(kind)) {
     run(backend, call, one);
-    return;
+    return [];
   }
   const bindings = [...one.bindings, halves.largest];
   if (kernel === 'forward' && kind === 'matrix') {
     run(backend, call, {...one, operands: halves.operands});
-    run(backend, call, {kernel, variants: variants | VARIANT.again, forGradient, operands: one.operands, bindings});
-  } else {
-    run(backend, call, {kernel, variants, forGradient, operands: halves.operands, bindings});
-    run(backend, call, {kernel, variants: variants | VARIANT.routed, forGradient, operands: one.operands, bindings});
+    return [{kernel, variants: variants | VARIANT.again, forGradient, operands: one.operands, bindings}];
   }
+  run(backend, call, {kernel, variants, forGradient, operands: halves.operands, bindings});
+  return [{kernel, variants: variants | VARIANT.routed, forGradient, operands: one.operands, bindings}];
 }

@@ -21,7 +21,7 @@ import type {Halves} from './halves.js';
 import {canStartFromLse, kindOf, splitOf, VARIANT} from './prepare.js';
 import {prepareAhead} from './prepare_ahead.js';
 import {filledTensor, newTensor, orNothing, run, SLOT} from './run.js';
-import type {Binding, Call} from './run.js';
+import type {Binding, Call, Run} from './run.js';
 import {withScratch} from './scratch.js';
 import type {Scratch} from './scratch.js';
 import {tuneKernels} from './tune.js';
@@ -93,15 +93,17 @@ function forward(
   const {operands, pairs} = tileBindings(call, false);
   if (split.splits === 1) {
     const bindings = [...pairs, ...bindResults(results, whole)];
-    runWith(backend, halves, call, {kernel: 'forward', forGradient, operands, bindings});
+    const standIns = runWith(backend, halves, call, {kernel: 'forward', forGradient, operands, bindings});
+    standIns.forEach(one => run(backend, call, one));
     return;
   }
   const take: Make<ScratchBuffer> = (name, shape) => scratch.take(name, shape);
   const parts = makeResults(problem, take, take, [split.splits]);
-  runWith(backend, halves, call, {
+  const standIns = runWith(backend, halves, call, {
     kernel: 'forward', variants: VARIANT.split, forGradient, operands,
     bindings: [...pairs, ...bindResults(parts, {})],
   });
+  standIns.forEach(one => run(backend, call, one));
   run(backend, call, {
     kernel: 'merge_splits', forGradient,
     bindings: [
@@ -148,21 +150,25 @@ function gradientShape(name: WantedGradient, {tensors, problem}: KernelCall<Grad
 /** Over subgroup matrices, head sizes from which on the sums of dK and of dV do not fit the registers together. */
 const SEPARATE_SUMS = 129;
 
-/** dK and dV, or one of them. Two kernels where one would bind more buffers or hold more sums than fit. */
+/**
+ * dK and dV, or one of them. Two kernels where one would bind more buffers or hold more sums than fit.
+ * @returns what has to run behind them: see runWith.
+ */
 function keyGradients(
     backend: Backend, halves: Halves|undefined, call: Call, operands: readonly Binding[], bindings: readonly Binding[],
-    keys: TensorInfo|undefined, values: TensorInfo|undefined) {
+    keys: TensorInfo|undefined, values: TensorInfo|undefined): Run[] {
   const isShared = keys === values || !keys || !values;
   const mostBuffers = limitsOf(backend.device).maxStorageBuffersPerShaderStage;
   const {headSize, valueSize} = call.problem;
   if (keys && values && (operands.length + bindings.length + (isShared ? 1 : 2) > mostBuffers ||
                          halves && Math.max(headSize, valueSize) >= SEPARATE_SUMS)) {
-    keyGradients(backend, halves, call, operands, bindings, keys, undefined);
-    keyGradients(backend, halves, call, operands, bindings, undefined, values);
-    return;
+    return [
+      ...keyGradients(backend, halves, call, operands, bindings, keys, undefined),
+      ...keyGradients(backend, halves, call, operands, bindings, undefined, values),
+    ];
   }
   const second: Binding[] = isShared ? [] : [{binding: SLOT.result1, tensor: values!, operand: 'v'}];
-  runWith(backend, halves, call, {
+  return runWith(backend, halves, call, {
     kernel: 'backward_dkv',
     variants: (keys ? VARIANT.wantKeys : 0) | (values ? VARIANT.wantValues : 0) | (isShared ? VARIANT.sharedResult : 0),
     operands,
@@ -206,13 +212,13 @@ function gradients(
   const wantedKernels = [...dQ ? ['backward_dq'] as const : [], ...dK || dV ? ['backward_dkv'] as const : []];
   const isByMatrix = wantedKernels.some(kernel => isMatrixKind(kindOf(backend.device, kernel, problem).kind));
   const halves = isByMatrix ? makeHalves(backend, scratch, call, 'backward') : undefined;
+  // The longer one first: the other fills the GPU while its last workgroups run.
+  const standIns = dK || dV ? keyGradients(backend, halves, call, operands, shared, dK, dV) : [];
   if (dQ) {
     const bindings: Binding[] = [...shared, {binding: SLOT.result0, tensor: dQ, operand: 'q'}];
-    runWith(backend, halves, call, {kernel: 'backward_dq', operands, bindings});
+    standIns.push(...runWith(backend, halves, call, {kernel: 'backward_dq', operands, bindings}));
   }
-  if (dK || dV) {
-    keyGradients(backend, halves, call, operands, shared, dK, dV);
-  }
+  standIns.forEach(one => run(backend, call, one));
   if (results.bias) {
     const [, , queries, keys] = biasGradientShape(problem);
     run(backend, call, {
