@@ -183,23 +183,23 @@ function gradients(
     backend: Backend, scratch: Scratch, call: KernelCall<GradInputName>, forGradient: boolean,
     results: Partial<Record<WantedGradient, TensorInfo>>): void {
   const {tensors, problem} = call;
-  const {output, dOutput, dLse} = tensors;
+  const {dOutput, dLse} = tensors;
   const take: Make<ScratchBuffer> = (name, shape) => scratch.take(name, shape);
-  let {lse, lseTail}: {lse?: TensorInfo|ScratchBuffer, lseTail?: TensorInfo|ScratchBuffer} = tensors;
+  let saved: Partial<Results<TensorInfo|ScratchBuffer>> = tensors;
   if (!canStartFromLse(backend.device, problem, forGradient)) {
     const again = makeResults(problem, take, take);
     withScratch(backend, inner => forward(backend, inner, call as KernelCall<AttentionInputName>, true, again));
-    ({lse, lseTail} = again);
+    saved = again;
   }
   const statistics = take('the row statistics', [...lseShape(problem), 4]);
   run(backend, call, {
     kernel: 'row_statistics', variants: dLse ? VARIANT.hasLseGradient : 0,
     bindings: [
-      {binding: SLOT.savedOutput, tensor: output!, operand: 'output'},
+      {binding: SLOT.savedOutput, tensor: saved.output!, operand: 'output'},
       {binding: SLOT.dOutput, tensor: dOutput!, operand: 'output'},
-      {binding: 9, tensor: lse!, operand: 'rows'},
-      {binding: 10, tensor: lseTail!, operand: 'rows'},
-      {binding: 11, tensor: dLse ?? lse!, operand: 'rows'},
+      {binding: 9, tensor: saved.lse!, operand: 'rows'},
+      {binding: 10, tensor: saved.lseTail!, operand: 'rows'},
+      {binding: 11, tensor: dLse ?? saved.lse!, operand: 'rows'},
       {binding: 12, tensor: statistics, operand: 'statistics'},
     ],
   });
