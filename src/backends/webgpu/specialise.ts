@@ -63,7 +63,7 @@ function matrixForward(plan: Plan): Part[] {
     return ['finite', 'exponents', 'half_operands', 'matrix_forward_split'];
   }
   return isWatched(plan) ? ['float_rows', 'float_operands', 'matrix_output', 'matrix_watched'] :
-                           ['no_exponents', 'half_operands', 'matrix_output', 'matrix_forward'];
+                           ['no_exponents', 'half_operands', 'matrix_output', 'shown_tiles', 'matrix_forward'];
 }
 
 /** The entry point and how the threads of a row meet. */
