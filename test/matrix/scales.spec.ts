@@ -1,8 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
-import type {Tensor4D} from '@tensorflow/tfjs';
+import type {Tensor3D, Tensor4D} from '@tensorflow/tfjs';
 
 import {forcePlan} from '../../src/backends/webgpu/choose.js';
-import {flashAttention} from '../../src/index.js';
+import {flashAttention, flashAttentionVarlen, flashAttentionWithKvCache} from '../../src/index.js';
 import {SLOW_MS} from '../support/specs.js';
 
 const SHAPE: [number, number, number, number] = [1, 40, 2, 16];
@@ -53,4 +53,45 @@ describe('the copies in f16', () => {
       }
     }
   }, SLOW_MS);
+});
+
+describe('what f16 does not hold', () => {
+  const SIZE = 8;
+  const random = (shape: number[], seed: number, factor: number) =>
+      tf.tidy(() => tf.mul(tf.randomNormal(shape, 0, 1, 'float32', seed), factor));
+
+  /** The call by matrices with q, k and v times factors, against the same without: everything is made again. */
+  async function expectAgain(call: (q: number, k: number, v: number) => tf.Tensor): Promise<void> {
+    await tf.setBackend('webgpu');
+    forcePlan('matrix');
+    const values = async (...[q, k, v]: [number, number, number]) => {
+      const result = tf.tidy(() => tf.div(call(q, k, v), v));
+      const data = await result.data<'float32'>();
+      result.dispose();
+      return data;
+    };
+    const expected = await values(1, 1, 1);
+    expect(expected.some(x => Math.abs(x) > 0.1)).toBeTrue();
+    const all: Array<[number, number, number]> =
+        [[2 ** 20, 1, 1], [1, 2 ** -20, 1], [1, 1, 2 ** 18], [2 ** -18, 2 ** 18, 2 ** -18]];
+    for (const factors of all) {
+      const actual = await values(...factors);
+      const error = Math.max(...actual.map((x, n) => Math.abs(x - expected[n])));
+      expect(error).withContext(factors.join()).toBeLessThan(2e-3);
+    }
+  }
+
+  afterEach(() => forcePlan(undefined));
+
+  it('is made again of sequences that lie end to end', () => expectAgain((q, k, v) => flashAttentionVarlen(
+      random([70, 2, SIZE], 1, q) as Tensor3D, random([90, 2, SIZE], 2, k) as Tensor3D,
+      random([90, 2, SIZE], 3, v) as Tensor3D, [0, 5, 42, 70], [0, 25, 60, 90],
+      {causal: true, computeType: 'float16', softmaxScale: 0.4 / q / k})), SLOW_MS);
+
+  it('is made again of pages of a cache, keys in parts', () => expectAgain((q, k, v) => flashAttentionWithKvCache(
+      random([2, 9, 4, SIZE], 1, q) as Tensor4D, random([8, 16, 2, SIZE], 2, k) as Tensor4D,
+      random([8, 16, 2, SIZE], 3, v) as Tensor4D, {
+        blockTable: tf.tensor2d([7, 1, 4, 3, 2, 5, 6, 0], [2, 4], 'int32'), cacheLengths: [61, 37], numSplits: 2,
+        computeType: 'float16', softmaxScale: 0.4 / q / k,
+      })), SLOW_MS);
 });
