@@ -1,6 +1,6 @@
-// Writes q, k, v and, in the backward pass, dO as f16 (half.wgsl), and notes their largest elements. It runs twice: most
-// tensors are right after the first pass, which takes them as they are; AGAIN divides those by a power of two that need it.
-// Split operands all need one: for them the first pass only looks.
+// Writes q, k, v and, in the backward pass, dO as f16 (half.wgsl), and notes their largest elements. Most tensors are right
+// after the first pass, which takes them as they are, and is all that matrix_forward.wgsl wants. For other kernels it runs
+// twice: AGAIN divides those by a power of two that need it. Split operands all need one: for them the first pass only looks.
 //
 // Each workgroup of the first pass leaves the largest that it saw, and each of the second goes through them all: so
 // nothing has to be cleared before.

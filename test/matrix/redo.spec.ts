@@ -56,6 +56,19 @@ describe('the forward pass over subgroup matrices', () => {
 
   afterEach(() => forcePlan(undefined));
 
+  it('counts as one dispatch toward the next submit: copies and second attempts are small', async () => {
+    const backend = tf.backend() as unknown as {dispatchCountInPass: number};
+    forcePlan('matrix');
+    const [q, k, v] = [1, 2, 3].map(seed => tf.randomNormal(SHAPE, 0, 1, 'float32', seed) as Tensor4D);
+    const attend = () => flashAttention(q, k, v, {computeType: 'float16'});
+    await attend().data(); // uploads, compiles, and submits
+    const before = backend.dispatchCountInPass;
+    const outputs = [attend(), attend()];
+    expect(backend.dispatchCountInPass - before).toBe(2);
+    await outputs[1].data();
+    tf.dispose([q, k, v, ...outputs]);
+  }, SLOW_MS);
+
   it('makes tiles again whose weights outgrow f16: a key that outweighs its sample by e^30', async () => {
     await expectSame(makeRows(key => key === 137 ? 30 : 0));
   }, SLOW_MS);

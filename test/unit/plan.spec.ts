@@ -120,6 +120,18 @@ describe('the plan', () => {
     expect(makePlan('forward', problem(63, 32), LARGE).vectorised).toBeFalse();
   });
 
+  it('reads masks and biases four keys at a time only where rows are fours of keys', () => {
+    const plan = (keyLength: number, keys = keyLength) => makePlan('forward', problem(64, 64, {
+      keyLength, maskShape: [1, 1, 1, keys], biasShape: [1, 2, 3, keys],
+    }), LARGE);
+    expect(plan(8)).toEqual(jasmine.objectContaining({maskVec4: true, biasVec4: true}));
+    expect(plan(9)).toEqual(jasmine.objectContaining({maskVec4: false, biasVec4: false}));
+    expect(plan(8, 1)).toEqual(jasmine.objectContaining({maskVec4: false, biasVec4: false}));
+    expect(specialise(plan(8))).toContain('mask: array<vec4i>');
+    expect(specialise(plan(9))).toContain('mask: array<i32>');
+    expect(makePlan('forward', problem(64, 64), LARGE).maskVec4).toBeFalse();
+  });
+
   it('refuses a device below the guaranteed limits, naming them', () => {
     expect(() => makePlan('forward', problem(256), {...GUARANTEED, maxComputeWorkgroupStorageSize: 4096}))
         .toThrowError(/no forward kernel for head sizes 256 and 256 .* maxComputeWorkgroupStorageSize 4096/);

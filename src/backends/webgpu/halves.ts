@@ -21,7 +21,7 @@ export interface Halves {
  * What they are for: a forward pass of the kind `matrix`, which takes operands as f16 holds them and makes again what
  * that is not good for; one of the kind `matrix_split`, with two f16 each; or the backward pass.
  */
-export type HalvesUse = 'matrix'|'matrix_split'|'backward';
+type HalvesUse = 'matrix'|'matrix_split'|'backward';
 
 /** Records the turning of q, k, v (and of dO, in the backward pass) into f16. */
 export function makeHalves(
