@@ -173,11 +173,11 @@ async function labShape(lab: Lab, capabilities: Capabilities, text: string, opti
     [5, b.partOutput], [6, b.output], [9, b.lse], [10, b.tail], [11, b.partLse], [12, b.partTail],
   ]), split);
 
-  // By kind; of `matrix` with dO too, for the backward kernels.
+  // By kind, and with dO too, for the backward kernels.
   const turning: {[what: string]: Ready[]} = {};
   for (const kind of options.kinds.filter(isMatrixKind)) {
     const splitOperands = kind === 'matrix_split';
-    for (const hasDOutput of splitOperands ? [false] : [false, true]) {
+    for (const hasDOutput of [false, true]) {
       const bound = new Map([
         [1, b.q], [2, b.k], [3, b.v], [16, b.largest], ...halvesOf(b, hasDOutput),
         ...hasDOutput ? [[4, b.dOutput], [11, b.lse]] as Array<[number, GPUBuffer]> : [],
@@ -192,7 +192,7 @@ async function labShape(lab: Lab, capabilities: Capabilities, text: string, opti
   const candidates: Array<Candidate&{ready: Ready, merging?: Ready, routed?: Ready}> = [];
   await Promise.all(options.kernels.flatMap(kernel => options.kinds.flatMap(
       kind => (kernel === 'forward' ? options.forward : options.backward).map(async name => {
-        if (kernel !== 'forward' && (kind === 'subgroup' || kind === 'matrix_split')) {
+        if (kernel !== 'forward' && kind === 'subgroup') {
           return;
         }
         try {
@@ -243,7 +243,7 @@ async function labShape(lab: Lab, capabilities: Capabilities, text: string, opti
     if (isMatrixPlan(plan) && turnedFor !== plan.kind) {
       // Both kinds keep their operands in the same buffers.
       turnedFor = plan.kind;
-      await ms(turning[plan.kind === 'matrix' ? 'matrix with dO' : plan.kind]);
+      await ms(turning[`${plan.kind} with dO`]);
     }
     const alone = await ms([ready]);
     const actual = await (async () => {

@@ -38,6 +38,13 @@ fn start_thread(index: u32) {
   subgroup = index / LANES;
 }
 
+// What rounding to f16 took from x, times `factor`.
+fn rests_of(x: vec4f, halves: vec4h, factor: f32) -> vec4h {
+  // As in to_half: not to be taken for x itself.
+  let kept = bitcast<vec4h>(bitcast<vec2u>(halves) ^ vec2u(params.splits >> 31u));
+  return vec4h((x - vec4f(kept)) * factor);
+}
+
 // softmaxScale, and what q and k were divided by.
 fn product_scale() -> f32 {
   return params.scale * power_of_two(operand_exponent(Q)) * power_of_two(operand_exponent(K));

@@ -34,8 +34,15 @@ fn write_pairs(
               product, d_weights, (*statistics)[n], ids, query_0 + at % BLOCK_ROWS,
               strip + MATRIX_M * r + 4u * (at / BLOCK_ROWS * PART_VEC4 + c), scales, partial);
           let to = (area * BLOCK_ROWS + at % BLOCK_ROWS) * PAIRS_STRIDE + at / BLOCK_ROWS * PART_VEC4 + c;
-          pairs[to] = vec4h(pair.weights);
-          pairs[to + STRIPS * BLOCK_ROWS * PAIRS_STRIDE] = vec4h(pair.scores);
+          let weights = vec4h(pair.weights);
+          let scores = vec4h(pair.scores);
+          pairs[to] = weights;
+          pairs[to + STRIPS * BLOCK_ROWS * PAIRS_STRIDE] = scores;
+          if (SPLIT_OPERANDS) {
+            let factor = power_of_two(REST_EXPONENT);
+            pairs[to + PAIRS_REST] = rests_of(pair.weights, weights, factor);
+            pairs[to + STRIPS * BLOCK_ROWS * PAIRS_STRIDE + PAIRS_REST] = rests_of(pair.scores, scores, factor);
+          }
         }
       }
     }
@@ -54,19 +61,31 @@ fn next_seen_queries(ids: HeadIds, from_query: u32, key_0: u32, end: u32) -> u32
 }
 
 // Adds P of a tile times its dO, or dS times its queries.
-fn add_gradients(accumulator: ptr<function, array<Sums, STRIPS * COLUMNS>>) {
+fn add_gradients(accumulator: ptr<function, StripSums>, rest_sums: ptr<function, StripSums>) {
   let areas = (subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS;
   let other_tile = (subgroup + 1u) % 2u * TILE_LENGTH;
   for (var j = 0u; j < BLOCK_QUERIES / MATRIX_K; j++) {
     var left: array<Left, STRIPS>;
+    var left_rests: array<Left, STRIPS>;
     for (var r = 0u; r < STRIPS; r++) {
-      left[r] = subgroupMatrixLoad<Left, col_major>(
-          &pairs, ((areas + r) * BLOCK_ROWS + j * MATRIX_K) * PAIRS_STRIDE, PAIRS_STRIDE);
+      let at = ((areas + r) * BLOCK_ROWS + j * MATRIX_K) * PAIRS_STRIDE;
+      left[r] = subgroupMatrixLoad<Left, col_major>(&pairs, at, PAIRS_STRIDE);
+      if (SPLIT_OPERANDS) {
+        left_rests[r] = subgroupMatrixLoad<Left, col_major>(&pairs, at + PAIRS_REST, PAIRS_STRIDE);
+      }
     }
     for (var o = 0u; o < COLUMNS; o++) {
-      let rows = subgroupMatrixLoad<Right, row_major>(
-          &tiles,
-          other_tile + j * MATRIX_K * TILE_STRIDE + (subgroup % GROUP / 2u * COLUMNS + o) * (MATRIX_N / 4u), TILE_STRIDE);
+      let at = other_tile + j * MATRIX_K * TILE_STRIDE + (subgroup % GROUP / 2u * COLUMNS + o) * (MATRIX_N / 4u);
+      let rows = subgroupMatrixLoad<Right, row_major>(&tiles, at, TILE_STRIDE);
+      if (SPLIT_OPERANDS) {
+        let row_rests = subgroupMatrixLoad<Right, row_major>(&tiles, at + TILE_REST, TILE_STRIDE);
+        for (var r = 0u; r < STRIPS; r++) {
+          (*accumulator)[r * COLUMNS + o] =
+              subgroupMatrixMultiplyAccumulate(left[r], row_rests, (*accumulator)[r * COLUMNS + o]);
+          (*rest_sums)[r * COLUMNS + o] =
+              subgroupMatrixMultiplyAccumulate(left_rests[r], rows, (*rest_sums)[r * COLUMNS + o]);
+        }
+      }
       for (var r = 0u; r < STRIPS; r++) {
         (*accumulator)[r * COLUMNS + o] =
             subgroupMatrixMultiplyAccumulate(left[r], rows, (*accumulator)[r * COLUMNS + o]);
@@ -103,25 +122,29 @@ fn main(
   let strip = key_0 + MATRIX_M * STRIPS * (subgroup / GROUP);
   let scales = pair_scales();
 
-  var operands: array<Left, STRIPS * STEPS>; // k or v
+  var operands: array<Left, STRIPS * OPERAND_STEPS>; // k or v
   var staged = fetch_staged(of_keys, strip);
   for (var p = 0u; p < PASSES; p++) {
     stage(&staged, p);
     workgroupBarrier();
     for (var r = 0u; r < STRIPS; r++) {
       for (var d = 0u; d < STAGED_STEPS; d++) {
-        operands[r * STEPS + p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
+        operands[r * OPERAND_STEPS + p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
             &sums, own_sums + r * AREA + d * (MATRIX_K / 8u), SUMS_STRIDE);
       }
     }
     workgroupBarrier();
   }
-  var accumulator: array<Sums, STRIPS * COLUMNS>; // dV or dK
+  var accumulator: StripSums; // dV or dK
+  var rest_sums: StripSums; // of split operands
+  var gradients: Gradients;
   for (var r = 0u; r < STRIPS; r++) {
     for (var o = 0u; o < COLUMNS; o++) {
       accumulator[r * COLUMNS + o] = Sums();
+      rest_sums[r * COLUMNS + o] = Sums();
     }
   }
+  var unflushed = 0u;
 
   let begin = query_begin(of_keys, key_0) / BLOCK_QUERIES * BLOCK_QUERIES;
   let end = select(0u, query_end(of_keys, min(key_0 + BLOCK_KEYS, of_keys.keys) - 1u), key_0 < of_keys.keys);
@@ -154,17 +177,7 @@ fn main(
       }
       let tile = subgroup % 2u * TILE_LENGTH + part * PART_ROWS * TILE_STRIDE;
       for (var j = 0u; j < BLOCK_QUERIES / MATRIX_N / PARTS; j++) {
-        var products: array<Sums, STRIPS>;
-        for (var r = 0u; r < STRIPS; r++) {
-          products[r] = Sums();
-        }
-        for (var d = 0u; d < STEPS; d++) {
-          let queries = subgroupMatrixLoad<Right, col_major>(
-              &tiles, tile + j * MATRIX_N * TILE_STRIDE + d * (MATRIX_K / 4u), TILE_STRIDE);
-          for (var r = 0u; r < STRIPS; r++) {
-            products[r] = subgroupMatrixMultiplyAccumulate(operands[r * STEPS + d], queries, products[r]);
-          }
-        }
+        var products = products_of(&operands, tile + j * MATRIX_N * TILE_STRIDE);
         for (var r = 0u; r < STRIPS; r++) {
           subgroupMatrixStore<col_major>(
               &sums, own_sums + r * AREA + j * MATRIX_N * SUMS_STRIDE, products[r], SUMS_STRIDE);
@@ -178,7 +191,14 @@ fn main(
         write_pairs(ids, query_0, strip, &statistics, scales, false);
       }
       workgroupBarrier();
-      add_gradients(&accumulator);
+      add_gradients(&accumulator, &rest_sums);
+      if (SPLIT_OPERANDS) {
+        unflushed++;
+        if (unflushed == FLUSH_TILES) {
+          unflushed = 0u;
+          flush(&accumulator, &gradients, 1.0);
+        }
+      }
       workgroupBarrier();
       store_tile(&fetched);
       query_0 = next;
@@ -195,24 +215,21 @@ fn main(
   if (DROPOUT) {
     unscale_values *= params.kept_scale;
   }
-  for (var o = 0u; o < COLUMNS; o++) {
-    workgroupBarrier();
-    for (var r = 0u; r < STRIPS; r++) {
-      subgroupMatrixStore<row_major>(
-          &sums, own_sums + r * AREA, accumulator[r * COLUMNS + o], MATRIX_N / 4u);
-    }
-    workgroupBarrier();
-    for (var r = 0u; r < STRIPS; r++) {
-      for (var n = 0u; n < BLOCK_TRIPS; n++) {
-        let at = lane % LANES + LANES * n;
-        let key = strip + MATRIX_M * r + at / (MATRIX_N / 4u);
-        let d4 = (part * COLUMNS + o) * (MATRIX_N / 4u) + at % (MATRIX_N / 4u);
-        let sum = bitcast<vec4f>(sums[own_sums + r * AREA + at]);
+  flush(&accumulator, &gradients, 1.0);
+  if (SPLIT_OPERANDS) {
+    flush(&rest_sums, &gradients, power_of_two(-REST_EXPONENT));
+  }
+  for (var r = 0u; r < STRIPS; r++) {
+    let key = strip + MATRIX_M * r + lane / LANES_PER_ROW;
+    for (var o = 0u; o < COLUMNS; o++) {
+      for (var n = 0u; n < COLUMN_VEC4; n++) {
+        let d4 = (part * COLUMNS + o) * (MATRIX_N / 4u) + lane % LANES_PER_ROW + LANES_PER_ROW * n;
+        let gradient = gradients[(r * COLUMNS + o) * COLUMN_VEC4 + n];
         if (key < of_keys.key_rows && side == 0u && WANT_VALUES && d4 < VALUE_VEC4) {
-          store_result_1(key_at(params.v, of_keys, key), d4, VALUE_SIZE, sum * unscale_values);
+          store_result_1(key_at(params.v, of_keys, key), d4, VALUE_SIZE, gradient * unscale_values);
         }
         if (key < of_keys.key_rows && side == 1u && WANT_KEYS && d4 < HEAD_VEC4) {
-          store_result_0(key_at(params.k, of_keys, key), d4, HEAD_SIZE, sum * unscale_keys);
+          store_result_0(key_at(params.k, of_keys, key), d4, HEAD_SIZE, gradient * unscale_keys);
         }
       }
     }

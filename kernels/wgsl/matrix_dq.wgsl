@@ -15,24 +15,40 @@ fn write_gradients(
       let pair = half_pairs(
           product, d_weights, (*statistics)[r], ids, strip + MATRIX_M * r + row, key_0 + 4u * vec4_of_row, scales,
           partial);
-      pairs[((subgroup % SUBGROUPS / 2u * STRIPS + r) * MATRIX_M + row) * PAIRS_STRIDE + vec4_of_row] =
-          vec4h(pair.scores);
+      let to = ((subgroup % SUBGROUPS / 2u * STRIPS + r) * MATRIX_M + row) * PAIRS_STRIDE + vec4_of_row;
+      let scores = vec4h(pair.scores);
+      pairs[to] = scores;
+      if (SPLIT_OPERANDS) {
+        pairs[to + PAIRS_REST] = rests_of(pair.scores, scores, power_of_two(REST_EXPONENT));
+      }
     }
   }
 }
 
 // Adds dS of a tile times its keys.
-fn add_gradients(accumulator: ptr<function, array<Sums, STRIPS * COLUMNS>>) {
+fn add_gradients(accumulator: ptr<function, StripSums>, rest_sums: ptr<function, StripSums>) {
   for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
     var left: array<Left, STRIPS>;
+    var left_rests: array<Left, STRIPS>;
     for (var r = 0u; r < STRIPS; r++) {
-      left[r] = subgroupMatrixLoad<Left, row_major>(
-          &pairs, (subgroup % SUBGROUPS / 2u * STRIPS + r) * MATRIX_M * PAIRS_STRIDE + j * (MATRIX_K / 4u),
-          PAIRS_STRIDE);
+      let at = (subgroup % SUBGROUPS / 2u * STRIPS + r) * MATRIX_M * PAIRS_STRIDE + j * (MATRIX_K / 4u);
+      left[r] = subgroupMatrixLoad<Left, row_major>(&pairs, at, PAIRS_STRIDE);
+      if (SPLIT_OPERANDS) {
+        left_rests[r] = subgroupMatrixLoad<Left, row_major>(&pairs, at + PAIRS_REST, PAIRS_STRIDE);
+      }
     }
     for (var o = 0u; o < COLUMNS; o++) {
-      let keys = subgroupMatrixLoad<Right, row_major>(
-          &tiles, j * MATRIX_K * TILE_STRIDE + (subgroup % 2u * COLUMNS + o) * (MATRIX_N / 4u), TILE_STRIDE);
+      let at = j * MATRIX_K * TILE_STRIDE + (subgroup % 2u * COLUMNS + o) * (MATRIX_N / 4u);
+      let keys = subgroupMatrixLoad<Right, row_major>(&tiles, at, TILE_STRIDE);
+      if (SPLIT_OPERANDS) {
+        let key_rests = subgroupMatrixLoad<Right, row_major>(&tiles, at + TILE_REST, TILE_STRIDE);
+        for (var r = 0u; r < STRIPS; r++) {
+          (*accumulator)[r * COLUMNS + o] =
+              subgroupMatrixMultiplyAccumulate(left[r], key_rests, (*accumulator)[r * COLUMNS + o]);
+          (*rest_sums)[r * COLUMNS + o] =
+              subgroupMatrixMultiplyAccumulate(left_rests[r], keys, (*rest_sums)[r * COLUMNS + o]);
+        }
+      }
       for (var r = 0u; r < STRIPS; r++) {
         (*accumulator)[r * COLUMNS + o] =
             subgroupMatrixMultiplyAccumulate(left[r], keys, (*accumulator)[r * COLUMNS + o]);
@@ -70,25 +86,29 @@ fn main(
     statistics[r] = statistics_of(ids, strip + MATRIX_M * r + row);
   }
 
-  var operands: array<Left, STRIPS * STEPS>; // q or dO
+  var operands: array<Left, STRIPS * OPERAND_STEPS>; // q or dO
   var staged = fetch_staged(ids, strip);
   for (var p = 0u; p < PASSES; p++) {
     stage(&staged, p);
     workgroupBarrier();
     for (var r = 0u; r < STRIPS; r++) {
       for (var d = 0u; d < STAGED_STEPS; d++) {
-        operands[r * STEPS + p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
+        operands[r * OPERAND_STEPS + p * STAGED_STEPS + d] = subgroupMatrixLoad<Left, row_major>(
             &sums, own_sums + r * AREA + d * (MATRIX_K / 8u), SUMS_STRIDE);
       }
     }
     workgroupBarrier();
   }
-  var accumulator: array<Sums, STRIPS * COLUMNS>;
+  var accumulator: StripSums;
+  var rest_sums: StripSums; // of split operands
+  var gradients: Gradients;
   for (var r = 0u; r < STRIPS; r++) {
     for (var o = 0u; o < COLUMNS; o++) {
       accumulator[r * COLUMNS + o] = Sums();
+      rest_sums[r * COLUMNS + o] = Sums();
     }
   }
+  var unflushed = 0u;
 
   let begin = key_begin(ids, query_0) / BLOCK_KEYS * BLOCK_KEYS;
   let end = select(0u, key_end(ids, min(query_0 + BLOCK_QUERIES, ids.queries) - 1u), query_0 < ids.queries);
@@ -104,17 +124,7 @@ fn main(
     fetched = fetch_tile(ids, min(next, ids.keys));
     let tile = subgroup % 2u * TILE_LENGTH;
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
-      var products: array<Sums, STRIPS>;
-      for (var r = 0u; r < STRIPS; r++) {
-        products[r] = Sums();
-      }
-      for (var d = 0u; d < STEPS; d++) {
-        let keys = subgroupMatrixLoad<Right, col_major>(
-            &tiles, tile + j * MATRIX_N * TILE_STRIDE + d * (MATRIX_K / 4u), TILE_STRIDE);
-        for (var r = 0u; r < STRIPS; r++) {
-          products[r] = subgroupMatrixMultiplyAccumulate(operands[r * STEPS + d], keys, products[r]);
-        }
-      }
+      var products = products_of(&operands, tile + j * MATRIX_N * TILE_STRIDE);
       for (var r = 0u; r < STRIPS; r++) {
         subgroupMatrixStore<row_major>(
             &sums, own_sums + r * AREA + j * (MATRIX_N / 4u), products[r], SUMS_STRIDE);
@@ -128,7 +138,14 @@ fn main(
       write_gradients(ids, strip, key_0, &statistics, scales, false);
     }
     workgroupBarrier();
-    add_gradients(&accumulator);
+    add_gradients(&accumulator, &rest_sums);
+    if (SPLIT_OPERANDS) {
+      unflushed++;
+      if (unflushed == FLUSH_TILES) {
+        unflushed = 0u;
+        flush(&accumulator, &gradients, 1.0);
+      }
+    }
     workgroupBarrier();
     store_tile(&fetched);
     workgroupBarrier();
@@ -136,24 +153,20 @@ fn main(
   }
 
   let unscale = params.scale * power_of_two(operand_exponent(K)) * power_of_two(-gradient_exponent());
-  for (var o = 0u; o < COLUMNS; o++) {
-    workgroupBarrier();
-    for (var r = 0u; r < STRIPS; r++) {
-      subgroupMatrixStore<row_major>(
-          &sums, own_sums + r * AREA, accumulator[r * COLUMNS + o], SUMS_STRIDE);
-    }
-    workgroupBarrier();
-    for (var r = 0u; r < STRIPS; r++) {
-      let query = strip + MATRIX_M * r + row;
-      let at = query_at(params.q, ids, query);
-      let empty = is_empty_row(statistics[r]);
+  flush(&accumulator, &gradients, 1.0);
+  if (SPLIT_OPERANDS) {
+    flush(&rest_sums, &gradients, power_of_two(-REST_EXPONENT));
+  }
+  for (var r = 0u; r < STRIPS; r++) {
+    let query = strip + MATRIX_M * r + row;
+    let at = query_at(params.q, ids, query);
+    let empty = is_empty_row(statistics[r]);
+    for (var o = 0u; o < COLUMNS; o++) {
       for (var n = 0u; n < COLUMN_VEC4; n++) {
-        let vec4_of_block = lane % LANES_PER_ROW + LANES_PER_ROW * n;
-        let d4 = (side * COLUMNS + o) * (MATRIX_N / 4u) + vec4_of_block;
-        let sums_at = own_sums + r * AREA + lane % LANES / LANES_PER_ROW * SUMS_STRIDE;
+        let d4 = (side * COLUMNS + o) * (MATRIX_N / 4u) + lane % LANES_PER_ROW + LANES_PER_ROW * n;
         if (query < ids.query_rows && d4 < HEAD_VEC4) {
-          let value = bitcast<vec4f>(sums[sums_at + vec4_of_block]) * unscale;
-          store_result_0(at, d4, HEAD_SIZE, select(value, vec4f(), empty));
+          let gradient = gradients[(r * COLUMNS + o) * COLUMN_VEC4 + n] * unscale;
+          store_result_0(at, d4, HEAD_SIZE, select(gradient, vec4f(), empty));
         }
       }
     }

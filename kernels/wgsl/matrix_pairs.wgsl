@@ -7,12 +7,21 @@
 // Sides alternate: subgroup % 2 is a subgroup's side, and GROUP subgroups in a row share strips.
 //
 // Where D and Dv differ, the rows of the smaller are filled up with zeros.
+//
+// Split operands (half.wgsl): rows of tiles and of `pairs` are followed by their rests, and of a product of two such sums
+// three are made, as in matrix_forward_split.wgsl. Scores must be those of that kernel to the last bit, so the small products
+// are added in its order, q by rests of k first. Rests of P and dS are multiplied by 2^REST_EXPONENT: dS of most pairs lies
+// far below the largest that it could be, and so f16 holds 22 bits of all that it holds 11 of. What they make is summed apart
+// (rest_sums), and needs no flush: what the matrices truncate there does not count.
 
 // Of side 0, then of side 1.
 var<workgroup> tiles: array<vec4h, 2u * TILE_LENGTH>;
 var<workgroup> pairs: array<vec4h, PAIRS_LENGTH>;
 
+const REST_EXPONENT = 11;
 const GROUP = 2u * PARTS;
+const OPERAND_STEPS = OPERAND_PARTS * STEPS;
+const PART_VEC8 = TILE_VEC8 / OPERAND_PARTS; // of a row of a tile, without its rests
 const STAGED_VEC8 = STAGED_STEPS * MATRIX_K / 8u;
 
 // A lane's share of a subgroup's rows of the strips on their way into matrices, through `sums` (matrix_rows.wgsl says why),
@@ -22,11 +31,16 @@ alias Staged = array<vec4u, PASSES * STRIPS * STAGED_TRIPS>;
 // Eight halves of a row of q (side 0) or dO (side 1).
 fn query_vec8(row: u32, d8: u32) -> vec4u {
   if (subgroup % 2u == 0u) {
-    if (HEAD_VEC8 == TILE_VEC8 || d8 < HEAD_VEC8) {
+    if (HEAD_VEC8 == TILE_VEC8) {
       return half_q[row * HEAD_VEC8 + d8];
     }
-  } else if (VALUE_VEC8 == TILE_VEC8 || d8 < VALUE_VEC8) {
+    if (d8 % PART_VEC8 < HEAD_REST) {
+      return half_q[row * HEAD_VEC8 + d8 / PART_VEC8 * HEAD_REST + d8 % PART_VEC8];
+    }
+  } else if (VALUE_VEC8 == TILE_VEC8) {
     return half_d_output[row * VALUE_VEC8 + d8];
+  } else if (d8 % PART_VEC8 < VALUE_REST) {
+    return half_d_output[row * VALUE_VEC8 + d8 / PART_VEC8 * VALUE_REST + d8 % PART_VEC8];
   }
   return vec4u();
 }
@@ -34,11 +48,16 @@ fn query_vec8(row: u32, d8: u32) -> vec4u {
 // The same of k and v.
 fn key_vec8(row: u32, d8: u32) -> vec4u {
   if (subgroup % 2u == 0u) {
-    if (HEAD_VEC8 == TILE_VEC8 || d8 < HEAD_VEC8) {
+    if (HEAD_VEC8 == TILE_VEC8) {
       return half_k[row * HEAD_VEC8 + d8];
     }
-  } else if (VALUE_VEC8 == TILE_VEC8 || d8 < VALUE_VEC8) {
+    if (d8 % PART_VEC8 < HEAD_REST) {
+      return half_k[row * HEAD_VEC8 + d8 / PART_VEC8 * HEAD_REST + d8 % PART_VEC8];
+    }
+  } else if (VALUE_VEC8 == TILE_VEC8) {
     return half_v[row * VALUE_VEC8 + d8];
+  } else if (d8 % PART_VEC8 < VALUE_REST) {
+    return half_v[row * VALUE_VEC8 + d8 / PART_VEC8 * VALUE_REST + d8 % PART_VEC8];
   }
   return vec4u();
 }
@@ -108,6 +127,61 @@ fn store_tile(fetched: ptr<function, Fetch>) {
   }
 }
 
+// The products of a subgroup's strips with MATRIX_N rows of its side's tile, which begin at `tile`.
+alias Products = array<Sums, STRIPS>;
+
+fn products_of(operands: ptr<function, array<Left, STRIPS * OPERAND_STEPS>>, tile: u32) -> Products {
+  var products: Products;
+  for (var r = 0u; r < STRIPS; r++) {
+    products[r] = Sums();
+  }
+  if (SPLIT_OPERANDS) {
+    for (var d = 0u; d < STEPS; d++) {
+      let rows = subgroupMatrixLoad<Right, col_major>(&tiles, tile + d * (MATRIX_K / 4u), TILE_STRIDE);
+      let rests = subgroupMatrixLoad<Right, col_major>(&tiles, tile + TILE_REST + d * (MATRIX_K / 4u), TILE_STRIDE);
+      for (var r = 0u; r < STRIPS; r++) {
+        if (STRIPS_ARE_KEYS) {
+          products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + STEPS + d], rows, products[r]);
+          products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + d], rests, products[r]);
+        } else {
+          products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + d], rests, products[r]);
+          products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + STEPS + d], rows, products[r]);
+        }
+      }
+    }
+  }
+  for (var d = 0u; d < STEPS; d++) {
+    let rows = subgroupMatrixLoad<Right, col_major>(&tiles, tile + d * (MATRIX_K / 4u), TILE_STRIDE);
+    for (var r = 0u; r < STRIPS; r++) {
+      products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + d], rows, products[r]);
+    }
+  }
+  return products;
+}
+
+// What a subgroup sums: its columns of its strips. A lane's share of it, in f32: four columns of a row each.
+alias StripSums = array<Sums, STRIPS * COLUMNS>;
+alias Gradients = array<vec4f, STRIPS * COLUMNS * COLUMN_VEC4>;
+
+// By the whole workgroup, once `sums` are free: adds what the matrices hold to what the lanes do.
+fn flush(matrices: ptr<function, StripSums>, gradients: ptr<function, Gradients>, factor: f32) {
+  let own = (subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS * AREA + subgroup % GROUP / 2u * (AREA / PARTS);
+  for (var o = 0u; o < COLUMNS; o++) {
+    workgroupBarrier();
+    for (var r = 0u; r < STRIPS; r++) {
+      subgroupMatrixStore<row_major>(&sums, own + r * AREA, (*matrices)[r * COLUMNS + o], MATRIX_N / 4u);
+      (*matrices)[r * COLUMNS + o] = Sums();
+    }
+    workgroupBarrier();
+    for (var r = 0u; r < STRIPS; r++) {
+      for (var n = 0u; n < COLUMN_VEC4; n++) {
+        let at = lane % LANES / LANES_PER_ROW * (MATRIX_N / 4u) + lane % LANES_PER_ROW + LANES_PER_ROW * n;
+        (*gradients)[(r * COLUMNS + o) * COLUMN_VEC4 + n] += factor * bitcast<vec4f>(sums[own + r * AREA + at]);
+      }
+    }
+  }
+}
+
 const LOG2_E = 1.4426950408889634;
 // P is multiplied by this power of two before it becomes f16; the dropout factor comes afterwards. P ≤ 1, so it fits.
 const WEIGHT_EXPONENT = 14;
@@ -134,7 +208,7 @@ struct HalfPairs {
 fn half_pairs(
     product: vec4f, d_weights: vec4f, statistics: vec4f, ids: HeadIds, query: u32, key: u32, scales: PairScales,
     partial: bool) -> HalfPairs {
-  if (SOFTCAP || ALIBI || BIAS || DROPOUT || SINKS) {
+  if (SPLIT_OPERANDS || SOFTCAP || ALIBI || BIAS || DROPOUT || SINKS) {
     let pair = pair_gradients(
         product * scales.product, d_weights * scales.d_weights, statistics, ids, query, key, partial);
     var weights = pair.weights * power_of_two(WEIGHT_EXPONENT);

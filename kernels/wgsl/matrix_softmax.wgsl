@@ -144,9 +144,7 @@ fn write_weights(row_weights: ptr<function, Scores>, ids: HeadIds, query: u32, k
   if (SPLIT_OPERANDS) {
     var rests: HalfScores;
     for (var n = 0u; n < ROW_VEC4; n++) {
-      // As in to_half: not to be taken for the weight itself.
-      let kept = bitcast<vec4h>(bitcast<vec2u>(halves[n]) ^ vec2u(params.splits >> 31u));
-      rests[n] = vec4h((*row_weights)[n] - vec4f(kept));
+      rests[n] = rests_of((*row_weights)[n], halves[n], 1.0);
     }
     store_weights(&rests, BLOCK_ROWS / 4u, r);
   }

@@ -30,7 +30,8 @@ export const FEW_QUERIES = 4;
 
 /** Kinds that a kernel has beside `simt`, which all have. */
 const KINDS: {readonly [kernel in KernelName]?: readonly PlanKind[]} = {
-  forward: ['subgroup', 'matrix', 'matrix_split', 'decode'], backward_dq: ['matrix'], backward_dkv: ['matrix'],
+  forward: ['subgroup', 'matrix', 'matrix_split', 'decode'],
+  backward_dq: ['matrix', 'matrix_split'], backward_dkv: ['matrix', 'matrix_split'],
 };
 
 /** Kernels of the backward pass that have plans of several kinds. */
@@ -79,21 +80,19 @@ const splitPays = ({headSize, valueSize}: Problem): boolean => Math.max(headSize
  */
 export function candidates(problem: Problem, capabilities: Capabilities, withGradients: boolean): PlanKind[] {
   const kernels: readonly KernelName[] = withGradients ? ['forward', ...BACKWARD] : ['forward'];
-  return PLAN_KINDS.filter(kind => (!withGradients || roundsAsBackward(kind)) && kernels.every(
+  return PLAN_KINDS.filter(kind => (!withGradients || roundsAsBackward(kind, problem)) && kernels.every(
       kernel => !hasKind(kernel, kind) || obstacle(kernel, kind, problem, capabilities) === undefined));
 }
 
 /** What `tune` found to be fastest, if it did and that can run the problem: its class is wider than the problem. */
 function winnerOf(problem: Problem, capabilities: Capabilities, forGradient: boolean): PlanKind|undefined {
   const winner = capabilities.winners?.[problemClass(problem, forGradient)];
-  const canRun = winner && obstacle('forward', winner, problem, capabilities) === undefined &&
-      !(forGradient && !roundsAsBackward(winner));
-  return canRun ? winner : undefined;
+  return winner && candidates(problem, capabilities, forGradient).includes(winner) ? winner : undefined;
 }
 
 function followForward(kernel: KernelName, forward: Choice, problem: Problem, capabilities: Capabilities): Choice {
-  const reason = forward.kind === 'matrix' ? matrixObstacle(kernel, problem, capabilities) :
-                                             'the forward pass is not by subgroup matrices';
+  const reason = isMatrixKind(forward.kind) ? obstacle(kernel, forward.kind, problem, capabilities) :
+                                              'the forward pass is not by subgroup matrices';
   return reason === undefined ? forward : {kind: 'simt', why: reason};
 }
 
@@ -116,9 +115,10 @@ export function explainChoice(
       alike.every(name => matrixObstacle(name, problem, capabilities) === undefined)) {
     return {kind: 'matrix', why: `computeType ${problem.computeType}, and the device has subgroup matrices`};
   }
-  if (!forGradient && hasKind(kernel, 'matrix_split') && isLarge(problem, PAIRS_FOR_SPLIT) && splitPays(problem) &&
-      matrixObstacle(kernel, problem, capabilities, true) === undefined) {
-    return {kind: 'matrix_split', why: 'no gradient is recorded, and the device has subgroup matrices'};
+  if (hasKind(kernel, 'matrix_split') && isLarge(problem, PAIRS_FOR_SPLIT) && splitPays(problem) &&
+      !(forGradient && !roundsAsBackward('matrix_split', problem)) &&
+      alike.every(name => matrixObstacle(name, problem, capabilities, true) === undefined)) {
+    return {kind: 'matrix_split', why: `computeType ${problem.computeType}, and the device has subgroup matrices`};
   }
   if (!hasKind(kernel, 'subgroup')) {
     return {kind: 'simt', why: `the only kind of ${kernel}`};
@@ -151,8 +151,10 @@ export const forcedPlan = (): PlanKind|undefined => forced;
 /**
  * Whether the scores of a forward pass by such a plan are rounded as the backward kernels round theirs. They must be:
  * P = exp(S − LSE) is off by what the two differ in, and where one key outweighs all others plain attention is exact.
+ * The gradient of a bias is made without matrices, for which scores of split operands are not exact enough.
  */
-export const roundsAsBackward = (kind: PlanKind): boolean => kind !== 'decode' && kind !== 'matrix_split';
+export const roundsAsBackward = (kind: PlanKind, {biasShape}: Problem): boolean =>
+    kind !== 'decode' && !(kind === 'matrix_split' && biasShape !== undefined);
 
 /**
  * What is forced, else what is chosen.
@@ -161,9 +163,10 @@ export const roundsAsBackward = (kind: PlanKind): boolean => kind !== 'decode' &
  */
 export function planKind(
     kernel: KernelName, problem: Problem, capabilities: Capabilities, forGradient = false): Choice {
-  if (forced === undefined || !hasKind(kernel, forced) || forGradient && !roundsAsBackward(forced)) {
+  const isGradient = forGradient || followsForward(kernel);
+  if (forced === undefined || !hasKind(kernel, forced) || isGradient && !roundsAsBackward(forced, problem)) {
     // What is forced on the forward pass decides for a backward kernel without plans of that kind too.
-    const isDecided = forced !== undefined && roundsAsBackward(forced) && followsForward(kernel);
+    const isDecided = forced !== undefined && roundsAsBackward(forced, problem) && followsForward(kernel);
     return isDecided ? followForward(kernel, {kind: forced!, why: 'forced'}, problem, capabilities) :
                        explainChoice(kernel, problem, capabilities, forGradient);
   }

@@ -2,6 +2,7 @@ import type {GradInputName, KernelCall} from '../../op/kernels.js';
 
 import type {Backend} from './backend.js';
 import {isMatrixKind} from './choose.js';
+import type {PlanKind} from './choose.js';
 import type {HalfName} from './matrix_plan.js';
 import {LARGEST_WORDS} from './plan.js';
 import {halfShapesOf, kindOf, VARIANT} from './prepare.js';
@@ -18,17 +19,13 @@ export interface Halves {
 }
 
 /**
- * What they are for: a forward pass of the kind `matrix`, which takes operands as f16 holds them and makes again what
- * that is not good for; one of the kind `matrix_split`, with two f16 each; or the backward pass.
+ * Records the turning of q, k, v (and of dO, in the backward pass) into f16: by the kind `matrix_split` into two each. A
+ * forward pass of the kind `matrix` takes operands as f16 holds them, and makes again what that is not good for.
  */
-type HalvesUse = 'matrix'|'matrix_split'|'backward';
-
-/** Records the turning of q, k, v (and of dO, in the backward pass) into f16. */
 export function makeHalves(
-    backend: Backend, scratch: Scratch, call: KernelCall<GradInputName>, use: HalvesUse): Halves {
+    backend: Backend, scratch: Scratch, call: KernelCall<GradInputName>, kind: PlanKind, isBackward: boolean): Halves {
   const {q, k, v, blockTable, dOutput, dLse} = call.tensors;
-  const splitOperands = use === 'matrix_split';
-  const isBackward = use === 'backward';
+  const splitOperands = kind === 'matrix_split';
   const shapes = halfShapesOf(backend.device, call.problem, splitOperands);
   const half = (name: HalfName) => scratch.take(`${name} as f16`, shapes[name]);
   const largest = {binding: SLOT.largest, tensor: scratch.take('the largest elements', [LARGEST_WORDS])};
@@ -54,7 +51,7 @@ export function makeHalves(
       (isBackward && dLse ? VARIANT.hasLseGradient : 0);
   const bindings = [...results, largest];
   run(backend, call, {kernel: 'to_half', variants: first, operands, bindings});
-  if (use !== 'matrix') {
+  if (isBackward || splitOperands) {
     run(backend, call, {kernel: 'to_half', variants: first | VARIANT.again, operands, bindings});
   }
   return {operands: results, largest};

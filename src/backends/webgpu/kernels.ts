@@ -89,7 +89,7 @@ function forward(
   const whole = {output: 'output', rows: 'rows'} as const;
   const split = splitOf(backend.device, problem, forGradient);
   const {kind} = kindOf(backend.device, 'forward', problem, forGradient);
-  const halves = kind === 'matrix' || kind === 'matrix_split' ? makeHalves(backend, scratch, call, kind) : undefined;
+  const halves = isMatrixKind(kind) ? makeHalves(backend, scratch, call, kind, false) : undefined;
   const {operands, pairs} = tileBindings(call, false);
   if (split.splits === 1) {
     const bindings = [...pairs, ...bindResults(results, whole)];
@@ -210,8 +210,8 @@ function gradients(
   const dK = results.k ?? results.kv ?? results.qkv;
   const dV = results.v ?? results.kv ?? results.qkv;
   const wantedKernels = [...dQ ? ['backward_dq'] as const : [], ...dK || dV ? ['backward_dkv'] as const : []];
-  const isByMatrix = wantedKernels.some(kernel => isMatrixKind(kindOf(backend.device, kernel, problem).kind));
-  const halves = isByMatrix ? makeHalves(backend, scratch, call, 'backward') : undefined;
+  const kind = wantedKernels.map(kernel => kindOf(backend.device, kernel, problem).kind).find(isMatrixKind);
+  const halves = kind ? makeHalves(backend, scratch, call, kind, true) : undefined;
   // The longer one first: the other fills the GPU while its last workgroups run.
   const standIns = dK || dV ? keyGradients(backend, halves, call, operands, shared, dK, dV) : [];
   if (dQ) {

@@ -51,7 +51,7 @@ export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix
     operandParts, headVec8: operandParts * headPad / 8, valueVec8: operandParts * valuePad / 8,
   };
   if (kernel === 'backward_dq' || kernel === 'backward_dkv') {
-    return {...common, ...derivePairs(kernel === 'backward_dkv', headPad, valuePad, matrix)};
+    return {...common, ...derivePairs(kernel === 'backward_dkv', headPad, valuePad, operandParts, matrix)};
   }
   const lanesPerArea = lanes / M;
   const lanesPerRow = lanesPerArea * stripSubgroups;
@@ -96,36 +96,40 @@ function stagedSizes(pad: number, sumsStride: number, {M, N, K, lanes}: MatrixBl
 }
 
 /** Of backward kernels: matrix_pairs.wgsl. */
-function derivePairs(stripsAreKeys: boolean, headPad: number, valuePad: number, matrix: MatrixBlocking) {
-  const {M, N, K, lanes, subgroups, blockRows, strips, parts} = matrix;
+function derivePairs(
+    stripsAreKeys: boolean, headPad: number, valuePad: number, operandParts: number, matrix: MatrixBlocking) {
+  const {M, N, K, lanes, subgroups, blockRows, strips, parts, flushKeys} = matrix;
   const pad = Math.max(headPad, valuePad);
   const ownRows = M * strips * subgroups / parts / 2;
-  const sideLoads = blockRows * pad / 8;
+  const sideLoads = operandParts * blockRows * pad / 8;
   const sideThreads = lanes * subgroups / 2;
   // What a subgroup sums: of dQ half of the columns, of dK or dV its part's. There may be more than the result has.
   const columns = stripsAreKeys ? Math.ceil(pad / N / parts) : Math.ceil(headPad / N / 2);
-  const tileStride = (Math.max(pad, (stripsAreKeys ? parts : 2) * columns * N) + 8) / 4;
+  const tileStride = ((operandParts - 1) * pad + Math.max(pad, (stripsAreKeys ? parts : 2) * columns * N) + 8) / 4;
   // 8 floats of padding keep rows of a stored matrix in different banks; lanes that read rows of 16 floats side by side
   // want 4.
   const sumsStride = (stripsAreKeys ? M + 4 : blockRows + 8) / 4;
   // Of a side and strip, in vec4s; on their way into matrices each part's rows of the strip lie in its share.
   const area = (stripsAreKeys ? Math.max(M * parts, blockRows) : M) * sumsStride;
   // Several parts have so long tiles that 48 KB leave no room for padding.
-  const pairsStride = ((stripsAreKeys ? M : blockRows) + (parts > 1 ? 0 : 8)) / 4;
+  const pairsRow = stripsAreKeys ? M : blockRows;
+  const pairsStride = (operandParts * pairsRow + (parts > 1 ? 0 : 8)) / 4;
   const lanesPerRow = lanes / M;
   const lanesPerQuery = Math.min(M / 4, Math.max(1, Math.floor(2 * parts * lanes / blockRows)));
   return {
     stripsAreKeys, strips, parts,
     blockQueries: stripsAreKeys ? blockRows : ownRows, blockKeys: stripsAreKeys ? ownRows : blockRows,
-    steps: pad / K, columns, ...stagedSizes(pad, sumsStride, matrix),
-    tileVec8: pad / 8, tileStride, tileLength: blockRows * tileStride,
+    steps: pad / K, columns, ...stagedSizes(operandParts * pad, sumsStride, matrix),
+    headRest: headPad / 8, valueRest: valuePad / 8, tileRest: pad / 4, pairsRest: pairsRow / 4,
+    flushTiles: Math.max(1, flushKeys / blockRows),
+    tileVec8: operandParts * pad / 8, tileStride, tileLength: blockRows * tileStride,
     tileTrips: Math.ceil(sideLoads / sideThreads), tileExact: sideLoads % sideThreads === 0,
     sumsStride, area, sumsLength: subgroups / parts * strips * area,
     pairsStride,
     pairsLength: (stripsAreKeys ? subgroups / parts * blockRows : subgroups / 2 * M) * strips * pairsStride,
     lanesPerRow, columnVec4: N / 4 / lanesPerRow, ...!stripsAreKeys && {rowVec4: blockRows / 8 / lanesPerRow},
     lanesPerQuery, queryTrips: Math.ceil(blockRows * lanesPerQuery / 2 / parts / lanes),
-    queriesExact: blockRows * lanesPerQuery % (2 * parts * lanes) === 0, blockTrips: M * N / 4 / lanes,
+    queriesExact: blockRows * lanesPerQuery % (2 * parts * lanes) === 0,
   };
 }
 
@@ -201,8 +205,8 @@ const MOST_MATRICES = 96;
 /** Whether a kernel's loops are written out (unroll.ts): not on a CPU, where LLVM would compile them for minutes. */
 export function isWrittenOut(plan: MatrixPlan, {isFallback}: Capabilities): boolean {
   const sizes = deriveMatrix(plan);
-  const held = sizes.strips *
-      ('steps' in sizes ? sizes.steps + sizes.columns : sizes.operandParts * sizes.headSteps + sizes.partColumns);
+  const held = sizes.strips * ('steps' in sizes ? sizes.operandParts * (sizes.steps + sizes.columns) :
+                                                  sizes.operandParts * sizes.headSteps + sizes.partColumns);
   return !isFallback && held <= MOST_MATRICES;
 }
 
@@ -216,9 +220,9 @@ export function matrixBlocking(
   const lanes = capabilities.subgroups!.max;
   const width = Math.max(plan.headSize, plan.valueSize);
   const columns = roundUp(plan.valueSize, padding(shape)) / shape.N;
-  const tiles = plan.splitOperands ? splitTiles(width, columns) :
-      plan.kernel === 'backward_dq' ? queryGradientTiles(width, work) :
-      plan.kernel === 'backward_dkv' ? keyGradientTiles(width, work) :
+  const tiles = plan.kernel === 'backward_dq' ? queryGradientTiles(width, work, plan.splitOperands) :
+      plan.kernel === 'backward_dkv' ? keyGradientTiles(width, work, plan.splitOperands) :
+      plan.splitOperands ? splitTiles(width, columns) :
       isWatched(plan) ? watchedTiles(width) : forwardTiles(width, work);
   return tiles.map(tile => ({...shape, lanes, ...tile}))
       .find(matrix => isWhole(plan.kernel, matrix) && fits({...plan, matrix}, capabilities.limits));

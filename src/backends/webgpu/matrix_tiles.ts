@@ -73,8 +73,19 @@ export function watchedTiles(width: number): MatrixTiles[] {
   ];
 }
 
+/** Keys (queries, for backward_dkv) after which the sums of backward kernels of split operands leave the matrices. */
+const FLUSH_PAIRS = 64;
+
+const splitPairs = ([subgroups, blockRows]: readonly [number, number], parts = 1): MatrixTiles =>
+    tiles(subgroups, blockRows, {parts, flushKeys: FLUSH_PAIRS});
+
+const SMALL_SPLIT_PAIRS = ([[8, 16], [4, 16], [2, 16], [2, 8]] as const).map(tile => splitPairs(tile));
+
 /** Of backward_dq. */
-export function queryGradientTiles(width: number, work: Work): MatrixTiles[] {
+export function queryGradientTiles(width: number, work: Work, splitOperands: boolean): MatrixTiles[] {
+  if (splitOperands) {
+    return SMALL_SPLIT_PAIRS;
+  }
   if (waitsForLongest(work)) {
     return [tiles(width > 128 ? 4 : 8, 32), ...SMALL_PAIRS];
   }
@@ -82,7 +93,10 @@ export function queryGradientTiles(width: number, work: Work): MatrixTiles[] {
 }
 
 /** Of backward_dkv. */
-export function keyGradientTiles(width: number, work: Work): MatrixTiles[] {
+export function keyGradientTiles(width: number, work: Work, splitOperands: boolean): MatrixTiles[] {
+  if (splitOperands) {
+    return [...width > 64 ? [splitPairs([8, 16], 2)] : [], ...SMALL_SPLIT_PAIRS];
+  }
   const parts = {parts: 2};
   if (width > 128) {
     return [width > 192 ? tiles(8, 32, parts) : tiles(8, 16), ...SMALL_PAIRS];

@@ -2,7 +2,9 @@ import {isLasting, lseShape, rowShape} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
 
 import type {Capabilities} from './capabilities.js';
-import {explainChoice, followsForward, forcedPlan, PLAN_KINDS, planKind, roundsAsBackward} from './choose.js';
+import {
+  explainChoice, followsForward, forcedPlan, isMatrixKind, PLAN_KINDS, planKind, roundsAsBackward,
+} from './choose.js';
 import type {Choice, PlanKind} from './choose.js';
 import {printPlan} from './debug.js';
 import {capabilitiesOf, limitsOf, pipelineOf, prepared} from './device.js';
@@ -164,5 +166,7 @@ export function halfShapesOf(
 
 /** Whether the backward kernels can start from the LSE that a forward pass left, or need one made for them. */
 export function canStartFromLse(device: GPUDevice, problem: Problem, forGradient: boolean): boolean {
-  return roundsAsBackward(kindOf(device, 'forward', problem, forGradient).kind);
+  const {kind} = kindOf(device, 'forward', problem, forGradient);
+  const backward = kindOf(device, 'backward_dq', problem).kind;
+  return roundsAsBackward(kind, problem) && (kind === backward || !isMatrixKind(kind) && !isMatrixKind(backward));
 }
