@@ -39,9 +39,8 @@ fn write_pairs(
           pairs[to] = weights;
           pairs[to + STRIPS * BLOCK_ROWS * PAIRS_STRIDE] = scores;
           if (SPLIT_OPERANDS) {
-            let factor = power_of_two(REST_EXPONENT);
-            pairs[to + PAIRS_REST] = rests_of(pair.weights, weights, factor);
-            pairs[to + STRIPS * BLOCK_ROWS * PAIRS_STRIDE + PAIRS_REST] = rests_of(pair.scores, scores, factor);
+            pairs[to + PAIRS_REST] = rests_of(pair.weights, weights, REST_FACTOR);
+            pairs[to + STRIPS * BLOCK_ROWS * PAIRS_STRIDE + PAIRS_REST] = rests_of(pair.scores, scores, REST_FACTOR);
           }
         }
       }
@@ -61,7 +60,7 @@ fn next_seen_queries(ids: HeadIds, from_query: u32, key_0: u32, end: u32) -> u32
 }
 
 // Adds P of a tile times its dO, or dS times its queries.
-fn add_gradients(accumulator: ptr<function, StripSums>, rest_sums: ptr<function, StripSums>) {
+fn add_gradients(accumulator: ptr<function, StripSums>) {
   let areas = (subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS;
   let other_tile = (subgroup + 1u) % 2u * TILE_LENGTH;
   for (var j = 0u; j < BLOCK_QUERIES / MATRIX_K; j++) {
@@ -79,11 +78,12 @@ fn add_gradients(accumulator: ptr<function, StripSums>, rest_sums: ptr<function,
       let rows = subgroupMatrixLoad<Right, row_major>(&tiles, at, TILE_STRIDE);
       if (SPLIT_OPERANDS) {
         let row_rests = subgroupMatrixLoad<Right, row_major>(&tiles, at + TILE_REST, TILE_STRIDE);
+        let small_rows = subgroupMatrixScalarMultiply(rows, f16(1.0 / REST_FACTOR));
         for (var r = 0u; r < STRIPS; r++) {
           (*accumulator)[r * COLUMNS + o] =
               subgroupMatrixMultiplyAccumulate(left[r], row_rests, (*accumulator)[r * COLUMNS + o]);
-          (*rest_sums)[r * COLUMNS + o] =
-              subgroupMatrixMultiplyAccumulate(left_rests[r], rows, (*rest_sums)[r * COLUMNS + o]);
+          (*accumulator)[r * COLUMNS + o] =
+              subgroupMatrixMultiplyAccumulate(left_rests[r], small_rows, (*accumulator)[r * COLUMNS + o]);
         }
       }
       for (var r = 0u; r < STRIPS; r++) {
@@ -136,12 +136,10 @@ fn main(
     workgroupBarrier();
   }
   var accumulator: StripSums; // dV or dK
-  var rest_sums: StripSums; // of split operands
   var gradients: Gradients;
   for (var r = 0u; r < STRIPS; r++) {
     for (var o = 0u; o < COLUMNS; o++) {
       accumulator[r * COLUMNS + o] = Sums();
-      rest_sums[r * COLUMNS + o] = Sums();
     }
   }
   var unflushed = 0u;
@@ -191,12 +189,12 @@ fn main(
         write_pairs(ids, query_0, strip, &statistics, scales, false);
       }
       workgroupBarrier();
-      add_gradients(&accumulator, &rest_sums);
+      add_gradients(&accumulator);
       if (SPLIT_OPERANDS) {
         unflushed++;
         if (unflushed == FLUSH_TILES) {
           unflushed = 0u;
-          flush(&accumulator, &gradients, 1.0);
+          flush(&accumulator, &gradients);
         }
       }
       workgroupBarrier();
@@ -215,10 +213,7 @@ fn main(
   if (DROPOUT) {
     unscale_values *= params.kept_scale;
   }
-  flush(&accumulator, &gradients, 1.0);
-  if (SPLIT_OPERANDS) {
-    flush(&rest_sums, &gradients, power_of_two(-REST_EXPONENT));
-  }
+  flush(&accumulator, &gradients);
   for (var r = 0u; r < STRIPS; r++) {
     let key = strip + MATRIX_M * r + lane / LANES_PER_ROW;
     for (var o = 0u; o < COLUMNS; o++) {

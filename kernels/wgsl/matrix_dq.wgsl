@@ -19,14 +19,14 @@ fn write_gradients(
       let scores = vec4h(pair.scores);
       pairs[to] = scores;
       if (SPLIT_OPERANDS) {
-        pairs[to + PAIRS_REST] = rests_of(pair.scores, scores, power_of_two(REST_EXPONENT));
+        pairs[to + PAIRS_REST] = rests_of(pair.scores, scores, REST_FACTOR);
       }
     }
   }
 }
 
 // Adds dS of a tile times its keys.
-fn add_gradients(accumulator: ptr<function, StripSums>, rest_sums: ptr<function, StripSums>) {
+fn add_gradients(accumulator: ptr<function, StripSums>) {
   for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
     var left: array<Left, STRIPS>;
     var left_rests: array<Left, STRIPS>;
@@ -42,11 +42,12 @@ fn add_gradients(accumulator: ptr<function, StripSums>, rest_sums: ptr<function,
       let keys = subgroupMatrixLoad<Right, row_major>(&tiles, at, TILE_STRIDE);
       if (SPLIT_OPERANDS) {
         let key_rests = subgroupMatrixLoad<Right, row_major>(&tiles, at + TILE_REST, TILE_STRIDE);
+        let small_keys = subgroupMatrixScalarMultiply(keys, f16(1.0 / REST_FACTOR));
         for (var r = 0u; r < STRIPS; r++) {
           (*accumulator)[r * COLUMNS + o] =
               subgroupMatrixMultiplyAccumulate(left[r], key_rests, (*accumulator)[r * COLUMNS + o]);
-          (*rest_sums)[r * COLUMNS + o] =
-              subgroupMatrixMultiplyAccumulate(left_rests[r], keys, (*rest_sums)[r * COLUMNS + o]);
+          (*accumulator)[r * COLUMNS + o] =
+              subgroupMatrixMultiplyAccumulate(left_rests[r], small_keys, (*accumulator)[r * COLUMNS + o]);
         }
       }
       for (var r = 0u; r < STRIPS; r++) {
@@ -100,12 +101,10 @@ fn main(
     workgroupBarrier();
   }
   var accumulator: StripSums;
-  var rest_sums: StripSums; // of split operands
   var gradients: Gradients;
   for (var r = 0u; r < STRIPS; r++) {
     for (var o = 0u; o < COLUMNS; o++) {
       accumulator[r * COLUMNS + o] = Sums();
-      rest_sums[r * COLUMNS + o] = Sums();
     }
   }
   var unflushed = 0u;
@@ -138,12 +137,12 @@ fn main(
       write_gradients(ids, strip, key_0, &statistics, scales, false);
     }
     workgroupBarrier();
-    add_gradients(&accumulator, &rest_sums);
+    add_gradients(&accumulator);
     if (SPLIT_OPERANDS) {
       unflushed++;
       if (unflushed == FLUSH_TILES) {
         unflushed = 0u;
-        flush(&accumulator, &gradients, 1.0);
+        flush(&accumulator, &gradients);
       }
     }
     workgroupBarrier();
@@ -153,10 +152,7 @@ fn main(
   }
 
   let unscale = params.scale * power_of_two(operand_exponent(K)) * power_of_two(-gradient_exponent());
-  flush(&accumulator, &gradients, 1.0);
-  if (SPLIT_OPERANDS) {
-    flush(&rest_sums, &gradients, power_of_two(-REST_EXPONENT));
-  }
+  flush(&accumulator, &gradients);
   for (var r = 0u; r < STRIPS; r++) {
     let query = strip + MATRIX_M * r + row;
     let at = query_at(params.q, ids, query);

@@ -5,14 +5,12 @@
 // toward zero. So scores begin with the small products, and the sums over the keys go into registers of the lanes, by
 // additions that round, every FLUSH_TILES tiles.
 //
-// Maxima are followed as in matrix_forward, but every tile is watched. A row's largest weight is 2^6 when a maximum is
-// taken: below it there is room for the rests of weights, which f16 holds to 2^-24, and above it for scores that grow by
-// 6.2, which one key that suits a query is enough for.
+// Maxima are followed as in matrix_forward, but every tile is watched. A row's largest weight is 2^WEIGHT_BITS when a maximum
+// is taken: below it there is room for the rests of weights, which f16 holds to 2^-24, and above it for scores that grow by
+// 6.2, which one key that suits a query is enough for. It is the weight that is multiplied, not the score: the LSE of a row
+// that sees one key is then its score, to the last bit, as the backward kernels want it.
 
 var<workgroup> too_large: vec4u; // x
-
-const WEIGHT_BITS = 6.0;
-const LN_WEIGHT = WEIGHT_BITS * LN_2;
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -122,12 +120,12 @@ fn main(
         too_large.x = 0u;
       }
       scores = scores_of(ids, query, key_0, scale, partial, 0u);
-      var largest_score = row_max + LN_WEIGHT;
+      var largest_score = row_max;
       for (var n = 0u; n < ROW_VEC4; n++) {
         let pair = max(scores[n].xy, scores[n].zw);
         largest_score = max(largest_score, max(pair.x, pair.y));
       }
-      let new_max = row_maximum(largest_score) - LN_WEIGHT;
+      let new_max = row_maximum(largest_score);
       rescale = exp2((row_max - new_max) * LOG2_E);
       row_max = new_max;
       row_sum *= rescale;
@@ -209,7 +207,7 @@ fn main(
       } else {
         let new_max = max(row_max, sink);
         let rescale = exp2((row_max - new_max) * LOG2_E);
-        row_sum = row_sum * rescale + exp2((sink - new_max) * LOG2_E);
+        row_sum = row_sum * rescale + exp_of_units(vec4f(sink - new_max)).x;
         normalise *= rescale;
         row_max = new_max;
       }
@@ -231,7 +229,7 @@ fn main(
   }
   if (query < ids.query_rows && lane % LANES_PER_ROW == 0u) {
     // As in forward.wgsl: a float and the exact rest.
-    let log_sum = log_or_nan(row_sum);
+    let log_sum = log_or_nan(row_sum * exp2(-WEIGHT_BITS));
     let sum = row_max + log_sum;
     let tail = rounding_error(row_max, log_sum);
     let row = query_at(params.rows, ids, query) + split * params.split_rows;

@@ -10,17 +10,17 @@
 //
 // Split operands (half.wgsl): rows of tiles and of `pairs` are followed by their rests, and of a product of two such sums
 // three are made, as in matrix_forward_split.wgsl. Scores must be those of that kernel to the last bit, so the small products
-// are added in its order, q by rests of k first. Rests of P and dS are multiplied by 2^REST_EXPONENT: dS of most pairs lies
-// far below the largest that it could be, and so f16 holds 22 bits of all that it holds 11 of. What they make is summed apart
-// (rest_sums), and needs no flush: what the matrices truncate there does not count.
+// are added in its order, q by rests of k first. dS of most pairs lies far below the largest that it could be: so that f16
+// holds their rests too, those of P and dS are multiplied by 2^11, and what they are multiplied by is divided by it.
 
 // Of side 0, then of side 1.
 var<workgroup> tiles: array<vec4h, 2u * TILE_LENGTH>;
 var<workgroup> pairs: array<vec4h, PAIRS_LENGTH>;
 
-const REST_EXPONENT = 11;
-const GROUP = 2u * PARTS;
 const OPERAND_STEPS = OPERAND_PARTS * STEPS;
+const REST_FACTOR = 2048.0;
+const REST_STEPS = OPERAND_STEPS - STEPS; // to the rests of an operand
+const GROUP = 2u * PARTS;
 const PART_VEC8 = TILE_VEC8 / OPERAND_PARTS; // of a row of a tile, without its rests
 const STAGED_VEC8 = STAGED_STEPS * MATRIX_K / 8u;
 
@@ -141,11 +141,11 @@ fn products_of(operands: ptr<function, array<Left, STRIPS * OPERAND_STEPS>>, til
       let rests = subgroupMatrixLoad<Right, col_major>(&tiles, tile + TILE_REST + d * (MATRIX_K / 4u), TILE_STRIDE);
       for (var r = 0u; r < STRIPS; r++) {
         if (STRIPS_ARE_KEYS) {
-          products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + STEPS + d], rows, products[r]);
+          products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + REST_STEPS + d], rows, products[r]);
           products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + d], rests, products[r]);
         } else {
           products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + d], rests, products[r]);
-          products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + STEPS + d], rows, products[r]);
+          products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + REST_STEPS + d], rows, products[r]);
         }
       }
     }
@@ -164,7 +164,7 @@ alias StripSums = array<Sums, STRIPS * COLUMNS>;
 alias Gradients = array<vec4f, STRIPS * COLUMNS * COLUMN_VEC4>;
 
 // By the whole workgroup, once `sums` are free: adds what the matrices hold to what the lanes do.
-fn flush(matrices: ptr<function, StripSums>, gradients: ptr<function, Gradients>, factor: f32) {
+fn flush(matrices: ptr<function, StripSums>, gradients: ptr<function, Gradients>) {
   let own = (subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS * AREA + subgroup % GROUP / 2u * (AREA / PARTS);
   for (var o = 0u; o < COLUMNS; o++) {
     workgroupBarrier();
@@ -176,7 +176,7 @@ fn flush(matrices: ptr<function, StripSums>, gradients: ptr<function, Gradients>
     for (var r = 0u; r < STRIPS; r++) {
       for (var n = 0u; n < COLUMN_VEC4; n++) {
         let at = lane % LANES / LANES_PER_ROW * (MATRIX_N / 4u) + lane % LANES_PER_ROW + LANES_PER_ROW * n;
-        (*gradients)[(r * COLUMNS + o) * COLUMN_VEC4 + n] += factor * bitcast<vec4f>(sums[own + r * AREA + at]);
+        (*gradients)[(r * COLUMNS + o) * COLUMN_VEC4 + n] += bitcast<vec4f>(sums[own + r * AREA + at]);
       }
     }
   }
@@ -210,7 +210,7 @@ fn half_pairs(
     partial: bool) -> HalfPairs {
   if (SPLIT_OPERANDS || SOFTCAP || ALIBI || BIAS || DROPOUT || SINKS) {
     let pair = pair_gradients(
-        product * scales.product, d_weights * scales.d_weights, statistics, ids, query, key, partial);
+        scaled_by(product, scales.product), d_weights * scales.d_weights, statistics, ids, query, key, partial);
     var weights = pair.weights * power_of_two(WEIGHT_EXPONENT);
     if (DROPOUT) {
       weights = select(vec4f(), weights, pair.factors > vec4f());

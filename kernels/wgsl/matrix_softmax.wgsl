@@ -22,7 +22,9 @@ alias Scores = array<vec4f, ROW_VEC4>;
 fn score_of(product: vec4f, ids: HeadIds, query: u32, key: u32, scale: f32, partial: bool) -> vec4f {
   var score: vec4f;
   if (SOFTCAP || ALIBI || BIAS) {
-    score = with_additions(cap(product * scale), ids, query, key) * UNITS;
+    score = with_additions(cap(scaled_by(product, scale)), ids, query, key) * UNITS;
+  } else if (SPLIT_OPERANDS) {
+    score = scaled_by(product, scale);
   } else {
     score = product * (scale * UNITS);
   }
@@ -80,10 +82,12 @@ fn scores_of(ids: HeadIds, query: u32, key_0: u32, scale: f32, partial: bool, r:
   return scores;
 }
 
-// e^difference, or 2^difference: whatever units the scores are in.
+const WEIGHT_BITS = 6.0; // of split operands
+
+// e^difference times 2^WEIGHT_BITS, or 2^difference: whatever units the scores are in.
 fn exp_of_units(difference: vec4f) -> vec4f {
   if (SPLIT_OPERANDS) {
-    return exp2(difference * LOG2_E);
+    return exp2(difference * LOG2_E) * exp2(WEIGHT_BITS);
   }
   return exp2(difference);
 }

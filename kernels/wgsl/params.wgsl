@@ -102,11 +102,15 @@ fn opaque(x: f32) -> f32 {
   return bitcast<f32>(bitcast<u32>(x) ^ (params.splits >> 31u));
 }
 
-// softmaxScale · product, rounded. Kept from being drawn into what is subtracted from it: some compilers (NVIDIA's) then
-// take fma(product, scale, −LSE) in one kernel and not in another, and scores in the hundreds differ by a part of their
-// last place, weights by as much.
+// scale · product, rounded. Kept from being drawn into what is subtracted from it: some compilers (NVIDIA's) then take
+// fma(product, scale, −LSE) in one kernel and not in another, and scores in the hundreds differ by a part of their last
+// place, weights by as much.
+fn scaled_by(product: vec4f, scale: f32) -> vec4f {
+  return bitcast<vec4f>(bitcast<vec4u>(product * scale) ^ vec4u(params.splits >> 31u));
+}
+
 fn scaled(product: vec4f) -> vec4f {
-  return bitcast<vec4f>(bitcast<vec4u>(product * params.scale) ^ vec4u(params.splits >> 31u));
+  return scaled_by(product, params.scale);
 }
 
 // What rounding took from fl(a + b) (Knuth's two-sum).

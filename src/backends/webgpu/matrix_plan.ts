@@ -205,7 +205,7 @@ const MOST_MATRICES = 96;
 /** Whether a kernel's loops are written out (unroll.ts): not on a CPU, where LLVM would compile them for minutes. */
 export function isWrittenOut(plan: MatrixPlan, {isFallback}: Capabilities): boolean {
   const sizes = deriveMatrix(plan);
-  const held = sizes.strips * ('steps' in sizes ? sizes.operandParts * (sizes.steps + sizes.columns) :
+  const held = sizes.strips * ('steps' in sizes ? sizes.operandParts * sizes.steps + sizes.columns :
                                                   sizes.operandParts * sizes.headSteps + sizes.partColumns);
   return !isFallback && held <= MOST_MATRICES;
 }
