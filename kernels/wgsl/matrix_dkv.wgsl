@@ -18,9 +18,13 @@ fn lane_query(n: u32) -> u32 {
   return (subgroup % GROUP * LANES + lane % LANES + GROUP * LANES * n) % BLOCK_ROWS;
 }
 
-// P and dS of this lane's queries, as f16.
-fn write_pairs(
-    ids: HeadIds, query_0: u32, strip: u32, statistics: ptr<function, Statistics>, scales: PairScales, partial: bool) {
+// P and dS of this lane's queries.
+alias LanePairs = array<HalfPairs, STRIPS * QUERY_TRIPS * PART_VEC4>;
+
+fn pairs_of(
+    ids: HeadIds, query_0: u32, strip: u32, statistics: ptr<function, Statistics>, scales: PairScales,
+    partial: bool) -> LanePairs {
+  var pairs: LanePairs;
   for (var r = 0u; r < STRIPS; r++) {
     for (var n = 0u; n < QUERY_TRIPS; n++) {
       let at = subgroup % GROUP * LANES + lane % LANES + GROUP * LANES * n;
@@ -30,17 +34,40 @@ fn write_pairs(
           let sums_at = area * AREA + at % BLOCK_ROWS * SUMS_STRIDE + at / BLOCK_ROWS * PART_VEC4 + c;
           let product = bitcast<vec4f>(sums[sums_at]);
           let d_weights = bitcast<vec4f>(sums[sums_at + STRIPS * AREA]);
-          let pair = half_pairs(
+          pairs[(r * QUERY_TRIPS + n) * PART_VEC4 + c] = half_pairs(
               product, d_weights, (*statistics)[n], ids, query_0 + at % BLOCK_ROWS,
               strip + MATRIX_M * r + 4u * (at / BLOCK_ROWS * PART_VEC4 + c), scales, partial);
-          let to = (area * BLOCK_ROWS + at % BLOCK_ROWS) * PAIRS_STRIDE + at / BLOCK_ROWS * PART_VEC4 + c;
+        }
+      }
+    }
+  }
+  return pairs;
+}
+
+// As f16: P in the areas of side 0 and dS in those of side 1.
+fn write_pairs(pairs: ptr<function, LanePairs>) {
+  for (var r = 0u; r < STRIPS; r++) {
+    for (var n = 0u; n < QUERY_TRIPS; n++) {
+      let at = subgroup % GROUP * LANES + lane % LANES + GROUP * LANES * n;
+      if (QUERIES_EXACT || at / BLOCK_ROWS < LANES_PER_QUERY) {
+        for (var c = 0u; c < PART_VEC4; c++) {
+          let area = subgroup % SUBGROUPS / GROUP * 2u * STRIPS + r;
+          let four = at / BLOCK_ROWS * PART_VEC4 + c;
+          let pair = (*pairs)[(r * QUERY_TRIPS + n) * PART_VEC4 + c];
           let weights = vec4h(pair.weights);
           let scores = vec4h(pair.scores);
-          pairs[to] = weights;
-          pairs[to + STRIPS * BLOCK_ROWS * PAIRS_STRIDE] = scores;
+          let to = area * AREA + at % BLOCK_ROWS * SUMS_STRIDE + four / 2u;
+          sums[to][four % 2u * 2u] = bitcast<vec2u>(weights).x;
+          sums[to][four % 2u * 2u + 1u] = bitcast<vec2u>(weights).y;
+          sums[to + STRIPS * AREA][four % 2u * 2u] = bitcast<vec2u>(scores).x;
+          sums[to + STRIPS * AREA][four % 2u * 2u + 1u] = bitcast<vec2u>(scores).y;
           if (SPLIT_OPERANDS) {
-            pairs[to + PAIRS_REST] = rests_of(pair.weights, weights, REST_FACTOR);
-            pairs[to + STRIPS * BLOCK_ROWS * PAIRS_STRIDE + PAIRS_REST] = rests_of(pair.scores, scores, REST_FACTOR);
+            let weight_rests = bitcast<vec2u>(rests_of(pair.weights, weights, REST_FACTOR));
+            let score_rests = bitcast<vec2u>(rests_of(pair.scores, scores, REST_FACTOR));
+            sums[to + PAIRS_REST][four % 2u * 2u] = weight_rests.x;
+            sums[to + PAIRS_REST][four % 2u * 2u + 1u] = weight_rests.y;
+            sums[to + STRIPS * AREA + PAIRS_REST][four % 2u * 2u] = score_rests.x;
+            sums[to + STRIPS * AREA + PAIRS_REST][four % 2u * 2u + 1u] = score_rests.y;
           }
         }
       }
@@ -67,10 +94,10 @@ fn add_gradients(accumulator: ptr<function, StripSums>) {
     var left: array<Left, STRIPS>;
     var left_rests: array<Left, STRIPS>;
     for (var r = 0u; r < STRIPS; r++) {
-      let at = ((areas + r) * BLOCK_ROWS + j * MATRIX_K) * PAIRS_STRIDE;
-      left[r] = subgroupMatrixLoad<Left, col_major>(&pairs, at, PAIRS_STRIDE);
+      let at = (areas + r) * AREA + j * MATRIX_K * SUMS_STRIDE;
+      left[r] = subgroupMatrixLoad<Left, col_major>(&sums, at, SUMS_STRIDE);
       if (SPLIT_OPERANDS) {
-        left_rests[r] = subgroupMatrixLoad<Left, col_major>(&pairs, at + PAIRS_REST, PAIRS_STRIDE);
+        left_rests[r] = subgroupMatrixLoad<Left, col_major>(&sums, at + PAIRS_REST, SUMS_STRIDE);
       }
     }
     for (var o = 0u; o < COLUMNS; o++) {
@@ -142,8 +169,8 @@ fn main(
       accumulator[r * COLUMNS + o] = Sums();
     }
   }
-  var unflushed = 0u;
 
+  var turn = 0u; // of the columns to leave the matrices
   let begin = query_begin(of_keys, key_0) / BLOCK_QUERIES * BLOCK_QUERIES;
   let end = select(0u, query_end(of_keys, min(key_0 + BLOCK_KEYS, of_keys.keys) - 1u), key_0 < of_keys.keys);
   for (var h = 0u; h < FOREVER; h++) {
@@ -183,20 +210,16 @@ fn main(
       }
       workgroupBarrier();
 
+      var pairs: LanePairs;
       if (is_partial(ids, query_0, key_0)) {
-        write_pairs(ids, query_0, strip, &statistics, scales, true);
+        pairs = pairs_of(ids, query_0, strip, &statistics, scales, true);
       } else {
-        write_pairs(ids, query_0, strip, &statistics, scales, false);
+        pairs = pairs_of(ids, query_0, strip, &statistics, scales, false);
       }
       workgroupBarrier();
+      write_pairs(&pairs);
+      workgroupBarrier();
       add_gradients(&accumulator);
-      if (SPLIT_OPERANDS) {
-        unflushed++;
-        if (unflushed == FLUSH_TILES) {
-          unflushed = 0u;
-          flush(&accumulator, &gradients);
-        }
-      }
       workgroupBarrier();
       store_tile(&fetched);
       query_0 = next;
@@ -204,7 +227,15 @@ fn main(
         next = query_0 + BLOCK_QUERIES;
         fetched = fetch_tile(ids, min(next, ids.queries));
       }
+      if (SPLIT_OPERANDS) {
+        store_column(&accumulator, turn);
+      }
       workgroupBarrier();
+      if (SPLIT_OPERANDS) {
+        take_column(&gradients, turn);
+        turn = (turn + 1u) % COLUMNS;
+        workgroupBarrier();
+      }
     }
   }
 
@@ -213,7 +244,7 @@ fn main(
   if (DROPOUT) {
     unscale_values *= params.kept_scale;
   }
-  flush(&accumulator, &gradients);
+  take_all(&accumulator, &gradients);
   for (var r = 0u; r < STRIPS; r++) {
     let key = strip + MATRIX_M * r + lane / LANES_PER_ROW;
     for (var o = 0u; o < COLUMNS; o++) {

@@ -1,10 +1,13 @@
 // dQ = softmaxScale · dS·K on subgroup matrices; see backward_dq.wgsl. result_0 is dQ, which lies like q. Strips are of
 // queries (matrix_pairs.wgsl); each side sums half of the columns of dQ.
 
-// dS of this lane's rows, and of its side's half of the keys, as f16.
-fn write_gradients(
+// dS of this lane's rows, and of its side's half of the keys.
+alias LaneGradients = array<vec4f, STRIPS * ROW_VEC4>;
+
+fn gradients_of(
     ids: HeadIds, strip: u32, key_0: u32, statistics: ptr<function, array<vec4f, STRIPS>>, scales: PairScales,
-    partial: bool) {
+    partial: bool) -> LaneGradients {
+  var gradients: LaneGradients;
   for (var r = 0u; r < STRIPS; r++) {
     for (var n = 0u; n < ROW_VEC4; n++) {
       let row = lane % LANES / LANES_PER_ROW;
@@ -12,14 +15,27 @@ fn write_gradients(
       let at = (subgroup % SUBGROUPS / 2u * 2u * STRIPS + r) * AREA + row * SUMS_STRIDE + vec4_of_row;
       let product = bitcast<vec4f>(sums[at]);
       let d_weights = bitcast<vec4f>(sums[at + STRIPS * AREA]);
-      let pair = half_pairs(
+      gradients[r * ROW_VEC4 + n] = half_pairs(
           product, d_weights, (*statistics)[r], ids, strip + MATRIX_M * r + row, key_0 + 4u * vec4_of_row, scales,
-          partial);
-      let to = ((subgroup % SUBGROUPS / 2u * STRIPS + r) * MATRIX_M + row) * PAIRS_STRIDE + vec4_of_row;
-      let scores = vec4h(pair.scores);
-      pairs[to] = scores;
+          partial).scores;
+    }
+  }
+  return gradients;
+}
+
+// As f16, in the areas of side 0.
+fn write_gradients(gradients: ptr<function, LaneGradients>) {
+  for (var r = 0u; r < STRIPS; r++) {
+    for (var n = 0u; n < ROW_VEC4; n++) {
+      let four = subgroup % 2u * (BLOCK_ROWS / 8u) + lane % LANES_PER_ROW + LANES_PER_ROW * n;
+      let to = (subgroup % SUBGROUPS / 2u * 2u * STRIPS + r) * AREA + lane % LANES / LANES_PER_ROW * SUMS_STRIDE + four / 2u;
+      let scores = vec4h((*gradients)[r * ROW_VEC4 + n]);
+      sums[to][four % 2u * 2u] = bitcast<vec2u>(scores).x;
+      sums[to][four % 2u * 2u + 1u] = bitcast<vec2u>(scores).y;
       if (SPLIT_OPERANDS) {
-        pairs[to + PAIRS_REST] = rests_of(pair.scores, scores, REST_FACTOR);
+        let rests = bitcast<vec2u>(rests_of((*gradients)[r * ROW_VEC4 + n], scores, REST_FACTOR));
+        sums[to + PAIRS_REST][four % 2u * 2u] = rests.x;
+        sums[to + PAIRS_REST][four % 2u * 2u + 1u] = rests.y;
       }
     }
   }
@@ -31,10 +47,10 @@ fn add_gradients(accumulator: ptr<function, StripSums>) {
     var left: array<Left, STRIPS>;
     var left_rests: array<Left, STRIPS>;
     for (var r = 0u; r < STRIPS; r++) {
-      let at = (subgroup % SUBGROUPS / 2u * STRIPS + r) * MATRIX_M * PAIRS_STRIDE + j * (MATRIX_K / 4u);
-      left[r] = subgroupMatrixLoad<Left, row_major>(&pairs, at, PAIRS_STRIDE);
+      let at = (subgroup % SUBGROUPS / 2u * 2u * STRIPS + r) * AREA + j * (MATRIX_K / 8u);
+      left[r] = subgroupMatrixLoad<Left, row_major>(&sums, at, SUMS_STRIDE);
       if (SPLIT_OPERANDS) {
-        left_rests[r] = subgroupMatrixLoad<Left, row_major>(&pairs, at + PAIRS_REST, PAIRS_STRIDE);
+        left_rests[r] = subgroupMatrixLoad<Left, row_major>(&sums, at + PAIRS_REST, SUMS_STRIDE);
       }
     }
     for (var o = 0u; o < COLUMNS; o++) {
@@ -107,7 +123,6 @@ fn main(
       accumulator[r * COLUMNS + o] = Sums();
     }
   }
-  var unflushed = 0u;
 
   let begin = key_begin(ids, query_0) / BLOCK_KEYS * BLOCK_KEYS;
   let end = select(0u, key_end(ids, min(query_0 + BLOCK_QUERIES, ids.queries) - 1u), query_0 < ids.queries);
@@ -131,28 +146,31 @@ fn main(
     }
     workgroupBarrier();
 
+    var scores: LaneGradients;
     if (is_partial(ids, query_0, key_0)) {
-      write_gradients(ids, strip, key_0, &statistics, scales, true);
+      scores = gradients_of(ids, strip, key_0, &statistics, scales, true);
     } else {
-      write_gradients(ids, strip, key_0, &statistics, scales, false);
+      scores = gradients_of(ids, strip, key_0, &statistics, scales, false);
     }
+    workgroupBarrier();
+    write_gradients(&scores);
     workgroupBarrier();
     add_gradients(&accumulator);
-    if (SPLIT_OPERANDS) {
-      unflushed++;
-      if (unflushed == FLUSH_TILES) {
-        unflushed = 0u;
-        flush(&accumulator, &gradients);
-      }
-    }
     workgroupBarrier();
     store_tile(&fetched);
+    if (SPLIT_OPERANDS) {
+      store_column(&accumulator, t % COLUMNS);
+    }
     workgroupBarrier();
+    if (SPLIT_OPERANDS) {
+      take_column(&gradients, t % COLUMNS);
+      workgroupBarrier();
+    }
     key_0 = next;
   }
 
   let unscale = params.scale * power_of_two(operand_exponent(K)) * power_of_two(-gradient_exponent());
-  flush(&accumulator, &gradients);
+  take_all(&accumulator, &gradients);
   for (var r = 0u; r < STRIPS; r++) {
     let query = strip + MATRIX_M * r + row;
     let at = query_at(params.q, ids, query);

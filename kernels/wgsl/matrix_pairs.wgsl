@@ -1,21 +1,21 @@
 // What the backward kernels on subgroup matrices share. Two sides, of PARTS subgroups each, share STRIPS strips of MATRIX_M
 // rows of the result: side 0 multiplies q and k, side 1 dO and v. Each has its operand's rows of the strips in registers,
 // and goes through the rows of the other operand, tiles of BLOCK_ROWS in workgroup memory. The products of both meet in
-// `sums`, in an area of each side and strip, and come back as P and dS in f16 (`pairs`). So neither side holds operands of
+// `sums`, in an area of each side and strip, and P and dS in f16 take their place there. So neither side holds operands of
 // both products, and the result is divided among them too: half as many registers as one subgroup would need.
 //
 // Sides alternate: subgroup % 2 is a subgroup's side, and GROUP subgroups in a row share strips.
 //
 // Where D and Dv differ, the rows of the smaller are filled up with zeros.
 //
-// Split operands (half.wgsl): rows of tiles and of `pairs` are followed by their rests, and of a product of two such sums
+// Split operands (half.wgsl): rows of tiles and of P and dS are followed by their rests, and of a product of two such sums
 // three are made, as in matrix_forward_split.wgsl. Scores must be those of that kernel to the last bit, so the small products
 // are added in its order, q by rests of k first. dS of most pairs lies far below the largest that it could be: so that f16
-// holds their rests too, those of P and dS are multiplied by 2^11, and what they are multiplied by is divided by it.
+// holds their rests too, those of P and dS are multiplied by 2^11, and what they are multiplied by is divided by it. One
+// column of matrices a tile leaves them, in turn, for what they truncate not to add up: lanes add it to what they hold of it.
 
 // Of side 0, then of side 1.
 var<workgroup> tiles: array<vec4h, 2u * TILE_LENGTH>;
-var<workgroup> pairs: array<vec4h, PAIRS_LENGTH>;
 
 const OPERAND_STEPS = OPERAND_PARTS * STEPS;
 const REST_FACTOR = 2048.0;
@@ -163,22 +163,41 @@ fn products_of(operands: ptr<function, array<Left, STRIPS * OPERAND_STEPS>>, til
 alias StripSums = array<Sums, STRIPS * COLUMNS>;
 alias Gradients = array<vec4f, STRIPS * COLUMNS * COLUMN_VEC4>;
 
-// By the whole workgroup, once `sums` are free: adds what the matrices hold to what the lanes do.
-fn flush(matrices: ptr<function, StripSums>, gradients: ptr<function, Gradients>) {
+// A column of matrices on its way from the matrices to the lanes, through the subgroup's areas of `sums`.
+fn store_column(accumulator: ptr<function, StripSums>, column: u32) {
   let own = (subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS * AREA + subgroup % GROUP / 2u * (AREA / PARTS);
   for (var o = 0u; o < COLUMNS; o++) {
-    workgroupBarrier();
-    for (var r = 0u; r < STRIPS; r++) {
-      subgroupMatrixStore<row_major>(&sums, own + r * AREA, (*matrices)[r * COLUMNS + o], MATRIX_N / 4u);
-      (*matrices)[r * COLUMNS + o] = Sums();
-    }
-    workgroupBarrier();
-    for (var r = 0u; r < STRIPS; r++) {
-      for (var n = 0u; n < COLUMN_VEC4; n++) {
-        let at = lane % LANES / LANES_PER_ROW * (MATRIX_N / 4u) + lane % LANES_PER_ROW + LANES_PER_ROW * n;
-        (*gradients)[(r * COLUMNS + o) * COLUMN_VEC4 + n] += bitcast<vec4f>(sums[own + r * AREA + at]);
+    if (o == column) {
+      for (var r = 0u; r < STRIPS; r++) {
+        subgroupMatrixStore<row_major>(&sums, own + r * AREA, (*accumulator)[r * COLUMNS + o], MATRIX_N / 4u);
+        (*accumulator)[r * COLUMNS + o] = Sums();
       }
     }
+  }
+}
+
+// Adds what store_column left.
+fn take_column(gradients: ptr<function, Gradients>, column: u32) {
+  let own = (subgroup % SUBGROUPS / GROUP * 2u + subgroup % 2u) * STRIPS * AREA + subgroup % GROUP / 2u * (AREA / PARTS);
+  let first = own + lane % LANES / LANES_PER_ROW * (MATRIX_N / 4u) + lane % LANES_PER_ROW;
+  for (var o = 0u; o < COLUMNS; o++) {
+    if (o == column) {
+      for (var r = 0u; r < STRIPS; r++) {
+        for (var n = 0u; n < COLUMN_VEC4; n++) {
+          (*gradients)[(r * COLUMNS + o) * COLUMN_VEC4 + n] += bitcast<vec4f>(sums[first + r * AREA + LANES_PER_ROW * n]);
+        }
+      }
+    }
+  }
+}
+
+// All columns, once `sums` are free.
+fn take_all(accumulator: ptr<function, StripSums>, gradients: ptr<function, Gradients>) {
+  for (var o = 0u; o < COLUMNS; o++) {
+    store_column(accumulator, o);
+    workgroupBarrier();
+    take_column(gradients, o);
+    workgroupBarrier();
   }
 }
 

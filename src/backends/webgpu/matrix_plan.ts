@@ -98,7 +98,7 @@ function stagedSizes(pad: number, sumsStride: number, {M, N, K, lanes}: MatrixBl
 /** Of backward kernels: matrix_pairs.wgsl. */
 function derivePairs(
     stripsAreKeys: boolean, headPad: number, valuePad: number, operandParts: number, matrix: MatrixBlocking) {
-  const {M, N, K, lanes, subgroups, blockRows, strips, parts, flushKeys} = matrix;
+  const {M, N, K, lanes, subgroups, blockRows, strips, parts} = matrix;
   const pad = Math.max(headPad, valuePad);
   const ownRows = M * strips * subgroups / parts / 2;
   const sideLoads = operandParts * blockRows * pad / 8;
@@ -111,22 +111,16 @@ function derivePairs(
   const sumsStride = (stripsAreKeys ? M + 4 : blockRows + 8) / 4;
   // Of a side and strip, in vec4s; on their way into matrices each part's rows of the strip lie in its share.
   const area = (stripsAreKeys ? Math.max(M * parts, blockRows) : M) * sumsStride;
-  // Several parts have so long tiles that 48 KB leave no room for padding.
-  const pairsRow = stripsAreKeys ? M : blockRows;
-  const pairsStride = (operandParts * pairsRow + (parts > 1 ? 0 : 8)) / 4;
   const lanesPerRow = lanes / M;
   const lanesPerQuery = Math.min(M / 4, Math.max(1, Math.floor(2 * parts * lanes / blockRows)));
   return {
     stripsAreKeys, strips, parts,
     blockQueries: stripsAreKeys ? blockRows : ownRows, blockKeys: stripsAreKeys ? ownRows : blockRows,
     steps: pad / K, columns, ...stagedSizes(operandParts * pad, sumsStride, matrix),
-    headRest: headPad / 8, valueRest: valuePad / 8, tileRest: pad / 4, pairsRest: pairsRow / 4,
-    flushTiles: Math.max(1, flushKeys / blockRows),
+    headRest: headPad / 8, valueRest: valuePad / 8, tileRest: pad / 4, pairsRest: (stripsAreKeys ? M : blockRows) / 8,
     tileVec8: operandParts * pad / 8, tileStride, tileLength: blockRows * tileStride,
     tileTrips: Math.ceil(sideLoads / sideThreads), tileExact: sideLoads % sideThreads === 0,
     sumsStride, area, sumsLength: subgroups / parts * strips * area,
-    pairsStride,
-    pairsLength: (stripsAreKeys ? subgroups / parts * blockRows : subgroups / 2 * M) * strips * pairsStride,
     lanesPerRow, columnVec4: N / 4 / lanesPerRow, ...!stripsAreKeys && {rowVec4: blockRows / 8 / lanesPerRow},
     lanesPerQuery, queryTrips: Math.ceil(blockRows * lanesPerQuery / 2 / parts / lanes),
     queriesExact: blockRows * lanesPerQuery % (2 * parts * lanes) === 0,
@@ -168,7 +162,6 @@ export function matrixMemory(plan: MatrixPlan): Array<{name: string, bytes: numb
     return [
       {name: 'tiles', bytes: 16 * sizes.tileLength},
       {name: 'sums', bytes: 16 * sizes.sumsLength},
-      {name: 'pairs', bytes: 8 * sizes.pairsLength},
       ...looksForHiddenTiles(plan) ? hiddenTiles : [],
     ];
   }

@@ -73,13 +73,7 @@ export function watchedTiles(width: number): MatrixTiles[] {
   ];
 }
 
-/** Keys (queries, for backward_dkv) after which the sums of backward kernels of split operands leave the matrices. */
-const FLUSH_PAIRS = 64;
-
-const splitPairs = ([subgroups, blockRows]: readonly [number, number], parts = 1): MatrixTiles =>
-    tiles(subgroups, blockRows, {parts, flushKeys: FLUSH_PAIRS});
-
-const SMALL_SPLIT_PAIRS = ([[8, 16], [4, 16], [2, 16], [2, 8]] as const).map(tile => splitPairs(tile));
+const SMALL_SPLIT_PAIRS = [...[8, 4, 2].map(subgroups => tiles(subgroups, 16)), tiles(2, 8)];
 
 /** Of backward_dq. */
 export function queryGradientTiles(width: number, work: Work, splitOperands: boolean): MatrixTiles[] {
@@ -95,7 +89,7 @@ export function queryGradientTiles(width: number, work: Work, splitOperands: boo
 /** Of backward_dkv. */
 export function keyGradientTiles(width: number, work: Work, splitOperands: boolean): MatrixTiles[] {
   if (splitOperands) {
-    return [...width > 64 ? [splitPairs([8, 16], 2)] : [], ...SMALL_SPLIT_PAIRS];
+    return [...width > 64 ? [tiles(8, 32, {parts: 2})] : [], ...SMALL_SPLIT_PAIRS];
   }
   const parts = {parts: 2};
   if (width > 128) {
