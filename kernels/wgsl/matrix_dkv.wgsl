@@ -29,7 +29,7 @@ fn pairs_of(
     for (var n = 0u; n < QUERY_TRIPS; n++) {
       let at = subgroup % GROUP * LANES + lane % LANES + GROUP * LANES * n;
       if (QUERIES_EXACT || at / BLOCK_ROWS < LANES_PER_QUERY) {
-        for (var c = 0u; c < PART_VEC4; c++) {
+        for (var c = 0u; c < MATRIX_M / 4u / LANES_PER_QUERY; c++) {
           let area = subgroup % SUBGROUPS / GROUP * 2u * STRIPS + r; // of side 0; that of side 1 is STRIPS further on
           let sums_at = area * AREA + at % BLOCK_ROWS * SUMS_STRIDE + at / BLOCK_ROWS * PART_VEC4 + c;
           let product = bitcast<vec4f>(sums[sums_at]);
@@ -50,7 +50,7 @@ fn write_pairs(pairs: ptr<function, LanePairs>) {
     for (var n = 0u; n < QUERY_TRIPS; n++) {
       let at = subgroup % GROUP * LANES + lane % LANES + GROUP * LANES * n;
       if (QUERIES_EXACT || at / BLOCK_ROWS < LANES_PER_QUERY) {
-        for (var c = 0u; c < PART_VEC4; c++) {
+        for (var c = 0u; c < MATRIX_M / 4u / LANES_PER_QUERY; c++) {
           let area = subgroup % SUBGROUPS / GROUP * 2u * STRIPS + r;
           let four = at / BLOCK_ROWS * PART_VEC4 + c;
           let pair = (*pairs)[(r * QUERY_TRIPS + n) * PART_VEC4 + c];

@@ -19,7 +19,6 @@ const isShared = ({headSize, valueSize, queryLength}: Case): boolean =>
  */
 const hasAllKeys = ({lengths}: Case): boolean => lengths !== 'key' && lengths !== 'both';
 
-/** Only the forward pass has them. */
 const splitCases = (process.env.WHOLE_TABLE ?
   caseTable() :
   [...sample(caseTable(), 24), ...caseTable().filter(isShared)]).filter(hasAllKeys);

@@ -11,14 +11,14 @@ const NAMES = ['q', 'k', 'v', 'dOutput'] as const;
 type Factors = {readonly [name in typeof NAMES[number]]?: number};
 
 /** Output, dQ, dK, dV of random tensors times factors, each divided by what the factors make of it. */
-async function results(factors: Factors): Promise<number[][]> {
+async function results(factors: Factors, computeType: 'float16'|'float32'): Promise<number[][]> {
   const factor = (name: typeof NAMES[number]) => factors[name] ?? 1;
   const tensors = tf.tidy(() => {
     const [q, k, v, dOutput] = NAMES.map((name, n) =>
         tf.mul(tf.randomNormal(SHAPE, 0, 1, 'float32', 7 + n), factor(name)) as Tensor4D);
     const softmaxScale = 0.25 / factor('q') / factor('k');
     const attend = (...operands: tf.Tensor[]) =>
-        flashAttention(...operands as [Tensor4D, Tensor4D, Tensor4D], {softmaxScale, computeType: 'float16'});
+        flashAttention(...operands as [Tensor4D, Tensor4D, Tensor4D], {softmaxScale, computeType});
     const value = attend(q, k, v);
     const [dQ, dK, dV] = tf.grads(attend)([q, k, v], dOutput);
     const both = factor('v') * factor('dOutput');
@@ -40,19 +40,21 @@ describe('the copies in f16', () => {
     {q: 2 ** 20}, {k: 2 ** -20}, {v: 2 ** 20}, {v: 2 ** -18}, {dOutput: 2 ** -18}, {dOutput: 2 ** 18},
     {q: 2 ** -20, k: 2 ** 18, v: 2 ** 17, dOutput: 2 ** -20},
   ];
-  it('are divided by powers of two where that takes it, each tensor by its own', async () => {
-    await tf.setBackend('webgpu');
-    forcePlan('matrix');
-    const expected = await results({});
-    for (const factors of table) {
-      const actual = await results(factors);
-      const apart = actual.map(
-          (values, n) => Math.max(...values.map((x, i) => Math.abs(x - expected[n][i]))) / Math.max(...expected[n]));
-      for (const error of apart) {
-        expect(error).withContext(JSON.stringify(factors)).toBeLessThan(1e-3);
+  for (const [kind, computeType, most] of [['matrix', 'float16', 1e-3], ['matrix_split', 'float32', 2e-6]] as const) {
+    it(`are divided by powers of two where that takes it, each tensor by its own: ${kind}`, async () => {
+      await tf.setBackend('webgpu');
+      forcePlan(kind);
+      const expected = await results({}, computeType);
+      for (const factors of table) {
+        const actual = await results(factors, computeType);
+        const apart = actual.map(
+            (values, n) => Math.max(...values.map((x, i) => Math.abs(x - expected[n][i]))) / Math.max(...expected[n]));
+        for (const error of apart) {
+          expect(error).withContext(JSON.stringify(factors)).toBeLessThan(most);
+        }
       }
-    }
-  }, SLOW_MS);
+    }, SLOW_MS);
+  }
 });
 
 describe('what f16 does not hold', () => {

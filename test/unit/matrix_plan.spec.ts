@@ -44,8 +44,8 @@ function matrixPlan(kernel: KernelName, capabilities: Capabilities, headSize = 6
   return makePlan(kernel, problem({headSize}), capabilities, {}, 1, 'matrix');
 }
 
-function splitPlan(capabilities: Capabilities, headSize: number): Plan {
-  return makePlan('forward', problem({headSize, computeType: 'float32'}), capabilities, {}, 1, 'matrix_split');
+function splitPlan(capabilities: Capabilities, headSize: number, kernel: KernelName = 'forward'): Plan {
+  return makePlan(kernel, problem({headSize, computeType: 'float32'}), capabilities, {}, 1, 'matrix_split');
 }
 
 describe('plans over subgroup matrices', () => {
@@ -60,10 +60,17 @@ describe('plans over subgroup matrices', () => {
     const inFull = {computeType: 'float32', keyLength: 1024} as const;
     expect(kind(inFull)).toBe('matrix_split');
     expect(kind({...inFull, computeType: 'tensorfloat32'})).toBe('matrix_split');
-    expect(kind({...inFull, headSize: 129})).toBe('subgroup');
+    expect(kind({...inFull, headSize: 192})).toBe('matrix_split');
+    expect(kind({...inFull, headSize: 193})).toBe('subgroup');
     expect(kind({...inFull, keyLength: 512})).toBe('subgroup');
-    expect(kind(inFull, H100, 'backward_dq')).toBe('simt');
-    expect(explainChoice('forward', problem(inFull), H100, true).kind).toBe('subgroup');
+    expect(kind(inFull, H100, 'backward_dq')).toBe('matrix_split');
+    expect(kind(inFull, H100, 'backward_dkv')).toBe('matrix_split');
+    expect(kind(inFull, H100, 'backward_dbias')).toBe('simt');
+    expect(explainChoice('forward', problem(inFull), H100, true).kind).toBe('matrix_split');
+    const biased: Problem = {...problem(inFull), biasShape: [1, 1, 512, 1024]};
+    expect(explainChoice('forward', biased, H100).kind).toBe('matrix_split');
+    expect(explainChoice('forward', biased, H100, true).kind).toBe('subgroup');
+    expect(choosePlan('backward_dq', biased, H100)).toBe('simt');
     expect(kind({queryLength: 64, keyLength: 64})).toBe('subgroup');
     expect(kind({queryLength: 1, keyLength: 2 ** 20})).toBe('decode');
     expect(kind({}, stockCapabilities(LIMITS))).toBe('simt');
@@ -74,12 +81,17 @@ describe('plans over subgroup matrices', () => {
 
   it('are for gradients only where the backward kernels have them too', () => {
     const little = {...H100, limits: {...LIMITS, maxComputeWorkgroupStorageSize: 16384}};
-    const large = problem({headSize: 192});
+    const large = problem({headSize: 208});
     expect(obstacle('forward', 'matrix', large, little)).toBeUndefined();
     expect(obstacle('backward_dq', 'matrix', large, little)).toContain('workgroup memory');
     expect(explainChoice('forward', large, little).kind).toBe('matrix');
     expect(explainChoice('forward', large, little, true).kind).toBe('subgroup');
     expect(choosePlan('backward_dkv', large, little)).toBe('simt');
+    const split = problem({headSize: 48, queryLength: 1024, keyLength: 1024, computeType: 'float32'});
+    const less = {...H100, limits: {...LIMITS, maxComputeWorkgroupStorageSize: 9000}};
+    expect(obstacle('backward_dq', 'matrix_split', split, less)).toContain('workgroup memory');
+    expect(explainChoice('forward', split, less, true).kind).toBe('subgroup');
+    expect(choosePlan('backward_dkv', split, less)).toBe('simt');
   });
 
   it('say what stands in their way', () => {
@@ -91,7 +103,7 @@ describe('plans over subgroup matrices', () => {
     expect(obstacle('forward', 'matrix', problem({batch: 4096, keyLength: 2048}), H100)).toContain('takes');
   });
 
-  it('of split operands are for float32 and tensorfloat32, and for the forward pass', () => {
+  it('of split operands are for float32 and tensorfloat32', () => {
     const why = (kernel: KernelName, computeType: Problem['computeType'], capabilities = H100) =>
         obstacle(kernel, 'matrix_split', problem({computeType}), capabilities);
     expect(why('forward', 'float32')).toBeUndefined();
@@ -99,7 +111,9 @@ describe('plans over subgroup matrices', () => {
     expect(why('forward', 'float32', LAVAPIPE)).toBeUndefined();
     expect(why('forward', 'float16')).toContain('does not ask for more than f16');
     expect(why('forward', 'bfloat16')).toContain('does not ask for more than f16');
-    expect(why('backward_dq', 'float32')).toContain('no backward_dq of that kind');
+    expect(why('backward_dq', 'float32')).toBeUndefined();
+    expect(why('backward_dkv', 'tensorfloat32', LAVAPIPE)).toBeUndefined();
+    expect(why('backward_dbias', 'float32')).toContain('no backward_dbias of that kind');
     expect(why('forward', 'float32', stockCapabilities(LIMITS))).toContain('no subgroup matrices');
     const long = problem({batch: 512, keyLength: 2048, computeType: 'float32'}); // 2^30 bytes as one f16
     expect(obstacle('forward', 'matrix_split', long, H100)).toContain('takes');
@@ -139,23 +153,33 @@ describe('plans over subgroup matrices', () => {
 
   it('have the tiles that were the fastest on GPUs, and smaller ones where memory is short', () => {
     // Subgroups x rows of a tile x strips x subgroups that share them.
-    const tile = (kernel: KernelName, headSize: number, bytes = H100.limits.maxComputeWorkgroupStorageSize) => {
+    const tile = (
+        kernel: KernelName, headSize: number, bytes = H100.limits.maxComputeWorkgroupStorageSize,
+        kind: 'matrix'|'matrix_split' = 'matrix') => {
       const capabilities = {...H100, limits: {...H100.limits, maxComputeWorkgroupStorageSize: bytes}};
       const many = problem({batch: 16, queryLength: 1024, keyLength: 1024, headSize});
       const {subgroups, blockRows, strips, stripSubgroups, parts} =
-          makePlan(kernel, many, capabilities, {}, 16, 'matrix').matrix!;
+          makePlan(kernel, many, capabilities, {}, 16, kind).matrix!;
       return `${subgroups}x${blockRows}x${strips}x${Math.max(stripSubgroups, parts)}`;
     };
     const sizes = [32, 64, 72, 96, 128, 192, 256];
     expect(sizes.map(headSize => tile('forward', headSize))).toEqual(
         ['4x32x1x1', '4x16x2x1', '8x32x1x1', '8x32x1x1', '8x32x1x1', '4x16x1x1', '8x16x1x1']);
     expect(sizes.map(headSize => tile('backward_dq', headSize))).toEqual(
-        ['8x16x1x1', '8x16x1x1', '4x16x2x1', '4x16x2x1', '4x16x2x1', '8x16x1x1', '8x16x1x1']);
+        ['4x16x2x1', '4x16x2x1', '4x16x2x1', '4x16x2x1', '4x16x2x1', '4x16x2x1', '8x16x1x1']);
     expect(sizes.map(headSize => tile('backward_dkv', headSize))).toEqual(
         ['4x16x2x1', '4x16x2x1', '4x16x2x1', '4x16x2x1', '8x32x2x2', '8x16x1x1', '8x32x1x2']);
     expect(tile('forward', 128, 16384)).toBe('2x16x1x1');
     expect(tile('backward_dq', 128, 16384)).toBe('4x16x1x1');
-    expect(tile('backward_dkv', 128, 16384)).toBe('2x16x1x1');
+    expect(tile('backward_dkv', 128, 16384)).toBe('4x16x1x1');
+    const split = (kernel: KernelName, bytes?: number) =>
+        sizes.map(headSize => tile(kernel, headSize, bytes, 'matrix_split'));
+    expect(split('backward_dq')).toEqual(
+        ['4x16x2x1', '4x16x2x1', '8x16x2x1', '8x16x2x1', '4x16x1x1', '8x16x1x1', '8x16x1x1']);
+    expect(split('backward_dkv')).toEqual(
+        ['4x16x2x1', '8x32x2x2', '8x32x2x2', '8x32x2x2', '8x32x1x2', '8x16x1x1', '8x16x1x1']);
+    expect(tile('backward_dq', 64, 16384, 'matrix_split')).toBe('4x16x1x1');
+    expect(tile('backward_dkv', 64, 16384, 'matrix_split')).toBe('4x16x1x1');
   });
 
   it('come out even with lanes, subgroups and matrices on every device', () => {
@@ -170,10 +194,15 @@ describe('plans over subgroup matrices', () => {
           for (const length of [64, 1024, 4096]) {
             for (const windowRight of [-1, 0]) {
               const of = {...problem({queryLength: length, keyLength: length, headSize}), windowRight};
-              const plan = makePlan(kernel, of, capabilities, {}, 1, 'matrix');
-              const fractions = Object.entries(deriveMatrix(plan as Required<Plan>))
-                  .filter(([, value]) => typeof value === 'number' && !(Number.isInteger(value) && value >= 0));
-              expect(fractions).toEqual([]);
+              for (const kind of ['matrix', 'matrix_split'] as const) {
+                if (kind === 'matrix_split' && obstacle(kernel, kind, {...of, computeType: 'float32'}, capabilities)) {
+                  continue;
+                }
+                const plan = makePlan(kernel, of, capabilities, {}, 1, kind);
+                const fractions = Object.entries(deriveMatrix(plan as Required<Plan>))
+                    .filter(([, value]) => typeof value === 'number' && !(Number.isInteger(value) && value >= 0));
+                expect(fractions).toEqual([]);
+              }
             }
           }
         }
@@ -183,11 +212,13 @@ describe('plans over subgroup matrices', () => {
 
   it('of split operands fit it too, with twice the operands and weights', () => {
     for (const capabilities of [H100, LAVAPIPE]) {
-      for (const headSize of capabilities === H100 ? [8, 64, 72, 128, 256] : [8, 64, 72, 128]) {
-        const plan = splitPlan(capabilities, headSize);
-        expect(workgroupBytes(plan)).toBeLessThanOrEqual(capabilities.limits.maxComputeWorkgroupStorageSize);
-        const declared = [...specialise(plan).matchAll(/var<workgroup> (\w+)/g)].map(([, name]) => name);
-        expect(workgroupMemory(plan).map(({name}) => name).sort()).toEqual(declared.sort());
+      for (const kernel of ['forward', 'backward_dq', 'backward_dkv'] as const) {
+        for (const headSize of capabilities === H100 ? [8, 64, 72, 128, 256] : [8, 64, 72, 128]) {
+          const plan = splitPlan(capabilities, headSize, kernel);
+          expect(workgroupBytes(plan)).toBeLessThanOrEqual(capabilities.limits.maxComputeWorkgroupStorageSize);
+          const declared = [...specialise(plan).matchAll(/var<workgroup> (\w+)/g)].map(([, name]) => name);
+          expect(workgroupMemory(plan).map(({name}) => name).sort()).toEqual(declared.sort());
+        }
       }
     }
     expect(obstacle('forward', 'matrix_split', problem({headSize: 256, computeType: 'float32'}), LAVAPIPE))
@@ -197,6 +228,9 @@ describe('plans over subgroup matrices', () => {
     expect(sizes(64)).toEqual([2 * 16 * 136, 2 * 16 * 136, 4 * 4 * 16 * 24, 2 * 4 * 16 * 40, 16]);
     // 32 rows of 2·128 + 8 halves; 3 strips, of two subgroups each, of 16 rows of 32 + 8 floats; of 2·32 + 8 halves.
     expect(sizes(128)).toEqual([2 * 32 * 264, 2 * 32 * 264, 4 * 3 * 16 * 40, 2 * 3 * 16 * 72, 16]);
+    // Two tiles of 32 rows of 2·128 + 8 halves; of two sides, and two groups of two parts, 32 rows of 16 + 4 floats.
+    expect(workgroupMemory(splitPlan(H100, 128, 'backward_dkv')).map(({bytes}) => bytes))
+        .toEqual([2 * 2 * 32 * 264, 4 * 2 * 2 * 32 * 20]);
   });
 
   it('of split operands flush whole columns, and keep what registers hold', () => {
@@ -210,9 +244,11 @@ describe('plans over subgroup matrices', () => {
       headRest: 16, stripSubgroups: 2, partColumns: 4, columnsAtOnce: 1, flushTiles: 1, blockQueries: 48, outputVec4: 8,
     }));
     expect(deriveMatrix(splitPlan(H100, 48) as Required<Plan>)).toEqual(jasmine.objectContaining({columnsAtOnce: 1}));
-    const text = specialise(splitPlan(H100, 128));
-    expect(text).toContain('const SPLIT_OPERANDS = true;');
-    expect(text.match(/for \(var [cdnor] = 0u/g)).toBeNull(); // arrays that loops index do not lie in registers
+    for (const kernel of ['forward', 'backward_dq', 'backward_dkv'] as const) {
+      const text = specialise(splitPlan(H100, 128, kernel));
+      expect(text).toContain('const SPLIT_OPERANDS = true;');
+      expect(text.match(/for \(var [cdnor] = 0u/g)).toBeNull(); // arrays that loops index do not lie in registers
+    }
     expect(header(matrixPlan('forward', H100))).toContain('const SPLIT_OPERANDS = false;');
   });
 
@@ -272,15 +308,23 @@ describe('plans over subgroup matrices', () => {
     };
     const causal = {...problem({queryLength: 1024, keyLength: 1024}), windowRight: 0};
     const large = {...causal, headSize: 128, valueSize: 128};
-    expect(shape(causal)).toEqual([8, 32]);
+    expect(shape(causal)).toEqual([4, 32]);
     expect(shape(causal, 'backward_dkv')).toEqual([4, 32]);
     expect(shape(causal, 'forward')).toEqual([4, 32]);
     expect(shape(large, 'forward')).toEqual([4, 32]);
-    expect(shape({...problem(), queryHeads: 16, queryLength: 1024})).toEqual([8, 16]);
+    expect(shape({...problem(), queryHeads: 16, queryLength: 1024})).toEqual([4, 16]);
     expect(shape({...problem(), queryHeads: 16, queryLength: 1024}, 'forward')).toEqual([8, 32]);
-    expect(shape({...causal, batch: 16})).toEqual([8, 16]);
+    expect(shape({...causal, batch: 16})).toEqual([4, 16]);
     expect(shape({...causal, batch: 16}, 'forward')).toEqual([4, 16]);
     expect(shape({...large, batch: 16}, 'forward')).toEqual([8, 32]);
+    const strips = (heads: number, windowRight: number, kind: 'matrix'|'matrix_split') => {
+      const of = {...causal, windowRight, queryHeads: heads, keyHeads: heads};
+      return makePlan('backward_dq', of, H100, {}, 1, kind).matrix!.strips;
+    };
+    for (const kind of ['matrix', 'matrix_split'] as const) {
+      expect([16, 8, 4].map(heads => strips(heads, 0, kind))).toEqual([2, 1, 1]);
+      expect([16, 8, 4].map(heads => strips(heads, -1, kind))).toEqual([2, 2, 1]);
+    }
     // Those of simt share a multiprocessor's arithmetic instead: they take turns, long and short.
     const round = (of: Problem, kernel: KernelName) => makePlan(kernel, of, H100, {}, 1, 'simt').round;
     expect(round(causal, 'backward_dq')).toBe(128);

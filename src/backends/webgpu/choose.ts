@@ -70,7 +70,7 @@ function isLarge({batch, queryHeads, queryLength, keyLength}: Problem, fewestPai
 const [PAIRS_FOR_MATRIX, PAIRS_FOR_SPLIT] = [2 ** 20, 2 ** 22];
 
 /** Head sizes up to which split operands beat plain arithmetic: past them sums and queries leave the registers. */
-const LARGEST_SPLIT = 128;
+const LARGEST_SPLIT = 192;
 
 const splitPays = ({headSize, valueSize}: Problem): boolean => Math.max(headSize, valueSize) <= LARGEST_SPLIT;
 

@@ -19,8 +19,8 @@ export interface Halves {
 }
 
 /**
- * Records the turning of q, k, v (and of dO, in the backward pass) into f16: by the kind `matrix_split` into two each. A
- * forward pass of the kind `matrix` takes operands as f16 holds them, and makes again what that is not good for.
+ * Records the turning of q, k, v (and of dO, in the backward pass) into f16: for the kind `matrix_split` into two each.
+ * A forward pass of the kind `matrix` takes operands as f16 holds them, and makes again what that is not good for.
  */
 export function makeHalves(
     backend: Backend, scratch: Scratch, call: KernelCall<GradInputName>, kind: PlanKind, isBackward: boolean): Halves {

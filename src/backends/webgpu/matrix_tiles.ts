@@ -76,34 +76,32 @@ export function watchedTiles(width: number): MatrixTiles[] {
 /** Of backward kernels of split operands. */
 const SMALL_SPLIT_PAIRS = [...[8, 4, 2].map(subgroups => tiles(subgroups, 16)), tiles(2, 8)];
 
-/** Strips of kernels whose longest workgroup everything waits for: so few rows also have to be enough workgroups. */
-const fewStrips = ({rows}: Work): number => rows > ROWS_AT_ONCE / 2 ? 2 : 1;
+/** So few rows that two strips of a subgroup leave multiprocessors without work. */
+const isVeryFew = ({rows, isUneven}: Work): boolean => rows <= ROWS_AT_ONCE / (isUneven ? 2 : 4);
 
 /** Of backward_dq. */
 export function queryGradientTiles(width: number, work: Work, splitOperands: boolean): MatrixTiles[] {
   const small = splitOperands ? SMALL_SPLIT_PAIRS : SMALL_PAIRS;
+  const strips = isVeryFew(work) ? 1 : 2;
   if (splitOperands && width > 64) {
-    return width > 128 ? small : width > 96 ? [tiles(4, 16), ...small] : [tiles(8, 16, {strips: 2}), ...small];
-  }
-  if (waitsForLongest(work) && width <= 128) {
-    const strips = fewStrips(work);
-    return [tiles(strips === 1 && !splitOperands ? 8 : 4, 32, {strips}), ...small];
+    return [
+      ...width > 128 ? [] : width > 96 ? [tiles(4, strips === 1 ? 32 : 16)] : [tiles(8, 16, {strips: 2})], ...small,
+    ];
   }
   if (waitsForLongest(work)) {
-    return [tiles(4, 32), ...small];
+    return [tiles(4, 32, {strips: width > 128 ? 1 : strips}), ...small];
   }
-  return [width <= 128 ? tiles(4, 16, {strips: 2}) : tiles(8, 16), ...small];
+  return [width <= 192 ? tiles(4, 16, {strips: 2}) : tiles(8, 16), ...small];
 }
 
 /** Of backward_dkv. */
 export function keyGradientTiles(width: number, work: Work, splitOperands: boolean): MatrixTiles[] {
   const parts = {parts: 2};
   if (splitOperands) {
-    const few = waitsForLongest(work) && fewStrips(work) === 1;
     return [
       ...width > 128 ? [] : width > 96 ? [tiles(8, 32, parts)] :
-      few ? [tiles(4, 32, {...parts, strips: 2})] :
-      width > 32 ? [tiles(8, 32, {...parts, strips: 2})] : [tiles(4, 16, {strips: 2})],
+      width <= 32 && !isVeryFew(work) ? [tiles(4, 16, {strips: 2})] :
+      [tiles(isVeryFew(work) ? 4 : 8, 32, {...parts, strips: 2})],
       ...SMALL_SPLIT_PAIRS,
     ];
   }
