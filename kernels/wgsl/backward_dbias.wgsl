@@ -56,7 +56,7 @@ fn main(
           if (!is_reached(ids, query_0, key_0)) {
             continue;
           }
-          if (!is_seen(ids, query_0, key_0)) {
+          if (!look_at_tile(ids, query_0, key_0).shows) {
             continue;
           }
           var scores = Scores();

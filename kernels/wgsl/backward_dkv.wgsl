@@ -103,10 +103,11 @@ fn main(
     var ids = of_keys;
     ids.head += h;
     for (var query_0 = begin; query_0 < end; query_0 += BLOCK_QUERIES) {
-      if (!is_seen(ids, query_0, key_0)) {
+      let look = look_at_tile(ids, query_0, key_0);
+      if (!look.shows) {
         continue;
       }
-      let partial = is_partial(ids, query_0, key_0);
+      let partial = is_partial(ids, query_0, key_0, look.hides);
       var weights = Scores();
       make_scores(&weights, ids, query_0, key_0);
       var d_scores = Scores();

@@ -26,10 +26,11 @@ fn main(
   let begin = key_begin(ids, query_0) / BLOCK_KEYS * BLOCK_KEYS;
   let end = select(0u, key_end(ids, min(query_0 + BLOCK_QUERIES, ids.queries) - 1u), query_0 < ids.queries);
   for (var key_0 = begin; key_0 < end; key_0 += BLOCK_KEYS) {
-    if (!is_seen(ids, query_0, key_0)) {
+    let look = look_at_tile(ids, query_0, key_0);
+    if (!look.shows) {
       continue;
     }
-    let partial = is_partial(ids, query_0, key_0);
+    let partial = is_partial(ids, query_0, key_0, look.hides);
     var scores = Scores();
     make_scores(&scores, ids, query_0, key_0);
     var d_scores = Scores();

@@ -64,10 +64,11 @@ fn run_workgroup(group_id: vec3u, groups: vec3u, index: u32, lanes: u32) {
     end = min(end, (split + 1u) * params.split_keys);
   }
   for (var key_0 = begin; key_0 < end; key_0 += BLOCK_KEYS) {
-    if (!is_seen(ids, query_0, key_0)) {
+    let look = look_at_tile(ids, query_0, key_0);
+    if (!look.shows) {
       continue;
     }
-    let partial = is_partial(ids, query_0, key_0);
+    let partial = is_partial(ids, query_0, key_0, look.hides);
 
     var scores = Scores();
     make_scores(&scores, ids, query_0, key_0);

@@ -50,14 +50,22 @@ fn product_scale() -> f32 {
   return params.scale * power_of_two(operand_exponent(Q)) * power_of_two(operand_exponent(K));
 }
 
+// A tile, by its first row, and whether a mask hides a pair of it.
+struct Tile {
+  begin: u32,
+  hides: bool,
+}
+
 // The first tile of keys from `from_key` on that a mask does not hide; `end` and more if there is none.
-fn next_seen(ids: HeadIds, query_0: u32, from_key: u32, end: u32) -> u32 {
-  var key_0 = from_key;
-  while (key_0 < end) {
-    if (is_seen(ids, query_0, key_0)) {
+fn next_seen(ids: HeadIds, query_0: u32, from_key: u32, end: u32) -> Tile {
+  var tile = Tile(from_key, false);
+  while (tile.begin < end) {
+    let look = look_at_tile(ids, query_0, tile.begin);
+    tile.hides = look.hides;
+    if (look.shows) {
       break;
     }
-    key_0 += BLOCK_KEYS;
+    tile.begin += BLOCK_KEYS;
   }
-  return key_0;
+  return tile;
 }

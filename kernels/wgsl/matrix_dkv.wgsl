@@ -75,15 +75,17 @@ fn write_pairs(pairs: ptr<function, LanePairs>) {
   }
 }
 
-fn next_seen_queries(ids: HeadIds, from_query: u32, key_0: u32, end: u32) -> u32 {
-  var query_0 = from_query;
-  while (query_0 < end) {
-    if (is_seen(ids, query_0, key_0)) {
+fn next_seen_queries(ids: HeadIds, from_query: u32, key_0: u32, end: u32) -> Tile {
+  var tile = Tile(from_query, false);
+  while (tile.begin < end) {
+    let look = look_at_tile(ids, tile.begin, key_0);
+    tile.hides = look.hides;
+    if (look.shows) {
       break;
     }
-    query_0 += BLOCK_QUERIES;
+    tile.begin += BLOCK_QUERIES;
   }
-  return query_0;
+  return tile;
 }
 
 // Adds P of a tile times its dO, or dS times its queries.
@@ -179,30 +181,31 @@ fn main(
     }
     var ids = of_keys;
     ids.head += h;
-    var query_0 = next_seen_queries(ids, begin, key_0, end);
-    var next = query_0 + BLOCK_QUERIES;
-    var fetched = fetch_tile(ids, min(query_0, ids.queries));
+    var tile = next_seen_queries(ids, begin, key_0, end);
+    var next = Tile(tile.begin + BLOCK_QUERIES, false);
+    var fetched = fetch_tile(ids, min(tile.begin, ids.queries));
     workgroupBarrier(); // until nobody reads the tiles of the head before
     store_tile(&fetched);
     if (!FETCHES_FIRST) {
-      fetched = fetch_tile(ids, min(next, ids.queries));
+      fetched = fetch_tile(ids, min(next.begin, ids.queries));
     }
     workgroupBarrier();
     for (var t = 0u; t < FOREVER; t++) {
+      let query_0 = tile.begin;
       if (query_0 >= end) {
         break;
       }
       if (FETCHES_FIRST) {
         next = next_seen_queries(ids, query_0 + BLOCK_QUERIES, key_0, end);
-        fetched = fetch_tile(ids, min(next, ids.queries));
+        fetched = fetch_tile(ids, min(next.begin, ids.queries));
       }
       var statistics: Statistics;
       for (var n = 0u; n < QUERY_TRIPS; n++) {
         statistics[n] = statistics_of(ids, query_0 + lane_query(n));
       }
-      let tile = subgroup % 2u * TILE_LENGTH + part * PART_ROWS * TILE_STRIDE;
+      let rows_at = subgroup % 2u * TILE_LENGTH + part * PART_ROWS * TILE_STRIDE;
       for (var j = 0u; j < BLOCK_QUERIES / MATRIX_N / PARTS; j++) {
-        var products = products_of(&operands, tile + j * MATRIX_N * TILE_STRIDE);
+        var products = products_of(&operands, rows_at + j * MATRIX_N * TILE_STRIDE);
         for (var r = 0u; r < STRIPS; r++) {
           subgroupMatrixStore<col_major>(
               &sums, own_sums + r * AREA + j * MATRIX_N * SUMS_STRIDE, products[r], SUMS_STRIDE);
@@ -211,7 +214,7 @@ fn main(
       workgroupBarrier();
 
       var pairs: LanePairs;
-      if (is_partial(ids, query_0, key_0)) {
+      if (is_partial(ids, query_0, key_0, tile.hides)) {
         pairs = pairs_of(ids, query_0, strip, &statistics, scales, true);
       } else {
         pairs = pairs_of(ids, query_0, strip, &statistics, scales, false);
@@ -222,10 +225,10 @@ fn main(
       add_gradients(&accumulator);
       workgroupBarrier();
       store_tile(&fetched);
-      query_0 = next;
+      tile = next;
       if (!FETCHES_FIRST) {
-        next = query_0 + BLOCK_QUERIES;
-        fetched = fetch_tile(ids, min(next, ids.queries));
+        next.begin += BLOCK_QUERIES;
+        fetched = fetch_tile(ids, min(next.begin, ids.queries));
       }
       if (SPLIT_OPERANDS) {
         store_column(&accumulator, turn);

@@ -126,19 +126,19 @@ fn main(
 
   let begin = key_begin(ids, query_0) / BLOCK_KEYS * BLOCK_KEYS;
   let end = select(0u, key_end(ids, min(query_0 + BLOCK_QUERIES, ids.queries) - 1u), query_0 < ids.queries);
-  var key_0 = next_seen(ids, query_0, begin, end);
-  var fetched = fetch_tile(ids, min(key_0, ids.keys));
+  var tile = next_seen(ids, query_0, begin, end);
+  var fetched = fetch_tile(ids, min(tile.begin, ids.keys));
   store_tile(&fetched);
   workgroupBarrier();
   for (var t = 0u; t < FOREVER; t++) {
+    let key_0 = tile.begin;
     if (key_0 >= end) {
       break;
     }
     let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
-    fetched = fetch_tile(ids, min(next, ids.keys));
-    let tile = subgroup % 2u * TILE_LENGTH;
+    fetched = fetch_tile(ids, min(next.begin, ids.keys));
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
-      var products = products_of(&operands, tile + j * MATRIX_N * TILE_STRIDE);
+      var products = products_of(&operands, subgroup % 2u * TILE_LENGTH + j * MATRIX_N * TILE_STRIDE);
       for (var r = 0u; r < STRIPS; r++) {
         subgroupMatrixStore<row_major>(
             &sums, own_sums + r * AREA + j * (MATRIX_N / 4u), products[r], SUMS_STRIDE);
@@ -147,7 +147,7 @@ fn main(
     workgroupBarrier();
 
     var scores: LaneGradients;
-    if (is_partial(ids, query_0, key_0)) {
+    if (is_partial(ids, query_0, key_0, tile.hides)) {
       scores = gradients_of(ids, strip, key_0, &statistics, scales, true);
     } else {
       scores = gradients_of(ids, strip, key_0, &statistics, scales, false);
@@ -166,7 +166,7 @@ fn main(
       take_column(&gradients, t % COLUMNS);
       workgroupBarrier();
     }
-    key_0 = next;
+    tile = next;
   }
 
   let unscale = params.scale * power_of_two(operand_exponent(K)) * power_of_two(-gradient_exponent());

@@ -67,8 +67,8 @@ fn main(
   var unflushed = 0u;
   row_max = NO_MAXIMUM;
   row_sum = 0.0;
-  var key_0 = next_seen(ids, query_0, begin, end);
-  var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
+  var tile = next_seen(ids, query_0, begin, end);
+  var fetched_keys = fetch_keys(ids, min(tile.begin, ids.keys));
   store_head_tile(&fetched_keys);
   if (thread == 0u) {
     too_large.x = 0u;
@@ -76,11 +76,12 @@ fn main(
   var fresh = true; // nothing has been accumulated yet
   workgroupBarrier();
   for (var t = 0u; t < FOREVER; t++) {
+    let key_0 = tile.begin;
     if (key_0 >= end) {
       break;
     }
     let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
-    let partial = is_partial(ids, query_0, key_0);
+    let partial = is_partial(ids, query_0, key_0, tile.hides);
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_N / STRIP_SUBGROUPS; j++) {
       let keys_0 = MATRIX_N * (part * (BLOCK_KEYS / MATRIX_N / STRIP_SUBGROUPS) + j);
       var products = Sums();
@@ -103,7 +104,7 @@ fn main(
     workgroupBarrier();
 
     var fetched_values = fetch_values(ids, key_0);
-    fetched_keys = fetch_keys(ids, select(key_0, next, next < end));
+    fetched_keys = fetch_keys(ids, select(key_0, next.begin, next.begin < end));
     var scores = scores_of(ids, query, key_0, scale, partial, 0u);
     var row_weights = weights_of(&scores, row_max);
     var total = write_weights(&row_weights, ids, query, key_0, 0u);
@@ -178,7 +179,7 @@ fn main(
         accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
       }
     }
-    key_0 = next;
+    tile = next;
   }
 
   for (var r = 0u; r < PART_COLUMNS / COLUMNS_AT_ONCE; r++) {

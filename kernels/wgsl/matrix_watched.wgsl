@@ -151,21 +151,22 @@ fn watch(job: Job) {
     accumulator[o] = Sums();
   }
   var row = first_row(job);
-  var key_0 = next_seen(ids, job.query_0, job.begin, job.end);
-  var fetched_keys = fetch_keys(ids, min(key_0, ids.keys));
+  var tile = next_seen(ids, job.query_0, job.begin, job.end);
+  var fetched_keys = fetch_keys(ids, min(tile.begin, ids.keys));
   workgroupBarrier();
   store_head_tile(&fetched_keys);
   var fresh = true; // nothing has been accumulated yet
   workgroupBarrier();
   for (var t = 0u; t < FOREVER; t++) {
+    let key_0 = tile.begin;
     if (key_0 >= job.end) {
       break;
     }
     let next = next_seen(ids, job.query_0, key_0 + BLOCK_KEYS, job.end);
-    let partial = is_partial(ids, job.query_0, key_0);
+    let partial = is_partial(ids, job.query_0, key_0, tile.hides);
     let part = subgroup % STRIP_SUBGROUPS;
     var fetched_values = fetch_values(ids, key_0);
-    fetched_keys = fetch_keys(ids, select(key_0, next, next < job.end));
+    fetched_keys = fetch_keys(ids, select(key_0, next.begin, next.begin < job.end));
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_N / STRIP_SUBGROUPS; j++) {
       let row_of_tile = part * (BLOCK_KEYS / STRIP_SUBGROUPS) + j * MATRIX_N;
       var products = Sums();
@@ -235,7 +236,7 @@ fn watch(job: Job) {
       }
       workgroupBarrier();
     }
-    key_0 = next;
+    tile = next;
   }
   let total = row_total(row.sum);
   for (var o = 0u; o < PART_COLUMNS; o++) {

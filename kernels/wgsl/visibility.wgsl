@@ -89,9 +89,15 @@ fn is_cut(ids: HeadIds, query_0: u32, key_0: u32) -> bool {
       (WINDOW_LEFT && key_begin(ids, query_0 + BLOCK_QUERIES - 1u) > key_0);
 }
 
-// The same as far as anything tells: such a tile is tested pair by pair.
-fn is_partial(ids: HeadIds, query_0: u32, key_0: u32) -> bool {
-  return MASK || BIAS || is_cut(ids, query_0, key_0);
+// What a mask does to a tile: whether it shows some query a key, and whether it hides one.
+struct TileLook {
+  shows: bool,
+  hides: bool,
+}
+
+// Whether a tile has to be tested pair by pair, as far as anything tells. Of a mask a look at the tile does.
+fn is_partial(ids: HeadIds, query_0: u32, key_0: u32, hides: bool) -> bool {
+  return hides || BIAS || is_cut(ids, query_0, key_0);
 }
 
 // Dropout factors of a query and of the four keys from `key` on.

@@ -109,7 +109,7 @@ describe('the plan', () => {
     // With a mask the two words that tell whether a tile is hidden.
     const masked = problem(64, 64, {maskShape: [1, 1, 1, 8]});
     expect(workgroupMemory(makePlan('forward', masked, LARGE))).toEqual([
-      ...terms, {name: 'tile_is_seen', bytes: 32},
+      ...terms, {name: 'tile_looks', bytes: 32},
     ]);
     expect(workgroupMemory(makePlan('row_statistics', problem(64), LARGE))).toEqual([]);
   });

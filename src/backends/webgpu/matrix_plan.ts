@@ -157,7 +157,7 @@ function deriveRests(
 /** Bytes of workgroup memory, term by term. */
 export function matrixMemory(plan: MatrixPlan): Array<{name: string, bytes: number}> {
   const sizes = deriveMatrix(plan);
-  const hiddenTiles = [{name: 'tile_is_seen', bytes: 32}];
+  const hiddenTiles = [{name: 'tile_looks', bytes: 32}];
   if ('tileLength' in sizes) {
     return [
       {name: 'tiles', bytes: 16 * sizes.tileLength},

@@ -229,7 +229,7 @@ export function workgroupMemory(plan: Plan): Array<{name: string, bytes: number}
   if (isMatrixPlan(plan)) {
     return matrixMemory(plan);
   }
-  const hiddenTiles = [{name: 'tile_is_seen', bytes: 32}];
+  const hiddenTiles = [{name: 'tile_looks', bytes: 32}];
   return [
     {name: 'left', bytes: 16 * leftLength},
     {name: 'right', bytes: 16 * rightLength},
