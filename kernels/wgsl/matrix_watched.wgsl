@@ -192,11 +192,11 @@ fn watch(job: Job) {
     store_value_tile(&fetched_values);
     store_head_tile(&fetched_keys);
 
-    let tile = workgroupUniformLoad(&seen);
-    if (thread == 0u && (tile.too_large | tile.not_finite) != 0u) {
+    let noticed = workgroupUniformLoad(&seen);
+    if (thread == 0u && (noticed.too_large | noticed.not_finite) != 0u) {
       seen = Seen();
     }
-    if (tile.too_large != 0u) {
+    if (noticed.too_large != 0u) {
       scores = scores_of(ids, query, key_0, scale, partial, 0u);
       var largest_score = row.max;
       for (var n = 0u; n < ROW_VEC4; n++) {
@@ -218,7 +218,7 @@ fn watch(job: Job) {
     row.sum += total;
     fresh = false;
 
-    if (tile.not_finite == 0u) {
+    if (noticed.not_finite == 0u) {
       for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
         let left = subgroupMatrixLoad<Left, row_major>(
             &weights, subgroup % SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u),

@@ -4,40 +4,12 @@ import type {Tensor4D} from '@tensorflow/tfjs';
 import {forcePlan} from '../../src/backends/webgpu/choose.js';
 import type {PlanKind} from '../../src/backends/webgpu/choose.js';
 import {flashAttention} from '../../src/index.js';
+import {makeInputs, MASKS, maskTensor, SIZE, specMaskedGradients} from '../support/masks.js';
+import type {Inputs, Sees} from '../support/masks.js';
 import {SLOW_MS} from '../support/specs.js';
 
-const SIZE = 16;
 /** As near as weights in f16 come. */
 const TOLERANCE = 2e-3;
-
-type Sees = (query: number, key: number) => boolean;
-
-/** What hides tiles of keys before, behind and between those that are seen, and pairs within tiles. */
-const MASKS: {readonly [what: string]: Sees} = {
-  'all but the last keys': (_, key) => key < 141,
-  'the last keys': (_, key) => key >= 83,
-  'every third block of 32 keys': (_, key) => (key >> 5) % 3 === 2,
-  'keys at random': (query, key) => (query * 7919 + key * 104729 >> 3) % 3 === 0,
-  'blocks on the diagonal': (query, key) => query >> 6 === key >> 6,
-  'nothing from a third of the queries': query => query % 3 !== 0,
-  'nothing': () => false,
-};
-
-interface Inputs {
-  readonly q: Tensor4D;
-  readonly k: Tensor4D;
-  readonly v: Tensor4D;
-}
-
-function makeInputs(queries: number, keys: number): Inputs {
-  const random = (rows: number, seed: number) => tf.randomNormal([1, rows, 1, SIZE], 0, 1, 'float32', seed) as Tensor4D;
-  return {q: random(queries, 1), k: random(keys, 2), v: random(keys, 3)};
-}
-
-function maskTensor(sees: Sees, queries: number, keys: number): tf.Tensor {
-  const shown = Uint8Array.from({length: queries * keys}, (_, n) => Number(sees(Math.floor(n / keys), n % keys)));
-  return tf.tensor(shown, [1, 1, queries, keys], 'bool');
-}
 
 async function outputOf(kind: PlanKind, {q, k, v}: Inputs, options: object): Promise<Float32Array> {
   forcePlan(kind);
@@ -161,4 +133,15 @@ describe('the forward pass over subgroup matrices with a mask', () => {
       await expectSame(inputs, {bias: bias(value)}, what);
     }
   }, SLOW_MS);
+});
+
+describe('gradients over subgroup matrices with a mask', () => {
+  beforeAll(async () => {
+    await tf.setBackend('webgpu');
+  });
+
+  afterEach(() => forcePlan(undefined));
+
+  specMaskedGradients('matrix', 5e-3);
+  specMaskedGradients('matrix_split', 5e-6);
 });
