@@ -24,7 +24,7 @@ alias LanePairs = array<HalfPairs, STRIPS * QUERY_TRIPS * PART_VEC4>;
 fn pairs_of(
     ids: HeadIds, query_0: u32, strip: u32, statistics: ptr<function, Statistics>, scales: PairScales,
     partial: bool) -> LanePairs {
-  var pairs: LanePairs;
+  var of_lane: LanePairs;
   for (var r = 0u; r < STRIPS; r++) {
     for (var n = 0u; n < QUERY_TRIPS; n++) {
       let at = subgroup % GROUP * LANES + lane % LANES + GROUP * LANES * n;
@@ -34,18 +34,18 @@ fn pairs_of(
           let sums_at = area * AREA + at % BLOCK_ROWS * SUMS_STRIDE + at / BLOCK_ROWS * PART_VEC4 + c;
           let product = bitcast<vec4f>(sums[sums_at]);
           let d_weights = bitcast<vec4f>(sums[sums_at + STRIPS * AREA]);
-          pairs[(r * QUERY_TRIPS + n) * PART_VEC4 + c] = half_pairs(
+          of_lane[(r * QUERY_TRIPS + n) * PART_VEC4 + c] = half_pairs(
               product, d_weights, (*statistics)[n], ids, query_0 + at % BLOCK_ROWS,
               strip + MATRIX_M * r + 4u * (at / BLOCK_ROWS * PART_VEC4 + c), scales, partial);
         }
       }
     }
   }
-  return pairs;
+  return of_lane;
 }
 
 // As f16: P in the areas of side 0 and dS in those of side 1.
-fn write_pairs(pairs: ptr<function, LanePairs>) {
+fn write_pairs(of_lane: ptr<function, LanePairs>) {
   for (var r = 0u; r < STRIPS; r++) {
     for (var n = 0u; n < QUERY_TRIPS; n++) {
       let at = subgroup % GROUP * LANES + lane % LANES + GROUP * LANES * n;
@@ -53,21 +53,22 @@ fn write_pairs(pairs: ptr<function, LanePairs>) {
         for (var c = 0u; c < MATRIX_M / 4u / LANES_PER_QUERY; c++) {
           let area = subgroup % SUBGROUPS / GROUP * 2u * STRIPS + r;
           let four = at / BLOCK_ROWS * PART_VEC4 + c;
-          let pair = (*pairs)[(r * QUERY_TRIPS + n) * PART_VEC4 + c];
+          let pair = (*of_lane)[(r * QUERY_TRIPS + n) * PART_VEC4 + c];
           let weights = vec4h(pair.weights);
           let scores = vec4h(pair.scores);
-          let to = area * AREA + at % BLOCK_ROWS * SUMS_STRIDE + four / 2u;
-          sums[to][four % 2u * 2u] = bitcast<vec2u>(weights).x;
-          sums[to][four % 2u * 2u + 1u] = bitcast<vec2u>(weights).y;
-          sums[to + STRIPS * AREA][four % 2u * 2u] = bitcast<vec2u>(scores).x;
-          sums[to + STRIPS * AREA][four % 2u * 2u + 1u] = bitcast<vec2u>(scores).y;
+          let to = PAIRS_AT + area * PAIRS_AREA + at % BLOCK_ROWS * PAIRS_STRIDE + four / 2u;
+          let half = four % 2u * 2u; // of four words
+          sums[to][half] = bitcast<vec2u>(weights).x;
+          sums[to][half + 1u] = bitcast<vec2u>(weights).y;
+          sums[to + STRIPS * PAIRS_AREA][half] = bitcast<vec2u>(scores).x;
+          sums[to + STRIPS * PAIRS_AREA][half + 1u] = bitcast<vec2u>(scores).y;
           if (SPLIT_OPERANDS) {
             let weight_rests = bitcast<vec2u>(rests_of(pair.weights, weights, REST_FACTOR));
             let score_rests = bitcast<vec2u>(rests_of(pair.scores, scores, REST_FACTOR));
-            sums[to + PAIRS_REST][four % 2u * 2u] = weight_rests.x;
-            sums[to + PAIRS_REST][four % 2u * 2u + 1u] = weight_rests.y;
-            sums[to + STRIPS * AREA + PAIRS_REST][four % 2u * 2u] = score_rests.x;
-            sums[to + STRIPS * AREA + PAIRS_REST][four % 2u * 2u + 1u] = score_rests.y;
+            sums[to + PAIRS_REST][half] = weight_rests.x;
+            sums[to + PAIRS_REST][half + 1u] = weight_rests.y;
+            sums[to + STRIPS * PAIRS_AREA + PAIRS_REST][half] = score_rests.x;
+            sums[to + STRIPS * PAIRS_AREA + PAIRS_REST][half + 1u] = score_rests.y;
           }
         }
       }
@@ -96,10 +97,10 @@ fn add_gradients(accumulator: ptr<function, StripSums>) {
     var left: array<Left, STRIPS>;
     var left_rests: array<Left, STRIPS>;
     for (var r = 0u; r < STRIPS; r++) {
-      let at = (areas + r) * AREA + j * MATRIX_K * SUMS_STRIDE;
-      left[r] = subgroupMatrixLoad<Left, col_major>(&sums, at, SUMS_STRIDE);
+      let at = PAIRS_AT + (areas + r) * PAIRS_AREA + j * MATRIX_K * PAIRS_STRIDE;
+      left[r] = subgroupMatrixLoad<Left, col_major>(&sums, at, PAIRS_STRIDE);
       if (SPLIT_OPERANDS) {
-        left_rests[r] = subgroupMatrixLoad<Left, col_major>(&sums, at + PAIRS_REST, SUMS_STRIDE);
+        left_rests[r] = subgroupMatrixLoad<Left, col_major>(&sums, at + PAIRS_REST, PAIRS_STRIDE);
       }
     }
     for (var o = 0u; o < COLUMNS; o++) {
@@ -205,7 +206,27 @@ fn main(
       }
       let rows_at = subgroup % 2u * TILE_LENGTH + part * PART_ROWS * TILE_STRIDE;
       for (var j = 0u; j < BLOCK_QUERIES / MATRIX_N / PARTS; j++) {
-        var products = products_of(&operands, rows_at + j * MATRIX_N * TILE_STRIDE);
+        let rows_0 = rows_at + j * MATRIX_N * TILE_STRIDE;
+        var products: array<Sums, STRIPS>;
+        for (var r = 0u; r < STRIPS; r++) {
+          products[r] = Sums();
+        }
+        if (SPLIT_OPERANDS) {
+          for (var d = 0u; d < STEPS; d++) {
+            let rows = subgroupMatrixLoad<Right, col_major>(&tiles, rows_0 + d * (MATRIX_K / 4u), TILE_STRIDE);
+            let rests = subgroupMatrixLoad<Right, col_major>(&tiles, rows_0 + TILE_REST + d * (MATRIX_K / 4u), TILE_STRIDE);
+            for (var r = 0u; r < STRIPS; r++) {
+              products[r] = subgroupMatrixMultiplyAccumulate(operands[r * OPERAND_STEPS + REST_STEPS + d], rows, products[r]);
+              products[r] = subgroupMatrixMultiplyAccumulate(operands[r * OPERAND_STEPS + d], rests, products[r]);
+            }
+          }
+        }
+        for (var d = 0u; d < STEPS; d++) {
+          let rows = subgroupMatrixLoad<Right, col_major>(&tiles, rows_0 + d * (MATRIX_K / 4u), TILE_STRIDE);
+          for (var r = 0u; r < STRIPS; r++) {
+            products[r] = subgroupMatrixMultiplyAccumulate(operands[r * OPERAND_STEPS + d], rows, products[r]);
+          }
+        }
         for (var r = 0u; r < STRIPS; r++) {
           subgroupMatrixStore<col_major>(
               &sums, own_sums + r * AREA + j * MATRIX_N * SUMS_STRIDE, products[r], SUMS_STRIDE);
@@ -213,14 +234,16 @@ fn main(
       }
       workgroupBarrier();
 
-      var pairs: LanePairs;
+      var lane_pairs: LanePairs;
       if (is_partial(ids, query_0, key_0, tile.hides)) {
-        pairs = pairs_of(ids, query_0, strip, &statistics, scales, true);
+        lane_pairs = pairs_of(ids, query_0, strip, &statistics, scales, true);
       } else {
-        pairs = pairs_of(ids, query_0, strip, &statistics, scales, false);
+        lane_pairs = pairs_of(ids, query_0, strip, &statistics, scales, false);
       }
-      workgroupBarrier();
-      write_pairs(&pairs);
+      if (IN_PLACE) {
+        workgroupBarrier();
+      }
+      write_pairs(&lane_pairs);
       workgroupBarrier();
       add_gradients(&accumulator);
       workgroupBarrier();

@@ -23,19 +23,21 @@ fn gradients_of(
   return gradients;
 }
 
-// As f16, in the areas of side 0.
+// As f16: in areas of PAIRS_SIDES sides, of which the first is used.
 fn write_gradients(gradients: ptr<function, LaneGradients>) {
   for (var r = 0u; r < STRIPS; r++) {
     for (var n = 0u; n < ROW_VEC4; n++) {
+      let row = lane % LANES / LANES_PER_ROW;
       let four = subgroup % 2u * (BLOCK_ROWS / 8u) + lane % LANES_PER_ROW + LANES_PER_ROW * n;
-      let to = (subgroup % SUBGROUPS / 2u * 2u * STRIPS + r) * AREA + lane % LANES / LANES_PER_ROW * SUMS_STRIDE + four / 2u;
       let scores = vec4h((*gradients)[r * ROW_VEC4 + n]);
-      sums[to][four % 2u * 2u] = bitcast<vec2u>(scores).x;
-      sums[to][four % 2u * 2u + 1u] = bitcast<vec2u>(scores).y;
+      let to = PAIRS_AT + (subgroup % SUBGROUPS / 2u * PAIRS_SIDES * STRIPS + r) * PAIRS_AREA + row * PAIRS_STRIDE + four / 2u;
+      let half = four % 2u * 2u; // of four words
+      sums[to][half] = bitcast<vec2u>(scores).x;
+      sums[to][half + 1u] = bitcast<vec2u>(scores).y;
       if (SPLIT_OPERANDS) {
         let rests = bitcast<vec2u>(rests_of((*gradients)[r * ROW_VEC4 + n], scores, REST_FACTOR));
-        sums[to + PAIRS_REST][four % 2u * 2u] = rests.x;
-        sums[to + PAIRS_REST][four % 2u * 2u + 1u] = rests.y;
+        sums[to + PAIRS_REST][half] = rests.x;
+        sums[to + PAIRS_REST][half + 1u] = rests.y;
       }
     }
   }
@@ -47,10 +49,11 @@ fn add_gradients(accumulator: ptr<function, StripSums>) {
     var left: array<Left, STRIPS>;
     var left_rests: array<Left, STRIPS>;
     for (var r = 0u; r < STRIPS; r++) {
-      let at = (subgroup % SUBGROUPS / 2u * 2u * STRIPS + r) * AREA + j * (MATRIX_K / 8u);
-      left[r] = subgroupMatrixLoad<Left, row_major>(&sums, at, SUMS_STRIDE);
+      let at =
+          PAIRS_AT + (subgroup % SUBGROUPS / 2u * PAIRS_SIDES * STRIPS + r) * PAIRS_AREA + j * (MATRIX_K / 8u);
+      left[r] = subgroupMatrixLoad<Left, row_major>(&sums, at, PAIRS_STRIDE);
       if (SPLIT_OPERANDS) {
-        left_rests[r] = subgroupMatrixLoad<Left, row_major>(&sums, at + PAIRS_REST, SUMS_STRIDE);
+        left_rests[r] = subgroupMatrixLoad<Left, row_major>(&sums, at + PAIRS_REST, PAIRS_STRIDE);
       }
     }
     for (var o = 0u; o < COLUMNS; o++) {
@@ -138,7 +141,27 @@ fn main(
     let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
     fetched = fetch_tile(ids, min(next.begin, ids.keys));
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
-      var products = products_of(&operands, subgroup % 2u * TILE_LENGTH + j * MATRIX_N * TILE_STRIDE);
+      let rows_0 = subgroup % 2u * TILE_LENGTH + j * MATRIX_N * TILE_STRIDE;
+      var products: array<Sums, STRIPS>;
+      for (var r = 0u; r < STRIPS; r++) {
+        products[r] = Sums();
+      }
+      if (SPLIT_OPERANDS) {
+        for (var d = 0u; d < STEPS; d++) {
+          let rows = subgroupMatrixLoad<Right, col_major>(&tiles, rows_0 + d * (MATRIX_K / 4u), TILE_STRIDE);
+          let rests = subgroupMatrixLoad<Right, col_major>(&tiles, rows_0 + TILE_REST + d * (MATRIX_K / 4u), TILE_STRIDE);
+          for (var r = 0u; r < STRIPS; r++) {
+            products[r] = subgroupMatrixMultiplyAccumulate(operands[r * OPERAND_STEPS + d], rests, products[r]);
+            products[r] = subgroupMatrixMultiplyAccumulate(operands[r * OPERAND_STEPS + REST_STEPS + d], rows, products[r]);
+          }
+        }
+      }
+      for (var d = 0u; d < STEPS; d++) {
+        let rows = subgroupMatrixLoad<Right, col_major>(&tiles, rows_0 + d * (MATRIX_K / 4u), TILE_STRIDE);
+        for (var r = 0u; r < STRIPS; r++) {
+          products[r] = subgroupMatrixMultiplyAccumulate(operands[r * OPERAND_STEPS + d], rows, products[r]);
+        }
+      }
       for (var r = 0u; r < STRIPS; r++) {
         subgroupMatrixStore<row_major>(
             &sums, own_sums + r * AREA + j * (MATRIX_N / 4u), products[r], SUMS_STRIDE);
@@ -152,7 +175,9 @@ fn main(
     } else {
       scores = gradients_of(ids, strip, key_0, &statistics, scales, false);
     }
-    workgroupBarrier();
+    if (IN_PLACE) {
+      workgroupBarrier();
+    }
     write_gradients(&scores);
     workgroupBarrier();
     add_gradients(&accumulator);

@@ -1,8 +1,9 @@
 // What the backward kernels on subgroup matrices share. Two sides, of PARTS subgroups each, share STRIPS strips of MATRIX_M
 // rows of the result: side 0 multiplies q and k, side 1 dO and v. Each has its operand's rows of the strips in registers,
 // and goes through the rows of the other operand, tiles of BLOCK_ROWS in workgroup memory. The products of both meet in
-// `sums`, in an area of each side and strip, and P and dS in f16 take their place there. So neither side holds operands of
-// both products, and the result is divided among them too: half as many registers as one subgroup would need.
+// `sums`, in an area of each side and strip, and P and dS in f16 go behind them all (PAIRS_AT), or take their place (IN_PLACE).
+// So neither side holds operands of both products, and the result is divided among them too: half as many registers as one
+// subgroup would need.
 //
 // Sides alternate: subgroup % 2 is a subgroup's side, and GROUP subgroups in a row share strips.
 //
@@ -125,38 +126,6 @@ fn store_tile(fetched: ptr<function, Fetch>) {
       tiles[to + 1u] = bitcast<vec4h>((*fetched)[n].zw);
     }
   }
-}
-
-// The products of a subgroup's strips with MATRIX_N rows of its side's tile, which begin at `tile`.
-alias Products = array<Sums, STRIPS>;
-
-fn products_of(operands: ptr<function, array<Left, STRIPS * OPERAND_STEPS>>, tile: u32) -> Products {
-  var products: Products;
-  for (var r = 0u; r < STRIPS; r++) {
-    products[r] = Sums();
-  }
-  if (SPLIT_OPERANDS) {
-    for (var d = 0u; d < STEPS; d++) {
-      let rows = subgroupMatrixLoad<Right, col_major>(&tiles, tile + d * (MATRIX_K / 4u), TILE_STRIDE);
-      let rests = subgroupMatrixLoad<Right, col_major>(&tiles, tile + TILE_REST + d * (MATRIX_K / 4u), TILE_STRIDE);
-      for (var r = 0u; r < STRIPS; r++) {
-        if (STRIPS_ARE_KEYS) {
-          products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + REST_STEPS + d], rows, products[r]);
-          products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + d], rests, products[r]);
-        } else {
-          products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + d], rests, products[r]);
-          products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + REST_STEPS + d], rows, products[r]);
-        }
-      }
-    }
-  }
-  for (var d = 0u; d < STEPS; d++) {
-    let rows = subgroupMatrixLoad<Right, col_major>(&tiles, tile + d * (MATRIX_K / 4u), TILE_STRIDE);
-    for (var r = 0u; r < STRIPS; r++) {
-      products[r] = subgroupMatrixMultiplyAccumulate((*operands)[r * OPERAND_STEPS + d], rows, products[r]);
-    }
-  }
-  return products;
 }
 
 // What a subgroup sums: its columns of its strips. A lane's share of it, in f32: four columns of a row each.

@@ -111,16 +111,25 @@ function derivePairs(
   const sumsStride = (stripsAreKeys ? M + 4 : blockRows + 8) / 4;
   // Of a side and strip, in vec4s; on their way into matrices each part's rows of the strip lie in its share.
   const area = (stripsAreKeys ? Math.max(M * parts, blockRows) : M) * sumsStride;
+  const sumsAreas = subgroups / parts * strips;
+  // P and dS as f16 take the place of the products where operands are split, whose tiles and rests leave no room behind
+  // them; that takes a barrier more. Several parts have so long tiles that 48 KB leave no room for padding.
+  const inPlace = operandParts > 1;
+  const pairsRow = stripsAreKeys ? M : blockRows;
+  const pairsStride = inPlace ? sumsStride : (pairsRow + (parts > 1 ? 0 : 8)) / 8;
+  const pairsArea = inPlace ? area : (stripsAreKeys ? blockRows : M) * pairsStride;
+  const pairsSides = stripsAreKeys || inPlace ? 2 : 1;
   const lanesPerRow = lanes / M;
   const lanesPerQuery = Math.min(M / 4, Math.max(1, Math.floor(2 * parts * lanes / blockRows)));
   return {
     stripsAreKeys, strips, parts,
     blockQueries: stripsAreKeys ? blockRows : ownRows, blockKeys: stripsAreKeys ? ownRows : blockRows,
     steps: pad / K, columns, ...stagedSizes(operandParts * pad, sumsStride, matrix),
-    headRest: headPad / 8, valueRest: valuePad / 8, tileRest: pad / 4, pairsRest: (stripsAreKeys ? M : blockRows) / 8,
+    headRest: headPad / 8, valueRest: valuePad / 8, tileRest: pad / 4, inPlace, pairsAt: inPlace ? 0 : sumsAreas * area,
+    pairsSides, pairsStride, pairsArea, pairsRest: pairsRow / 8,
     tileVec8: operandParts * pad / 8, tileStride, tileLength: blockRows * tileStride,
     tileTrips: Math.ceil(sideLoads / sideThreads), tileExact: sideLoads % sideThreads === 0,
-    sumsStride, area, sumsLength: subgroups / parts * strips * area,
+    sumsStride, area, sumsLength: sumsAreas * (area + (inPlace ? 0 : pairsSides * pairsArea / 2)),
     lanesPerRow, columnVec4: N / 4 / lanesPerRow, ...!stripsAreKeys && {rowVec4: blockRows / 8 / lanesPerRow},
     lanesPerQuery, queryTrips: Math.ceil(blockRows * lanesPerQuery / 2 / parts / lanes),
     queriesExact: blockRows * lanesPerQuery % (2 * parts * lanes) === 0,
