@@ -11,12 +11,12 @@ fn gradients_of(
   for (var r = 0u; r < STRIPS; r++) {
     for (var n = 0u; n < ROW_VEC4; n++) {
       let row = lane % LANES / LANES_PER_ROW;
-      let vec4_of_row = subgroup % 2u * (BLOCK_ROWS / 8u) + lane % LANES_PER_ROW + LANES_PER_ROW * n;
-      let at = (subgroup % SUBGROUPS / 2u * 2u * STRIPS + r) * AREA + row * SUMS_STRIDE + vec4_of_row;
+      let four = subgroup % 2u * (BLOCK_ROWS / 8u) + lane % LANES_PER_ROW + LANES_PER_ROW * n;
+      let at = (subgroup % SUBGROUPS / 2u * 2u * STRIPS + r) * AREA + row * SUMS_STRIDE + four;
       let product = bitcast<vec4f>(sums[at]);
       let d_weights = bitcast<vec4f>(sums[at + STRIPS * AREA]);
       gradients[r * ROW_VEC4 + n] = half_pairs(
-          product, d_weights, (*statistics)[r], ids, strip + MATRIX_M * r + row, key_0 + 4u * vec4_of_row, scales,
+          product, d_weights, (*statistics)[r], ids, strip + MATRIX_M * r + row, key_0 + 4u * four, scales,
           partial).scores;
     }
   }
@@ -141,6 +141,7 @@ fn main(
     let next = next_seen(ids, query_0, key_0 + BLOCK_KEYS, end);
     fetched = fetch_tile(ids, min(next.begin, ids.keys));
     for (var j = 0u; j < BLOCK_KEYS / MATRIX_N; j++) {
+      // In the kernel itself: where a function is given a place in workgroup memory Dawn clamps it (25% of the time).
       let rows_0 = subgroup % 2u * TILE_LENGTH + j * MATRIX_N * TILE_STRIDE;
       var products: array<Sums, STRIPS>;
       for (var r = 0u; r < STRIPS; r++) {

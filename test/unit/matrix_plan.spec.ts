@@ -148,7 +148,10 @@ describe('plans over subgroup matrices', () => {
     // Two pairs of subgroups with two strips of 16 rows each, all of them for both products.
     const dq = matrixPlan('backward_dq', H100, 64);
     expect(deriveMatrix({...dq, matrix: {...dq.matrix!, subgroups: 4, blockRows: 16, strips: 2}})).toEqual(
-        jasmine.objectContaining({blockQueries: 64, steps: 4, columns: 2, sumsLength: 2 * 2 * 2 * 16 * 6}));
+        jasmine.objectContaining({
+          blockQueries: 64, steps: 4, columns: 2, pairsAt: 2 * 2 * 2 * 16 * 6,
+          sumsLength: 2 * 2 * 2 * 16 * 6 + 2 * 2 * 16 * 3, // behind the products dS, in rows of 16 + 8 halves
+        }));
   });
 
   it('have the tiles that were the fastest on GPUs, and smaller ones where memory is short', () => {
@@ -171,7 +174,7 @@ describe('plans over subgroup matrices', () => {
         ['4x16x2x1', '4x16x2x1', '4x16x2x1', '4x16x2x1', '8x32x2x2', '8x16x1x1', '8x32x1x2']);
     expect(tile('forward', 128, 16384)).toBe('2x16x1x1');
     expect(tile('backward_dq', 128, 16384)).toBe('4x16x1x1');
-    expect(tile('backward_dkv', 128, 16384)).toBe('4x16x1x1');
+    expect(tile('backward_dkv', 128, 16384)).toBe('2x16x1x1');
     const split = (kernel: KernelName, bytes?: number) =>
         sizes.map(headSize => tile(kernel, headSize, bytes, 'matrix_split'));
     expect(split('backward_dq')).toEqual(
