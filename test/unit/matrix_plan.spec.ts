@@ -114,6 +114,13 @@ describe('plans over subgroup matrices', () => {
     expect(why('backward_dq', 'float32')).toBeUndefined();
     expect(why('backward_dkv', 'tensorfloat32', LAVAPIPE)).toBeUndefined();
     expect(why('backward_dbias', 'float32')).toContain('no backward_dbias of that kind');
+    const eights = {...H100, matrix: [{M: 16, N: 8, K: 8}]};
+    expect(why('forward', 'float32', eights)).toBeUndefined();
+    expect(why('backward_dq', 'float32', eights)).toContain('truncated');
+    expect(obstacle('backward_dq', 'matrix', problem(), eights)).toBeUndefined();
+    const large = problem({keyLength: 1024, computeType: 'float32'});
+    expect(explainChoice('forward', large, eights).kind).toBe('matrix_split');
+    expect(explainChoice('forward', large, eights, true).kind).toBe('subgroup');
     expect(why('forward', 'float32', stockCapabilities(LIMITS))).toContain('no subgroup matrices');
     const long = problem({batch: 512, keyLength: 2048, computeType: 'float32'}); // 2^30 bytes as one f16
     expect(obstacle('forward', 'matrix_split', long, H100)).toContain('takes');
