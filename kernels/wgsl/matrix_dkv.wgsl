@@ -2,14 +2,14 @@
 // result_1 dV. Strips are of keys (matrix_pairs.wgsl); side 0 sums dV and side 1 dK, each from the other's tile. A side has
 // PARTS subgroups: each makes the products of some queries of a tile, and sums some columns.
 //
-// An area of `sums` is [query of the tile][key of the strip]. LANES_PER_QUERY lanes share a query of a strip.
+// An area of `sums` is [query of the tile][key of the strip]. LANES_PER_QUERY lanes share a query of a strip, PART_VEC4
+// fours of keys each.
 
 const PART_ROWS = BLOCK_ROWS / PARTS;
 // Whether the next tile is fetched before the products of this one (D = 128: 4% faster) or after its sums (D = 64: 6%; not
 // where a mask may hide it: to look for it there as well are more barriers than Mesa's compiler bears).
 const FETCHES_FIRST = PARTS > 1u || MASK;
 const PART_SUMS = AREA / PARTS;
-const PART_VEC4 = MATRIX_M / 4u / LANES_PER_QUERY;
 
 alias Statistics = array<vec4f, QUERY_TRIPS>;
 
@@ -29,14 +29,15 @@ fn pairs_of(
     for (var n = 0u; n < QUERY_TRIPS; n++) {
       let at = subgroup % GROUP * LANES + lane % LANES + GROUP * LANES * n;
       if (QUERIES_EXACT || at / BLOCK_ROWS < LANES_PER_QUERY) {
-        for (var c = 0u; c < MATRIX_M / 4u / LANES_PER_QUERY; c++) {
+        for (var c = 0u; c < PART_VEC4; c++) {
           let area = subgroup % SUBGROUPS / GROUP * 2u * STRIPS + r; // of side 0; that of side 1 is STRIPS further on
-          let sums_at = area * AREA + at % BLOCK_ROWS * SUMS_STRIDE + at / BLOCK_ROWS * PART_VEC4 + c;
+          let four = at / BLOCK_ROWS * PART_VEC4 + c;
+          let sums_at = area * AREA + at % BLOCK_ROWS * SUMS_STRIDE + four;
           let product = bitcast<vec4f>(sums[sums_at]);
           let d_weights = bitcast<vec4f>(sums[sums_at + STRIPS * AREA]);
           of_lane[(r * QUERY_TRIPS + n) * PART_VEC4 + c] = half_pairs(
               product, d_weights, (*statistics)[n], ids, query_0 + at % BLOCK_ROWS,
-              strip + MATRIX_M * r + 4u * (at / BLOCK_ROWS * PART_VEC4 + c), scales, partial);
+              strip + MATRIX_M * r + 4u * four, scales, partial);
         }
       }
     }
@@ -50,7 +51,7 @@ fn write_pairs(of_lane: ptr<function, LanePairs>) {
     for (var n = 0u; n < QUERY_TRIPS; n++) {
       let at = subgroup % GROUP * LANES + lane % LANES + GROUP * LANES * n;
       if (QUERIES_EXACT || at / BLOCK_ROWS < LANES_PER_QUERY) {
-        for (var c = 0u; c < MATRIX_M / 4u / LANES_PER_QUERY; c++) {
+        for (var c = 0u; c < PART_VEC4; c++) {
           let area = subgroup % SUBGROUPS / GROUP * 2u * STRIPS + r;
           let four = at / BLOCK_ROWS * PART_VEC4 + c;
           let pair = (*of_lane)[(r * QUERY_TRIPS + n) * PART_VEC4 + c];

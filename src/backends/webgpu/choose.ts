@@ -75,19 +75,27 @@ const LARGEST_SPLIT = 192;
 const splitPays = ({headSize, valueSize}: Problem): boolean => Math.max(headSize, valueSize) <= LARGEST_SPLIT;
 
 /**
+ * Whether a call can run by a kind of plan on such a device.
+ * @param withGradients the backward kernels can too, and from its LSE.
+ */
+function canRun(kind: PlanKind, problem: Problem, capabilities: Capabilities, withGradients: boolean): boolean {
+  const kernels: readonly KernelName[] = withGradients ? ['forward', ...BACKWARD] : ['forward'];
+  return (!withGradients || roundsAsBackward(kind, problem)) && kernels.every(
+      kernel => !hasKind(kernel, kind) || obstacle(kernel, kind, problem, capabilities) === undefined);
+}
+
+/**
  * The kinds of plans that a call can run by on such a device, the plainest first: what `tune` times. Pure.
  * @param withGradients the backward kernels can too.
  */
 export function candidates(problem: Problem, capabilities: Capabilities, withGradients: boolean): PlanKind[] {
-  const kernels: readonly KernelName[] = withGradients ? ['forward', ...BACKWARD] : ['forward'];
-  return PLAN_KINDS.filter(kind => (!withGradients || roundsAsBackward(kind, problem)) && kernels.every(
-      kernel => !hasKind(kernel, kind) || obstacle(kernel, kind, problem, capabilities) === undefined));
+  return PLAN_KINDS.filter(kind => canRun(kind, problem, capabilities, withGradients));
 }
 
 /** What `tune` found to be fastest, if it did and that can run the problem: its class is wider than the problem. */
 function winnerOf(problem: Problem, capabilities: Capabilities, forGradient: boolean): PlanKind|undefined {
   const winner = capabilities.winners?.[problemClass(problem, forGradient)];
-  return winner && candidates(problem, capabilities, forGradient).includes(winner) ? winner : undefined;
+  return winner && canRun(winner, problem, capabilities, forGradient) ? winner : undefined;
 }
 
 function followForward(kernel: KernelName, forward: Choice, problem: Problem, capabilities: Capabilities): Choice {
@@ -110,20 +118,18 @@ export function explainChoice(
     return {kind: winner, why: 'the fastest that tune found'};
   }
   // A forward pass for gradients only if the backward kernels can too: scores must be rounded alike.
-  const alike = forGradient ? [kernel, ...BACKWARD] : [kernel];
   if (hasKind(kernel, 'matrix') && isLarge(problem, PAIRS_FOR_MATRIX) &&
-      alike.every(name => matrixObstacle(name, problem, capabilities) === undefined)) {
+      canRun('matrix', problem, capabilities, forGradient)) {
     return {kind: 'matrix', why: `computeType ${problem.computeType}, and the device has subgroup matrices`};
   }
   if (hasKind(kernel, 'matrix_split') && isLarge(problem, PAIRS_FOR_SPLIT) && splitPays(problem) &&
-      !(forGradient && !roundsAsBackward('matrix_split', problem)) &&
-      alike.every(name => matrixObstacle(name, problem, capabilities, true) === undefined)) {
+      canRun('matrix_split', problem, capabilities, forGradient)) {
     return {kind: 'matrix_split', why: `computeType ${problem.computeType}, and the device has subgroup matrices`};
   }
   if (!hasKind(kernel, 'subgroup')) {
     return {kind: 'simt', why: `the only kind of ${kernel}`};
   }
-  if (!forGradient && obstacle(kernel, 'decode', problem, capabilities) === undefined) {
+  if (canRun('decode', problem, capabilities, forGradient)) {
     return {kind: 'decode', why: `at most ${FEW_QUERIES} queries`};
   }
   return capabilities.subgroups ?

@@ -131,7 +131,8 @@ function derivePairs(
     tileTrips: Math.ceil(sideLoads / sideThreads), tileExact: sideLoads % sideThreads === 0,
     sumsStride, area, sumsLength: sumsAreas * (area + (inPlace ? 0 : pairsSides * pairsArea / 2)),
     lanesPerRow, columnVec4: N / 4 / lanesPerRow, ...!stripsAreKeys && {rowVec4: blockRows / 8 / lanesPerRow},
-    lanesPerQuery, queryTrips: Math.ceil(blockRows * lanesPerQuery / 2 / parts / lanes),
+    lanesPerQuery, partVec4: M / 4 / lanesPerQuery,
+    queryTrips: Math.ceil(blockRows * lanesPerQuery / 2 / parts / lanes),
     queriesExact: blockRows * lanesPerQuery % (2 * parts * lanes) === 0,
   };
 }
@@ -271,8 +272,8 @@ export function halfShape(
 }
 
 /**
- * Rows of a product from which on sums of split operands stay within float32's error budget in the backward pass: by
- * 16×8×8 dV of 4 of 187 cases was up to 1.3 times outside (H100); no CPU truncates.
+ * Terms that a product has to sum (K) for gradients of split operands to stay within float32's error budget: by 16×8×8
+ * dV of 4 of 187 cases was up to 1.3 times outside (H100), truncated twice as often. No CPU truncates.
  */
 const LEAST_STEP = 16;
 

@@ -82,14 +82,14 @@ const isVeryFew = ({rows, isUneven}: Work): boolean => rows <= ROWS_AT_ONCE / (i
 /** Of backward_dq. */
 export function queryGradientTiles(width: number, work: Work, splitOperands: boolean): MatrixTiles[] {
   const small = splitOperands ? SMALL_SPLIT_PAIRS : SMALL_PAIRS;
-  const strips = isVeryFew(work) ? 1 : 2;
+  if (splitOperands && width > 128) {
+    return small;
+  }
   if (splitOperands && width > 64) {
-    return [
-      ...width > 128 ? [] : width > 96 ? [tiles(4, strips === 1 ? 32 : 16)] : [tiles(8, 16, {strips: 2})], ...small,
-    ];
+    return [width > 96 ? tiles(4, isVeryFew(work) ? 32 : 16) : tiles(8, 16, {strips: 2}), ...small];
   }
   if (waitsForLongest(work)) {
-    return [tiles(4, 32, {strips: width > 128 ? 1 : strips}), ...small];
+    return [tiles(4, 32, {strips: width > 128 || isVeryFew(work) ? 1 : 2}), ...small];
   }
   return [width <= 192 ? tiles(4, 16, {strips: 2}) : tiles(8, 16), ...small];
 }
@@ -97,13 +97,14 @@ export function queryGradientTiles(width: number, work: Work, splitOperands: boo
 /** Of backward_dkv. */
 export function keyGradientTiles(width: number, work: Work, splitOperands: boolean): MatrixTiles[] {
   const parts = {parts: 2};
+  if (splitOperands && width > 128) {
+    return SMALL_SPLIT_PAIRS;
+  }
   if (splitOperands) {
-    return [
-      ...width > 128 ? [] : width > 96 ? [tiles(8, 32, parts)] :
-      width <= 32 && !isVeryFew(work) ? [tiles(4, 16, {strips: 2})] :
-      [tiles(isVeryFew(work) ? 4 : 8, 32, {...parts, strips: 2})],
-      ...SMALL_SPLIT_PAIRS,
-    ];
+    const first = width > 96 ? tiles(8, 32, parts) :
+        isVeryFew(work) ? tiles(4, 32, {...parts, strips: 2}) :
+        width > 32 ? tiles(8, 32, {...parts, strips: 2}) : tiles(4, 16, {strips: 2});
+    return [first, ...SMALL_SPLIT_PAIRS];
   }
   if (width > 128) {
     return [width > 192 ? tiles(8, 32, parts) : tiles(8, 16), ...SMALL_PAIRS];
