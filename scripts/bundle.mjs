@@ -29,8 +29,8 @@ const PROGRAMS = {
   bench_worker: 'benchmarks/worker.ts', // what the benchmarks start to measure in
   benchmarks: 'benchmarks/run.ts',
   lab: 'benchmarks/kernel_lab.ts',
-  masks: 'benchmarks/mask_cost.ts',
   onnxruntime_worker: 'benchmarks/onnxruntime/worker.ts',
+  options: 'benchmarks/option_cost.ts',
   probe_webgpu: 'examples/train_gpt/probe_webgpu.ts', // what train starts to look for a GPU
   soak: 'test/soak_device.ts',
   train: 'examples/train_gpt/main.ts',
@@ -39,7 +39,7 @@ const PROGRAMS = {
 };
 /** What `run` takes: commands of benchmarks/run.ts, and programs. */
 const BENCHMARKS = ['bench', 'decode', 'host', 'peers', 'train-bench'];
-const COMMANDS = [...BENCHMARKS, 'lab', 'masks', 'soak', 'train', 'tune', 'verify'];
+const COMMANDS = [...BENCHMARKS, 'lab', 'options', 'soak', 'train', 'tune', 'verify'];
 
 if (process.platform !== 'linux' || process.arch !== 'x64') {
   console.error('npm run bundle: the bundle is for Linux on x64 and carries this machine\'s Node; run it there');

@@ -15,10 +15,10 @@ fn look_at_tile(ids: HeadIds, query_0: u32, key_0: u32) -> TileLook {
   let rows = select(BLOCK_QUERIES, 1u, params.mask.row == 0u); // one for all where they share it
   var shows = false;
   var hides = false;
-  for (var n = thread; n < rows * (BLOCK_KEYS / 4u); n += THREADS) {
-    let allowed = mask_allows_four(ids, query_0 + n / (BLOCK_KEYS / 4u), key_0 + n % (BLOCK_KEYS / 4u) * 4u);
-    shows = shows || any(allowed);
-    hides = hides || !all(allowed);
+  for (var n = thread; n < rows * LOOKS_OF_ROW; n += THREADS) {
+    let here = look_at_row(ids, query_0, key_0, n);
+    shows = shows || here.shows;
+    hides = hides || here.hides;
   }
   if (shows) {
     tile_looks[turn].x = 1u;
@@ -26,6 +26,6 @@ fn look_at_tile(ids: HeadIds, query_0: u32, key_0: u32) -> TileLook {
   if (hides) {
     tile_looks[turn].y = 1u;
   }
-  let look = workgroupUniformLoad(&tile_looks[turn]);
-  return TileLook(look.x != 0u, look.y != 0u);
+  let found = workgroupUniformLoad(&tile_looks[turn]);
+  return TileLook(found.x != 0u, found.y != 0u);
 }

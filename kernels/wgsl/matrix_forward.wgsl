@@ -254,7 +254,7 @@ fn main(
       }
       let key_0 = select(job.begin + (first + t) * BLOCK_KEYS, ahead.x, MASK);
       let candidate = ahead.z + BLOCK_KEYS; // with a mask
-      var looked: vec2<bool>;
+      var looked: TileLook;
       if (MASK) {
         looked = look_at_mask(job, candidate);
       }

@@ -18,10 +18,11 @@ struct Params {
   output: View,       // [B,Nq,Hq,Dv]; dO lies like the output
   rows: View,         // [B,Hq,Nq] (LSE, dLSE): row stride 1
   statistics: View,   // the same, in vec4s
-  mask: View,         // [B|1,Hq|1,Nq|1,Nk|1], strides 0 where broadcast; its key stride is mask_key
-  bias: View,         // the same
+  mask: View,         // [B|1,Hq|1,Nq|1,words] as bits (mask.wgsl), strides 0 where broadcast
+  mask_tensor: View,  // what pack_mask reads: rows of mask_keys elements
+  bias: View,         // [B|1,Hq|1,Nq|1,Nk|1], strides 0 where broadcast; its key stride is bias_key
   d_bias: View,       // what backward_dbias writes; see biasGradientShape in src/op/problem
-  mask_key: u32,
+  mask_keys: u32,     // of a row of the mask: Nk or 1
   bias_key: u32,
   d_bias_key: u32,
   d_bias_batches: u32, // 1: backward_dbias sums over the window's batches; the same for heads

@@ -73,7 +73,7 @@ fn place_of(item: u32, tiles: u32, heads: u32) -> Place {
   return Place(within / together, first + within % together);
 }
 
-// Of a mask or a bias, whose keys lie `key_stride` apart. Past the last query or key it is the last one's.
+// Of a bias, whose keys lie `key_stride` apart. Past the last query or key it is the last one's.
 fn pair_at(view: View, key_stride: u32, ids: HeadIds, query: u32, key: u32) -> u32 {
   return view.base + ids.batch * view.batch + min(query, params.queries - 1u) * view.row + ids.head * view.head +
       min(key, params.keys - 1u) * key_stride;

@@ -18,33 +18,24 @@ fn clear_notes(turn: u32) {
   }
 }
 
-// What this thread's share of the mask of a tile says: whether it shows a pair, and whether it hides one.
-fn look_at_mask(job: Job, key_0: u32) -> vec2<bool> {
-  var shows = false;
-  var hides = false;
+// What this thread's share of the mask of a tile says.
+fn look_at_mask(job: Job, key_0: u32) -> TileLook {
   if (params.mask.row == 0u) { // one row for all
-    if (thread < BLOCK_KEYS / 4u) {
-      let allowed = mask_allows_four(job.ids, 0u, key_0 + 4u * thread);
-      shows = any(allowed);
-      hides = !all(allowed);
-    }
-  } else {
-    for (var n = 0u; n < MASK_TRIPS; n++) {
-      let four = thread + THREADS * n;
-      let allowed = mask_allows_four(
-          job.ids, job.query_0 + four / (BLOCK_KEYS / 4u), key_0 + four % (BLOCK_KEYS / 4u) * 4u);
-      shows = shows || any(allowed);
-      hides = hides || !all(allowed);
-    }
+    return look_at_row(job.ids, 0u, key_0, thread % LOOKS_OF_ROW);
   }
-  return vec2<bool>(shows, hides);
+  var looked = TileLook();
+  for (var n = 0u; n < MASK_TRIPS; n++) {
+    let here = look_at_row(job.ids, job.query_0, key_0, (thread + THREADS * n) % (BLOCK_QUERIES * LOOKS_OF_ROW));
+    looked = TileLook(looked.shows || here.shows, looked.hides || here.hides);
+  }
+  return looked;
 }
 
-fn note_mask(looked: vec2<bool>, turn: u32) {
-  if (looked.x) {
+fn note_mask(looked: TileLook, turn: u32) {
+  if (looked.shows) {
     sums[NOTES].y = 1u;
   }
-  if (looked.y) {
+  if (looked.hides) {
     sums[hidden_notes(turn)].x = 1u;
   }
 }

@@ -6,7 +6,7 @@ import type {ResolvedOptions} from './options.js';
 /** Largest D and Dv that the kernels are built for (flash_attn's bound). */
 export const MAX_HEAD_SIZE = 256;
 
-type Shape4 = readonly [number, number, number, number];
+export type Shape4 = readonly [number, number, number, number];
 
 /** Which of q, k and v lie side by side in one tensor: `qkv` [B,N,3,H,D] or `kv` [B,N,2,Hkv,D]. */
 export type Packing = 'none'|'qkv'|'kv';

@@ -2,11 +2,12 @@ import {stockCapabilities} from '../../src/backends/webgpu/capabilities.js';
 import type {Capabilities, DeviceLimits} from '../../src/backends/webgpu/capabilities.js';
 import {decodeSizes} from '../../src/backends/webgpu/decode_plan.js';
 import {
-  chunkOf, derive, grid, makePlan as makePlanOn, makeSplit, planKey, tableWords, workgroupBytes, workgroupCount,
-  workgroupMemory,
+  chunkOf, derive, grid, makePlan as makePlanOn, makeSplit, maskBitsShape, planKey, tableWords, workgroupBytes,
+  workgroupCount, workgroupMemory,
 } from '../../src/backends/webgpu/plan.js';
 import type {KernelName, Plan} from '../../src/backends/webgpu/plan.js';
 import {header, specialise} from '../../src/backends/webgpu/specialise.js';
+import {wholeWindow} from '../../src/backends/webgpu/windows.js';
 import {makeProblem} from '../../src/op/problem.js';
 import type {Problem} from '../../src/op/problem.js';
 
@@ -120,16 +121,25 @@ describe('the plan', () => {
     expect(makePlan('forward', problem(63, 32), LARGE).vectorised).toBeFalse();
   });
 
-  it('reads masks and biases four keys at a time only where rows are fours of keys', () => {
-    const plan = (keyLength: number, keys = keyLength) => makePlan('forward', problem(64, 64, {
-      keyLength, maskShape: [1, 1, 1, keys], biasShape: [1, 2, 3, keys],
-    }), LARGE);
-    expect(plan(8)).toEqual(jasmine.objectContaining({maskVec4: true, biasVec4: true}));
-    expect(plan(9)).toEqual(jasmine.objectContaining({maskVec4: false, biasVec4: false}));
-    expect(plan(8, 1)).toEqual(jasmine.objectContaining({maskVec4: false, biasVec4: false}));
-    expect(specialise(plan(8))).toContain('mask: array<vec4i>');
-    expect(specialise(plan(9))).toContain('mask: array<i32>');
-    expect(makePlan('forward', problem(64, 64), LARGE).maskVec4).toBeFalse();
+  it('reads biases four keys at a time only where rows are fours of keys', () => {
+    const plan = (keyLength: number, keys = keyLength) =>
+        makePlan('forward', problem(64, 64, {keyLength, biasShape: [1, 2, 3, keys]}), LARGE);
+    expect(plan(8).biasVec4).toBeTrue();
+    expect(plan(9).biasVec4).toBeFalse();
+    expect(plan(8, 1).biasVec4).toBeFalse();
+    expect(specialise(plan(8))).toContain('bias: array<vec4f>');
+    expect(specialise(plan(9))).toContain('bias: array<f32>');
+    expect(makePlan('forward', problem(64, 64), LARGE).biasVec4).toBeFalse();
+  });
+
+  it('packs a mask by a thread for each word of 32 keys', () => {
+    const masked = problem(64, 64, {keyLength: 70, maskShape: [2, 1, 5, 70]});
+    const window = wholeWindow('pack_mask', masked);
+    expect(maskBitsShape(masked.maskShape!)).toEqual([2, 1, 5, 3]);
+    expect(window).toEqual(jasmine.objectContaining({batches: 1, heads: 1, queries: 10, keys: 70}));
+    const plan = makePlan('pack_mask', masked, LARGE);
+    expect(workgroupCount(plan, masked, window, 1)).toBe(1);
+    expect(workgroupMemory(plan)).toEqual([{name: 'fours', bytes: 2048}]);
   });
 
   it('refuses a device below the guaranteed limits, naming them', () => {

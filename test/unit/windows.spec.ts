@@ -84,6 +84,31 @@ describe('windows', () => {
     }
   }
 
+  it('of the packing of a mask begin at whole words of its rows, and cover each element once', () => {
+    for (const bytes of [20000, 700, 512]) {
+      for (const shape of [[3, 6, 50, 97], [1, 6, 1, 97], [1, 1, 50, 1]]) {
+        const p = problem('bhnd', 'nothing', {k: {shape: [3, 2, 97, 8]}, v: {shape: [3, 2, 97, 4]}, mask: {shape}});
+        const [batches, heads, rows, keys] = shape;
+        const count = new Uint8Array(batches * heads * rows * keys);
+        const limits = limitsOf(bytes);
+        for (const window of makeWindows('pack_mask', p, limits)) {
+          const {offset, size, base} = rangeOf(operand(p, 'maskTensor'), p, window, limits);
+          expect(size).toBeLessThanOrEqual(bytes);
+          expect(window.keyFirst % 32).toBe(0);
+          expect(resumes('pack_mask', p, window)).toBeFalse();
+          for (let row = 0; row < window.queries; row++) {
+            for (let key = 0; key < window.keys; key++) {
+              const at = offset / 4 + base + row * keys + key;
+              expect(at).toBe((window.queryFirst + row) * keys + window.keyFirst + key);
+              count[at]++;
+            }
+          }
+        }
+        expect(count.every(n => n === 1)).withContext(`${shape.join()} in ${bytes}`).toBeTrue();
+      }
+    }
+  });
+
   it('write each result first, then add to it', () => {
     const p = problem('bhnd', 'nothing');
     for (const kernel of KERNELS) {

@@ -18,6 +18,7 @@ import {limitsOf} from './device.js';
 import {checkBackend} from './guarded_backend.js';
 import {makeHalves, runWith} from './halves.js';
 import type {Halves} from './halves.js';
+import {maskBitsShape} from './plan.js';
 import {canStartFromLse, kindOf, splitOf, VARIANT} from './prepare.js';
 import {prepareAhead} from './prepare_ahead.js';
 import {filledTensor, newTensor, orNothing, run, SLOT} from './run.js';
@@ -28,9 +29,25 @@ import {tuneKernels} from './tune.js';
 import type {RunKernel} from './tune.js';
 import type {OperandName} from './windows.js';
 
+/** Records the packing of a mask into bits (kernels/wgsl/pack_mask.wgsl). */
+function packMask(
+    backend: Backend, scratch: Scratch, call: KernelCall<GradInputName>, mask: TensorInfo): ScratchBuffer {
+  const bits = scratch.take('the mask as bits', [...maskBitsShape(call.problem.maskShape!)]);
+  run(backend, call, {
+    kernel: 'pack_mask',
+    bindings: [
+      {binding: SLOT.mask, tensor: bits},
+      {binding: SLOT.maskTensor, tensor: mask, operand: 'maskTensor'},
+    ],
+  });
+  return bits;
+}
+
 /** What every kernel over tiles binds: q, k and v, dO in the backward pass, and what goes with pairs. */
 function tileBindings(
-    {tensors, problem}: KernelCall<GradInputName>, withGradient: boolean): {operands: Binding[], pairs: Binding[]} {
+    backend: Backend, scratch: Scratch, call: KernelCall<GradInputName>,
+    withGradient: boolean): {operands: Binding[], pairs: Binding[]} {
+  const {tensors, problem} = call;
   const {q, k, v, dOutput, mask, bias, blockTable} = tensors;
   const hasKeys = problem.keyRows > 0;
   const operands: Binding[] = [
@@ -47,7 +64,10 @@ function tileBindings(
   }
   const pairs: Binding[] = [];
   if (mask) {
-    pairs.push({binding: SLOT.mask, ...hasKeys ? {tensor: mask, operand: 'mask'} : {tensor: q}});
+    pairs.push({
+      binding: SLOT.mask,
+      ...hasKeys ? {tensor: packMask(backend, scratch, call, mask), operand: 'mask'} : {tensor: q},
+    });
   }
   if (bias) {
     pairs.push({binding: SLOT.bias, ...hasKeys ? {tensor: bias, operand: 'bias'} : {tensor: q}});
@@ -90,7 +110,7 @@ function forward(
   const split = splitOf(backend.device, problem, forGradient);
   const {kind} = kindOf(backend.device, 'forward', problem, forGradient);
   const halves = isMatrixKind(kind) ? makeHalves(backend, scratch, call, kind, false) : undefined;
-  const {operands, pairs} = tileBindings(call, false);
+  const {operands, pairs} = tileBindings(backend, scratch, call, false);
   if (split.splits === 1) {
     const bindings = [...pairs, ...bindResults(results, whole)];
     const standIns = runWith(backend, halves, call, {kernel: 'forward', forGradient, operands, bindings});
@@ -203,7 +223,7 @@ function gradients(
       {binding: 12, tensor: statistics, operand: 'statistics'},
     ],
   });
-  const {operands, pairs} = tileBindings(call, true);
+  const {operands, pairs} = tileBindings(backend, scratch, call, true);
   const statisticsOf: Binding = {binding: 9, tensor: statistics, operand: 'statistics'};
   const shared = [...pairs, statisticsOf];
   const dQ = results.q ?? results.qkv;

@@ -76,8 +76,8 @@ export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix
     weightsStride: (operandParts * blockRows + 8) / 4, lanesPerRow, lanesPerArea,
     rowVec4: blockRows / 4 / lanesPerRow, rowRounds: Math.log2(lanesPerRow),
     columnVec4: N / 4 / lanesPerArea,
-    // Loads of four of one thread, to look at the mask of a tile.
-    maskTrips: Math.ceil(M * strips * blockRows / stripSubgroups / lanes / 4),
+    // Looks of one thread at the mask of a tile, each at what a word has of a row: 32 keys, or all of the tile's.
+    maskTrips: Math.ceil(M * strips / stripSubgroups * Math.ceil(blockRows / 32) / lanes),
     ...splitOperands &&
         deriveRests(flushKeys, {blockRows, stripSubgroups, partColumns, headPad, valuePad, N, lanesPerRow}),
   };

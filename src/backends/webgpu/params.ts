@@ -11,7 +11,7 @@ import type {OperandName, Window} from './windows.js';
 
 /** The members of type View in `Params` (kernels/wgsl/params.wgsl), in order. */
 const VIEWS: readonly OperandName[] =
-    ['q', 'k', 'v', 'output', 'rows', 'statistics', 'mask', 'bias', 'biasGradient'];
+    ['q', 'k', 'v', 'output', 'rows', 'statistics', 'mask', 'maskTensor', 'bias', 'biasGradient'];
 const SCALARS = 41;
 const WORDS = Math.ceil((VIEWS.length * 4 + SCALARS) / 4) * 4;
 
@@ -54,7 +54,7 @@ export function packParams(
   const groups = problem.biasShape ? biasGroups(problem, window) : {batches: 1, heads: 1};
   const furthest = queryLength + keyLength; // from the diagonal: windows beyond it hide nothing
   put(
-      operand(problem, 'mask').keyStride, operand(problem, 'bias').keyStride,
+      problem.maskShape ? problem.maskShape[3] : 0, operand(problem, 'bias').keyStride,
       operand(problem, 'biasGradient').keyStride, groups.batches, groups.heads,
       window.batchFirst, window.headFirst, window.queryFirst, window.keyFirst,
       window.batches, window.heads, window.queries, window.keys, queryLength, keyLength,

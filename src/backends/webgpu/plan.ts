@@ -1,5 +1,5 @@
 import {biasGradientShape, diagonalOffset} from '../../op/problem.js';
-import type {Problem} from '../../op/problem.js';
+import type {Problem, Shape4} from '../../op/problem.js';
 import {SEQUENCE_FIELDS} from '../../op/sequences.js';
 
 import type {Capabilities, DeviceLimits} from './capabilities.js';
@@ -14,7 +14,7 @@ import type {Work} from './matrix_tiles.js';
 /** The WGSL kernels: kernels/wgsl/<name>.wgsl. */
 export const KERNEL_NAMES = [
   'forward', 'merge_splits', 'row_statistics', 'backward_dq', 'backward_dkv', 'backward_dbias', 'cache_append',
-  'to_half',
+  'to_half', 'pack_mask',
 ] as const;
 export type KernelName = typeof KERNEL_NAMES[number];
 
@@ -24,8 +24,7 @@ export interface Features {
   readonly windowRight: boolean;
   readonly mask: boolean;
   readonly bias: boolean;
-  /** The mask (the bias) is read four keys at a time. */
-  readonly maskVec4: boolean;
+  /** The bias is read four keys at a time. */
   readonly biasVec4: boolean;
   readonly alibi: boolean;
   readonly softcap: boolean;
@@ -135,9 +134,9 @@ export interface Derived extends Sizes {
   readonly rightExact: boolean;
 }
 
-/** Kernels without tiles: one thread to a row (row_statistics), or one to a vec4 of a row. */
+/** Kernels without tiles: one thread to a row (row_statistics), to a vec4 of a row, or to a word of a mask. */
 const ROW_KERNELS: readonly KernelName[] =
-    ['row_statistics', 'merge_splits', 'cache_append', 'to_half'];
+    ['row_statistics', 'merge_splits', 'cache_append', 'to_half', 'pack_mask'];
 const ROW_THREADS = 64;
 const HALF_THREADS = 256;
 /**
@@ -153,6 +152,13 @@ const REDOING_WORKGROUPS = 1024;
 const MERGE_THREADS = 128;
 /** From so many rows on, merge_splits takes rows side by side (merge_rows.wgsl): they keep a GPU busy by themselves. */
 const MANY_ROWS = 4096;
+
+/** Keys of a word of a mask as bits. */
+export const WORD_KEYS = 32;
+
+/** A mask as bits (kernels/wgsl/mask.wgsl), in words: its keys are the last of its axes. */
+export const maskBitsShape = ([batch, heads, rows, keys]: Shape4): Shape4 =>
+    [batch, heads, rows, Math.ceil(keys / WORD_KEYS)];
 
 export const isTiled = (kernel: KernelName): boolean => !ROW_KERNELS.includes(kernel);
 
@@ -224,7 +230,7 @@ export function workgroupMemory(plan: Plan): Array<{name: string, bytes: number}
     ];
   }
   if (!isTiled(plan.kernel)) {
-    return [];
+    return plan.kernel === 'pack_mask' ? [{name: 'fours', bytes: 4 * WORD_KEYS / 4 * threads}] : [];
   }
   if (isMatrixPlan(plan)) {
     return matrixMemory(plan);
@@ -286,9 +292,9 @@ function fits(plan: Plan, limits: DeviceLimits): boolean {
       workgroupBytes(plan) <= limits.maxComputeWorkgroupStorageSize;
 }
 
-/** Whether rows of a mask or a bias are fours of keys, wherever a window begins: its first key is a multiple of 4. */
-const hasWholeFours = ({keyLength}: Problem, shape: readonly number[]|undefined): boolean =>
-    shape !== undefined && shape[3] === keyLength && keyLength % 4 === 0;
+/** Whether rows of a bias are fours of keys, wherever a window begins. */
+const hasWholeFours = ({keyLength, biasShape}: Problem): boolean =>
+    biasShape !== undefined && biasShape[3] === keyLength && keyLength % 4 === 0;
 
 /** Features that follow from the problem alone; those that make no difference to a kernel are off in its plan. */
 function featuresOf(kernel: KernelName, problem: Problem): Features {
@@ -301,8 +307,7 @@ function featuresOf(kernel: KernelName, problem: Problem): Features {
     windowRight: tiled && windowRight >= 0,
     mask: tiled && maskShape !== undefined,
     bias: tiled && biasShape !== undefined,
-    maskVec4: tiled && hasWholeFours(problem, maskShape),
-    biasVec4: tiled && hasWholeFours(problem, biasShape),
+    biasVec4: tiled && hasWholeFours(problem),
     alibi: tiled && problem.alibi !== 'none',
     softcap: tiled && problem.softcap > 0,
     dropout: tiled && problem.dropoutP > 0,
@@ -465,6 +470,8 @@ export function workgroupCount(plan: Plan, problem: Problem, window: Extent, hea
       return Math.ceil(queries / ROW_THREADS) * heads * batches;
     case 'merge_splits':
       return Math.ceil(queries * heads * batches / plan.rows);
+    case 'pack_mask':
+      return Math.ceil(queries * Math.ceil(keys / WORD_KEYS) / ROW_THREADS);
     case 'backward_dkv':
       return Math.ceil(keys / blockKeys) * (heads / headsPerKey) * batches;
     case 'backward_dbias': {

@@ -25,8 +25,8 @@ export interface Binding {
 
 /** @binding numbers in kernels/wgsl. */
 export const SLOT = {
-  q: 1, k: 2, v: 3, dOutput: 4, savedOutput: 5, result0: 6, result1: 7, mask: 8, bias: 13, blockTable: 14,
-  biasGradient: 14, table: 15, dLse: 11, largest: 16, halfQ: 17, halfK: 18, halfV: 19, halfDOutput: 20,
+  q: 1, k: 2, v: 3, dOutput: 4, savedOutput: 5, result0: 6, result1: 7, mask: 8, maskTensor: 9, dLse: 11, bias: 13,
+  blockTable: 14, biasGradient: 14, table: 15, largest: 16, halfQ: 17, halfK: 18, halfV: 19, halfDOutput: 20,
 } as const;
 
 /** The call that kernels run for: its tensors as far as kernels read them from the table, and what it computes. */

@@ -27,11 +27,14 @@ function partsOf(plan: Plan): Part[] {
       ...table, pages, 'half', 'float_rows', 'to_half', plan.hasDOutput ? 'to_half_d_output' : 'no_to_half_d_output',
     ];
   }
+  if (plan.kernel === 'pack_mask') {
+    return [plan.kernel];
+  }
   if (plan.kernel === 'cache_append') {
     return [...table, pages, secondResult, plan.kernel];
   }
   const pairs: Part[] = [
-    ...table, pages, plan.mask ? (plan.maskVec4 ? 'mask_vec4' : 'mask') : 'no_mask',
+    ...table, pages, plan.mask ? 'mask' : 'no_mask',
     plan.bias ? (plan.biasVec4 ? 'bias_vec4' : 'bias') : 'no_bias', 'philox', 'visibility', 'scores',
   ];
   if (isMatrixPlan(plan)) {

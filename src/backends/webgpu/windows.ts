@@ -2,7 +2,7 @@ import {biasGradientShape, broadcastStrides, lseStrides, rowStrides} from '../..
 import type {Problem, Strides} from '../../op/problem.js';
 
 import type {DeviceLimits} from './capabilities.js';
-import {tableWords} from './plan.js';
+import {maskBitsShape, tableWords, WORD_KEYS} from './plan.js';
 import type {Extent, KernelName} from './plan.js';
 
 /**
@@ -26,7 +26,7 @@ export interface Operand {
   readonly rows: 'queries'|'keys';
   /** Which heads it is indexed by. */
   readonly heads: 'query'|'key';
-  /** Only mask and bias: the distance between keys. */
+  /** Only the mask's tensor and bias: the distance between keys. */
   readonly keyStride: number;
   /** Bound with all that lies between its rows: other parts of a packed tensor, which share the binding. */
   readonly wholeRows: boolean;
@@ -34,7 +34,9 @@ export interface Operand {
   readonly allBatches?: number;
 }
 
-export type OperandName = 'q'|'k'|'v'|'output'|'rows'|'statistics'|'mask'|'bias'|'biasGradient';
+/** `mask` is the mask as bits (kernels/wgsl/mask.wgsl), `maskTensor` what they are made of. */
+export type OperandName =
+    'q'|'k'|'v'|'output'|'rows'|'statistics'|'mask'|'maskTensor'|'bias'|'biasGradient';
 
 /** The bytes of an operand's buffer that a window touches, and where in them the window's first element lies. */
 export interface Range {
@@ -65,12 +67,18 @@ export function operand(problem: Problem, name: OperandName): Operand {
     case 'rows':
     case 'statistics':
       return {...perQuery, strides: lseStrides(problem), size: 1, bytes: name === 'rows' ? 4 : 16};
-    case 'mask':
+    case 'mask': {
+      const shape = problem.maskShape && maskBitsShape(problem.maskShape);
+      const [batch, head, row] = broadcastStrides(shape);
+      return {...perQuery, strides: {base: 0, batch, head, row}, size: shape ? shape[3] : 0};
+    }
+    case 'maskTensor': {
+      const row = problem.maskShape ? problem.maskShape[3] : 0;
+      return {...perQuery, strides: {base: 0, batch: 0, head: 0, row}, size: 1, keyStride: 1};
+    }
     case 'bias':
     case 'biasGradient': {
-      const shape = name === 'mask' ? problem.maskShape :
-          name === 'bias'           ? problem.biasShape :
-                                      problem.biasShape && biasGradientShape(problem);
+      const shape = name === 'bias' ? problem.biasShape : problem.biasShape && biasGradientShape(problem);
       const [batch, head, row, key] = broadcastStrides(shape);
       return {...perQuery, strides: {base: 0, batch, head, row}, size: 1, keyStride: key};
     }
@@ -89,6 +97,7 @@ export function operandsOf(kernel: KernelName, problem: Problem): Operand[] {
     cache_append: ['q', 'k', 'v', 'output'],
     row_statistics: ['output', 'rows', 'statistics'],
     to_half: ['q', 'k', 'v', 'output', 'rows'],
+    pack_mask: ['maskTensor'],
     backward_dq: backward,
     backward_dkv: backward,
     backward_dbias: [...backward, 'biasGradient'],
@@ -144,13 +153,18 @@ function halve(window: Window, first: 'batchFirst'|'headFirst'|'queryFirst'|'key
   ];
 }
 
-/** The window that is all of the problem. */
-export function wholeWindow(problem: Problem): Window {
+/** The window that is all of the problem; for pack_mask all of the mask, whose rows are queries. */
+export function wholeWindow(kernel: KernelName, problem: Problem): Window {
+  const first = {batchFirst: 0, headFirst: 0, queryFirst: 0, keyFirst: 0};
+  if (kernel === 'pack_mask') {
+    const [batches, heads, rows, keys] = problem.maskShape!;
+    return {...first, batches: 1, heads: 1, queries: batches * heads * rows, keys};
+  }
   return {
-    batchFirst: 0, batches: problem.batch, headFirst: 0, heads: problem.queryHeads,
-    queryFirst: 0, queries: problem.queryLength, keyFirst: 0, keys: problem.keyLength,
+    ...first, batches: problem.batch, heads: problem.queryHeads, queries: problem.queryLength, keys: problem.keyLength,
   };
 }
+
 
 /**
  * Cuts a problem into windows whose operands all fit into `maxStorageBufferBindingSize`: by batches, then heads
@@ -162,6 +176,8 @@ export function makeWindows(kernel: KernelName, problem: Problem, limits: Device
   const group = problem.queryHeads / problem.keyHeads;
   // Rows of end-to-end sequences and of pages are found by the shader.
   const canCutRows = problem.layout !== 'thd' && problem.pageSize === 0;
+  // Dropout counts keys in blocks of four.
+  const keysMultiple = kernel === 'pack_mask' ? WORD_KEYS : 4;
 
   const cut = (window: Window): Window[] => {
     if (4 * tableWords(kernel, problem, window.batches) > limits.maxUniformBufferBindingSize) {
@@ -180,8 +196,7 @@ export function makeWindows(kernel: KernelName, problem: Problem, limits: Device
     }
     const byRows = !canCutRows ? undefined :
         tooLarge.rows === 'queries' ? halve(window, 'queryFirst', 'queries', 1) :
-                                      // Dropout counts keys in blocks of four.
-                                      halve(window, 'keyFirst', 'keys', 4);
+                                      halve(window, 'keyFirst', 'keys', keysMultiple);
     // With heads innermost a range of heads touches nearly all bytes of its rows: cutting heads gains nothing.
     const headsApart = tooLarge.strides.head > tooLarge.strides.row;
     const byHeads = headsApart ?
@@ -189,7 +204,7 @@ export function makeWindows(kernel: KernelName, problem: Problem, limits: Device
         undefined;
     const byBatches = tooLarge.allBatches === undefined ? halve(window, 'batchFirst', 'batches', 1) : undefined;
     const parts = byBatches ?? byHeads ?? byRows ??
-        (tooLarge.keyStride > 0 ? halve(window, 'keyFirst', 'keys', 4) : undefined);
+        (tooLarge.keyStride > 0 ? halve(window, 'keyFirst', 'keys', keysMultiple) : undefined);
     if (!parts) {
       throw new Error(
           `flashAttention: ${tooLarge.name} does not fit the WebGPU limit maxStorageBufferBindingSize ` +
@@ -199,7 +214,7 @@ export function makeWindows(kernel: KernelName, problem: Problem, limits: Device
     return parts.flatMap(cut);
   };
 
-  return cut(wholeWindow(problem));
+  return cut(wholeWindow(kernel, problem));
 }
 
 /** Query heads of a window that share a key head. */
@@ -214,6 +229,7 @@ export function resumes(kernel: KernelName, problem: Problem, window: Window): b
     case 'merge_splits':
     case 'cache_append':
     case 'to_half':
+    case 'pack_mask':
       return false;
     case 'backward_dkv':
       return window.queryFirst > 0 || window.headFirst % (problem.queryHeads / problem.keyHeads) > 0;
