@@ -8,14 +8,16 @@
 // attempt in this kernel a third, even where it is never made: registers (H100, NOTES.md).
 //
 // Three tiles are at work at once: between two barriers a subgroup makes the weights of one tile, the scores of the next and
-// the sums of the one before, none of which waits for another. Tiles that a mask hides altogether are passed over, and where
-// it hides none it is not looked at pair by pair: each round looks at the mask of the tile whose keys it fetches.
+// the sums of the one before, none of which waits for another. Each round looks at the mask of the tile whose keys it fetches.
 
 const SEGMENT_TILES = 256u / BLOCK_KEYS;
 // A row's sum above which row_max rises at the end of a segment, and what the sum is then: low enough for scores that go on
 // growing, high enough that what f16 loses of all weights does not count.
 const RENEWED_ABOVE = 4096.0;
 const RENEWED_BITS = 6.0;
+// Whether some row's has to: a word in the padding of a row of `sums`, which matrices leave alone (staged rows may not: it is
+// cleared behind them). A variable of its own would keep one workgroup less on a multiprocessor, where 48 KB are all there is.
+const RISES = SUMS_STRIDE - 1u;
 
 // The first key of a tile of the sample on strip r's diagonal, as far as there are rows. Masks and biases are read in fours.
 fn sample_key(job: Job, r: u32, tile: u32) -> u32 {
@@ -136,17 +138,11 @@ fn main(
   var ahead: vec3u;
   var hides: vec3<bool>;
   if (MASK) {
-    var key = job.begin;
-    for (var n = 0u; n < FOREVER; n++) {
-      if (n >= 3u) {
-        break;
-      }
-      key = shown_from(job, key, n);
-      ahead = vec3u(ahead.yz, key);
-      hides = vec3<bool>(hides.yz, sums[hidden_notes(n)].x != 0u);
-      key += BLOCK_KEYS;
-    }
-    workgroupBarrier();
+    let one = next_seen(ids, job.query_0, job.begin, job.end);
+    let two = next_seen(ids, job.query_0, one.begin + BLOCK_KEYS, job.end);
+    let three = next_seen(ids, job.query_0, two.begin + BLOCK_KEYS, job.end);
+    ahead = vec3u(one.begin, two.begin, three.begin);
+    hides = vec3<bool>(one.hides, two.hides, three.hides);
   }
   let first_key = select(job.begin, ahead.x, MASK);
   var queries: array<Left, STRIPS * HEAD_STEPS>;
@@ -236,7 +232,9 @@ fn main(
       accumulator[r * PART_COLUMNS + o] = Sums();
     }
   }
-  clear_notes(0u);
+  if (thread == 0u) {
+    sums[RISES] = vec4u();
+  }
   workgroupBarrier();
 
   var fetched_values = fetch_values(ids, tile_key(job, 0u, tiles, ahead.x));
@@ -253,10 +251,9 @@ fn main(
         break;
       }
       let key_0 = select(job.begin + (first + t) * BLOCK_KEYS, ahead.x, MASK);
-      let candidate = ahead.z + BLOCK_KEYS; // with a mask
-      var looked: TileLook;
+      var next: Tile; // with a mask
       if (MASK) {
-        looked = look_at_mask(job, candidate);
+        next = next_seen(ids, job.query_0, ahead.z + BLOCK_KEYS, job.end);
       }
       var row_weights: array<Scores, STRIPS>;
       for (var r = 0u; r < STRIPS; r++) {
@@ -283,18 +280,10 @@ fn main(
         tile_weights[r] = halves_of_weights(&row_weights[r]);
       }
       if (MASK) {
-        note_mask(looked, t);
-        let shows = workgroupUniformLoad(&sums[NOTES]).y != 0u;
-        var next = candidate;
-        if (candidate < job.end && !shows) {
-          next = shown_from(job, candidate + BLOCK_KEYS, t);
-        }
-        ahead = vec3u(ahead.yz, next);
-        hides = vec3<bool>(hides.yz, sums[hidden_notes(t)].x != 0u);
-        clear_notes(t + 1u);
-      } else {
-        workgroupBarrier();
+        ahead = vec3u(ahead.yz, next.begin);
+        hides = vec3<bool>(hides.yz, next.hides);
       }
+      workgroupBarrier();
 
       for (var r = 0u; r < STRIPS; r++) {
         for (var j = 0u; j < TILE_COLUMNS; j++) {
@@ -313,12 +302,12 @@ fn main(
     if (segment + 1u < segments && (!MASK || ahead.x < job.end)) {
       for (var r = 0u; r < STRIPS; r++) {
         if (!(row_total(rows[r].sum) <= RENEWED_ABOVE)) {
-          sums[NOTES].x = 1u;
+          sums[RISES].x = 1u;
         }
       }
-      if (workgroupUniformLoad(&sums[NOTES]).x != 0u) {
+      if (workgroupUniformLoad(&sums[RISES]).x != 0u) {
         if (thread == 0u) {
-          sums[NOTES].x = 0u;
+          sums[RISES].x = 0u;
         }
         for (var r = 0u; r < STRIPS; r++) {
           let total = row_total(rows[r].sum);

@@ -1,40 +1,61 @@
-// A mask tensor as bits (mask.wgsl): every kernel reads a 32nd of it, however many heads share it, and those of the backward
-// pass read it again. Rows are those of all queries, heads and batches that the mask has, one after the other.
+// A mask tensor as bits (mask.wgsl): kernels read a 32nd of it, however many heads share it, and those of the backward pass
+// read it again.
 //
-// A workgroup makes THREADS words. Threads that lie side by side read fours of keys that do.
+// A workgroup makes a word of MASK_GROUP rows. Threads that lie side by side read fours of keys that do.
 
 @group(0) @binding(8) var<storage, read_write> mask: array<u32>;
 @group(0) @binding(9) var<storage, read> mask_tensor: array<i32>; // bool as tfjs keeps it on WebGPU: one i32 each
 
-var<workgroup> fours: array<u32, 8u * THREADS>;
+const MASK_GROUP = THREADS;
+const FOURS = 8u; // of a word
+
+var<workgroup> fours: array<u32, FOURS * MASK_GROUP>;
+var<workgroup> found: array<atomic<u32>, 2>; // what some row sees, and what some does not
 
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) index: u32) {
-  let words_of_row = (params.keys + 31u) / 32u;
-  let words = params.queries * words_of_row;
-  let first = (group_id.x + group_id.y * groups.x) * THREADS;
-  for (var trip = 0u; trip < 8u; trip++) {
-    let four = index + trip * THREADS;
-    let word = min(first + four / 8u, words - 1u);
-    let row = params.mask_tensor.base + word / words_of_row * params.mask_tensor.row;
-    let key = word % words_of_row * 32u + four % 8u * 4u;
+  let words = (params.keys + 31u) / 32u;
+  let row_groups = (params.queries + MASK_GROUP - 1u) / MASK_GROUP;
+  let item = group_id.x + group_id.y * groups.x;
+  let word = item % words;
+  let row_group = item / words % row_groups;
+  let head = item / words / row_groups % params.heads;
+  let batch = item / words / row_groups / params.heads;
+  if (batch >= params.batches) {
+    return;
+  }
+  let first_row = row_group * MASK_GROUP;
+  let rows = min(MASK_GROUP, params.queries - first_row);
+  for (var first = 0u; first < rows; first += MASK_GROUP / FOURS) {
+    let row = first + index / FOURS;
+    let at = params.mask_tensor.base + batch * params.mask_tensor.batch + head * params.mask_tensor.head +
+        (first_row + min(row, rows - 1u)) * params.mask_tensor.row;
+    let key = word * 32u + index % FOURS * 4u;
     var bits = 0u;
     for (var n = 0u; n < 4u; n++) {
       // What a word has beyond the last key says what it says of that.
-      bits |= select(0u, 1u << n, mask_tensor[row + min(key + n, params.keys - 1u)] != 0);
+      bits |= select(0u, 1u << n, mask_tensor[at + min(key + n, params.keys - 1u)] != 0);
     }
-    fours[four] = bits << (four % 8u * 4u);
+    fours[row * FOURS + index % FOURS] = bits << (index % FOURS * 4u);
   }
   workgroupBarrier();
-  var bits = 0u;
-  for (var n = 0u; n < 8u; n++) {
-    bits |= fours[8u * index + n];
+  let words_of_row = (params.mask_keys + 31u) / 32u;
+  let head_at = params.mask.base + batch * params.mask.batch + head * params.mask.head + params.key_first / 32u;
+  let row = params.query_first + first_row + index;
+  if (index < rows) {
+    var bits = 0u;
+    for (var n = 0u; n < FOURS; n++) {
+      bits |= fours[index * FOURS + n];
+    }
+    mask[head_at + (row + row / MASK_GROUP * 2u) * words_of_row + word] = bits;
+    atomicOr(&found[0], bits);
+    atomicOr(&found[1], ~bits);
   }
-  let word = first + index;
-  if (word < words) {
-    mask[(params.query_first + word / words_of_row) * ((params.mask_keys + 31u) / 32u) + params.key_first / 32u +
-         word % words_of_row] = bits;
+  workgroupBarrier();
+  if (params.mask.row != 0u && index < 2u) {
+    let group_at = row / MASK_GROUP * (MASK_GROUP + 2u) + rows;
+    mask[head_at + params.key_first / 32u + group_at * words_of_row + 2u * word + index] = atomicLoad(&found[index]);
   }
 }

@@ -107,11 +107,6 @@ describe('the plan', () => {
       {name: 'left', bytes: 64 * 17 * 16}, {name: 'right', bytes: 16 * 17 * 16}, {name: 'right_not_finite', bytes: 16},
     ];
     expect(workgroupMemory(makePlan('forward', problem(64), LARGE))).toEqual(terms);
-    // With a mask the two words that tell whether a tile is hidden.
-    const masked = problem(64, 64, {maskShape: [1, 1, 1, 8]});
-    expect(workgroupMemory(makePlan('forward', masked, LARGE))).toEqual([
-      ...terms, {name: 'tile_looks', bytes: 32},
-    ]);
     expect(workgroupMemory(makePlan('row_statistics', problem(64), LARGE))).toEqual([]);
   });
 
@@ -132,14 +127,15 @@ describe('the plan', () => {
     expect(makePlan('forward', problem(64, 64), LARGE).biasVec4).toBeFalse();
   });
 
-  it('packs a mask by a thread for each word of 32 keys', () => {
-    const masked = problem(64, 64, {keyLength: 70, maskShape: [2, 1, 5, 70]});
+  it('packs a mask by words of 32 keys and 64 rows', () => {
+    const masked = problem(64, 64, {queryLength: 65, keyLength: 70, maskShape: [2, 1, 65, 70]});
     const window = wholeWindow('pack_mask', masked);
-    expect(maskBitsShape(masked.maskShape!)).toEqual([2, 1, 5, 3]);
-    expect(window).toEqual(jasmine.objectContaining({batches: 1, heads: 1, queries: 10, keys: 70}));
+    expect(maskBitsShape(masked.maskShape!)).toEqual([2, 1, 65 + 2 * 2, 3]);
+    expect(maskBitsShape([2, 3, 1, 1])).toEqual([2, 3, 1, 1]);
+    expect(window).toEqual(jasmine.objectContaining({batches: 2, heads: 1, queries: 65, keys: 70}));
     const plan = makePlan('pack_mask', masked, LARGE);
-    expect(workgroupCount(plan, masked, window, 1)).toBe(1);
-    expect(workgroupMemory(plan)).toEqual([{name: 'fours', bytes: 2048}]);
+    expect(workgroupCount(plan, masked, window, 1)).toBe(2 * 2 * 3);
+    expect(workgroupMemory(plan)).toEqual([{name: 'fours', bytes: 2048}, {name: 'found', bytes: 16}]);
   });
 
   it('refuses a device below the guaranteed limits, naming them', () => {

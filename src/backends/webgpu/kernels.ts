@@ -36,7 +36,7 @@ function packMask(
   run(backend, call, {
     kernel: 'pack_mask',
     bindings: [
-      {binding: SLOT.mask, tensor: bits},
+      {binding: SLOT.mask, tensor: bits, operand: 'mask'},
       {binding: SLOT.maskTensor, tensor: mask, operand: 'maskTensor'},
     ],
   });

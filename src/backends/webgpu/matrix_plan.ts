@@ -30,10 +30,6 @@ interface MatrixPlan {
 export const isWatched = ({kernel, again}: Pick<MatrixPlan, 'kernel'|'again'>): boolean =>
     kernel === 'forward' && again;
 
-/** Whether hidden_tiles.wgsl passes over tiles that a mask hides: forward of the kind `matrix` has a way of its own. */
-export const looksForHiddenTiles = (plan: Pick<MatrixPlan, 'kernel'|'mask'|'splitOperands'|'again'>): boolean =>
-    plan.mask && (plan.kernel !== 'forward' || plan.splitOperands || isWatched(plan));
-
 const roundUp = (n: number, multiple: number) => Math.ceil(n / multiple) * multiple;
 
 /** Head sizes are padded to this: to whole subgroup matrices, and to the eight halves of a vec4u. */
@@ -76,8 +72,6 @@ export function deriveMatrix({kernel, headSize, valueSize, splitOperands, matrix
     weightsStride: (operandParts * blockRows + 8) / 4, lanesPerRow, lanesPerArea,
     rowVec4: blockRows / 4 / lanesPerRow, rowRounds: Math.log2(lanesPerRow),
     columnVec4: N / 4 / lanesPerArea,
-    // Looks of one thread at the mask of a tile, each at what a word has of a row: 32 keys, or all of the tile's.
-    maskTrips: Math.ceil(M * strips / stripSubgroups * Math.ceil(blockRows / 32) / lanes),
     ...splitOperands &&
         deriveRests(flushKeys, {blockRows, stripSubgroups, partColumns, headPad, valuePad, N, lanesPerRow}),
   };
@@ -167,12 +161,10 @@ function deriveRests(
 /** Bytes of workgroup memory, term by term. */
 export function matrixMemory(plan: MatrixPlan): Array<{name: string, bytes: number}> {
   const sizes = deriveMatrix(plan);
-  const hiddenTiles = [{name: 'tile_looks', bytes: 32}];
   if ('tileLength' in sizes) {
     return [
       {name: 'tiles', bytes: 16 * sizes.tileLength},
       {name: 'sums', bytes: 16 * sizes.sumsLength},
-      ...looksForHiddenTiles(plan) ? hiddenTiles : [],
     ];
   }
   const {blockRows, headStride, valueStride, weightsStride, blockQueries} = sizes;
@@ -181,7 +173,6 @@ export function matrixMemory(plan: MatrixPlan): Array<{name: string, bytes: numb
     {name: 'value_tile', bytes: 8 * blockRows * valueStride},
     {name: 'sums', bytes: 16 * sizes.sumsLength},
     {name: 'weights', bytes: 8 * blockQueries * weightsStride},
-    ...looksForHiddenTiles(plan) ? hiddenTiles : [],
     ...plan.splitOperands ? [{name: 'too_large', bytes: 16}] : [],
     ...isWatched(plan) ? ['seen', 'row_is_missing', 'operand_largest'].map(name => ({name, bytes: 16})) : [],
   ];

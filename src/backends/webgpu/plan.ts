@@ -134,7 +134,7 @@ export interface Derived extends Sizes {
   readonly rightExact: boolean;
 }
 
-/** Kernels without tiles: one thread to a row (row_statistics), to a vec4 of a row, or to a word of a mask. */
+/** Kernels without tiles: one thread to a row (row_statistics), to a vec4 of a row, or to a row of a mask. */
 const ROW_KERNELS: readonly KernelName[] =
     ['row_statistics', 'merge_splits', 'cache_append', 'to_half', 'pack_mask'];
 const ROW_THREADS = 64;
@@ -156,9 +156,12 @@ const MANY_ROWS = 4096;
 /** Keys of a word of a mask as bits. */
 export const WORD_KEYS = 32;
 
-/** A mask as bits (kernels/wgsl/mask.wgsl), in words: its keys are the last of its axes. */
+/** Rows of a mask that have a summary together, two rows of words behind them. */
+export const MASK_GROUP = ROW_THREADS;
+
+/** A mask as bits (kernels/wgsl/mask.wgsl), in words: the summaries are rows of it. */
 export const maskBitsShape = ([batch, heads, rows, keys]: Shape4): Shape4 =>
-    [batch, heads, rows, Math.ceil(keys / WORD_KEYS)];
+    [batch, heads, rows === 1 ? 1 : rows + 2 * Math.ceil(rows / MASK_GROUP), Math.ceil(keys / WORD_KEYS)];
 
 export const isTiled = (kernel: KernelName): boolean => !ROW_KERNELS.includes(kernel);
 
@@ -229,18 +232,19 @@ export function workgroupMemory(plan: Plan): Array<{name: string, bytes: number}
       {name: 'maxima', bytes: 4 * threads}, {name: 'totals', bytes: 4 * threads}, {name: 'sums', bytes: 16 * threads},
     ];
   }
+  if (plan.kernel === 'pack_mask') {
+    return [{name: 'fours', bytes: WORD_KEYS * MASK_GROUP}, {name: 'found', bytes: 16}];
+  }
   if (!isTiled(plan.kernel)) {
-    return plan.kernel === 'pack_mask' ? [{name: 'fours', bytes: 4 * WORD_KEYS / 4 * threads}] : [];
+    return [];
   }
   if (isMatrixPlan(plan)) {
     return matrixMemory(plan);
   }
-  const hiddenTiles = [{name: 'tile_looks', bytes: 32}];
   return [
     {name: 'left', bytes: 16 * leftLength},
     {name: 'right', bytes: 16 * rightLength},
     {name: 'right_not_finite', bytes: 16},
-    ...plan.mask ? hiddenTiles : [],
     ...lanes,
   ];
 }
@@ -471,7 +475,7 @@ export function workgroupCount(plan: Plan, problem: Problem, window: Extent, hea
     case 'merge_splits':
       return Math.ceil(queries * heads * batches / plan.rows);
     case 'pack_mask':
-      return Math.ceil(queries * Math.ceil(keys / WORD_KEYS) / ROW_THREADS);
+      return Math.ceil(queries / MASK_GROUP) * Math.ceil(keys / WORD_KEYS) * heads * batches;
     case 'backward_dkv':
       return Math.ceil(keys / blockKeys) * (heads / headsPerKey) * batches;
     case 'backward_dbias': {

@@ -1,4 +1,4 @@
-import {isWatched, looksForHiddenTiles} from './matrix_plan.js';
+import {isWatched} from './matrix_plan.js';
 import {isMatrixPlan, sizesOf} from './plan.js';
 import type {KernelName, Plan} from './plan.js';
 import {unrollLoops} from './unroll.js';
@@ -38,20 +38,18 @@ function partsOf(plan: Plan): Part[] {
     plan.bias ? (plan.biasVec4 ? 'bias_vec4' : 'bias') : 'no_bias', 'philox', 'visibility', 'scores',
   ];
   if (isMatrixPlan(plan)) {
-    const hiddenTiles: Part = looksForHiddenTiles(plan) ? 'hidden_tiles' : 'no_hidden_tiles';
     const gradient: Part[] = ['finite', 'exponents', 'pair_gradients', 'matrix_gradient', 'matrix_pairs'];
     const own: {readonly [kernel in KernelName]?: Part[]} = {
       forward: ['matrix_rows', 'matrix_softmax', ...matrixForward(plan)],
       backward_dq: [...gradient, 'matrix_dq'],
       backward_dkv: [...gradient, secondResult, 'matrix_dkv'],
     };
-    return [...pairs, hiddenTiles, 'half', 'matrix', ...own[plan.kernel]!];
+    return [...pairs, 'half', 'matrix', ...own[plan.kernel]!];
   }
-  const hiddenTiles: Part = plan.mask ? 'hidden_tiles' : 'no_hidden_tiles';
   if (plan.kind === 'decode') {
     return [...pairs, 'threads', 'always', ...decodeSums(plan), 'decode'];
   }
-  const tiles: Part[] = ['threads', 'tiles', hiddenTiles, 'stage', plan.routed ? 'finite' : 'always'];
+  const tiles: Part[] = ['threads', 'tiles', 'stage', plan.routed ? 'finite' : 'always'];
   const own: Record<typeof plan.kernel, Part[]> = {
     forward: ['query_tile', ...reductions(plan), 'forward'],
     backward_dq: ['pair_gradients', 'score_gradient', 'query_tile', 'backward_dq'],
@@ -66,7 +64,7 @@ function matrixForward(plan: Plan): Part[] {
     return ['finite', 'exponents', 'half_operands', 'matrix_forward_split'];
   }
   return isWatched(plan) ? ['float_rows', 'float_operands', 'matrix_output', 'matrix_watched'] :
-                           ['no_exponents', 'half_operands', 'matrix_output', 'shown_tiles', 'matrix_forward'];
+                           ['no_exponents', 'half_operands', 'matrix_output', 'matrix_forward'];
 }
 
 /** The entry point and how the threads of a row meet. */

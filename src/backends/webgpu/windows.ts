@@ -2,7 +2,7 @@ import {biasGradientShape, broadcastStrides, lseStrides, rowStrides} from '../..
 import type {Problem, Strides} from '../../op/problem.js';
 
 import type {DeviceLimits} from './capabilities.js';
-import {maskBitsShape, tableWords, WORD_KEYS} from './plan.js';
+import {MASK_GROUP, maskBitsShape, tableWords, WORD_KEYS} from './plan.js';
 import type {Extent, KernelName} from './plan.js';
 
 /**
@@ -23,7 +23,8 @@ export interface Operand {
   /** Elements from the row's start to its end. */
   readonly size: number;
   readonly bytes: number;
-  readonly rows: 'queries'|'keys';
+  /** `all`: those of a head, whatever the window has of them. */
+  readonly rows: 'queries'|'keys'|'all';
   /** Which heads it is indexed by. */
   readonly heads: 'query'|'key';
   /** Only the mask's tensor and bias: the distance between keys. */
@@ -70,11 +71,12 @@ export function operand(problem: Problem, name: OperandName): Operand {
     case 'mask': {
       const shape = problem.maskShape && maskBitsShape(problem.maskShape);
       const [batch, head, row] = broadcastStrides(shape);
-      return {...perQuery, strides: {base: 0, batch, head, row}, size: shape ? shape[3] : 0};
+      return {...perQuery, rows: 'all', strides: {base: 0, batch, head, row}, size: shape ? shape[2] * shape[3] : 0};
     }
     case 'maskTensor': {
-      const row = problem.maskShape ? problem.maskShape[3] : 0;
-      return {...perQuery, strides: {base: 0, batch: 0, head: 0, row}, size: 1, keyStride: 1};
+      const [, heads, rows, keys] = problem.maskShape ?? [0, 0, 0, 0];
+      const strides = {base: 0, batch: heads * rows * keys, head: rows * keys, row: keys};
+      return {...perQuery, strides, size: 1, keyStride: 1};
     }
     case 'bias':
     case 'biasGradient': {
@@ -97,7 +99,7 @@ export function operandsOf(kernel: KernelName, problem: Problem): Operand[] {
     cache_append: ['q', 'k', 'v', 'output'],
     row_statistics: ['output', 'rows', 'statistics'],
     to_half: ['q', 'k', 'v', 'output', 'rows'],
-    pack_mask: ['maskTensor'],
+    pack_mask: ['maskTensor', 'mask'],
     backward_dq: backward,
     backward_dkv: backward,
     backward_dbias: [...backward, 'biasGradient'],
@@ -107,6 +109,9 @@ export function operandsOf(kernel: KernelName, problem: Problem): Operand[] {
 
 /** The rows of a tensor that a window takes: [first, end), and whether the shader counts from `first`. */
 function rowsIn(problem: Problem, window: Window, rows: Operand['rows']): [first: number, end: number] {
+  if (rows === 'all') {
+    return [0, 1];
+  }
   const offsets = rows === 'queries' ? problem.queryOffsets : problem.keyOffsets;
   if (offsets) {
     return [offsets[window.batchFirst], offsets[window.batchFirst + window.batches]];
@@ -153,12 +158,12 @@ function halve(window: Window, first: 'batchFirst'|'headFirst'|'queryFirst'|'key
   ];
 }
 
-/** The window that is all of the problem; for pack_mask all of the mask, whose rows are queries. */
+/** The window that is all of the problem; for pack_mask all of the mask. */
 export function wholeWindow(kernel: KernelName, problem: Problem): Window {
   const first = {batchFirst: 0, headFirst: 0, queryFirst: 0, keyFirst: 0};
   if (kernel === 'pack_mask') {
     const [batches, heads, rows, keys] = problem.maskShape!;
-    return {...first, batches: 1, heads: 1, queries: batches * heads * rows, keys};
+    return {...first, batches, heads, queries: rows, keys};
   }
   return {
     ...first, batches: problem.batch, heads: problem.queryHeads, queries: problem.queryLength, keys: problem.keyLength,
@@ -177,7 +182,7 @@ export function makeWindows(kernel: KernelName, problem: Problem, limits: Device
   // Rows of end-to-end sequences and of pages are found by the shader.
   const canCutRows = problem.layout !== 'thd' && problem.pageSize === 0;
   // Dropout counts keys in blocks of four.
-  const keysMultiple = kernel === 'pack_mask' ? WORD_KEYS : 4;
+  const [queriesMultiple, keysMultiple] = kernel === 'pack_mask' ? [MASK_GROUP, WORD_KEYS] : [1, 4];
 
   const cut = (window: Window): Window[] => {
     if (4 * tableWords(kernel, problem, window.batches) > limits.maxUniformBufferBindingSize) {
@@ -195,7 +200,7 @@ export function makeWindows(kernel: KernelName, problem: Problem, limits: Device
       return [window];
     }
     const byRows = !canCutRows ? undefined :
-        tooLarge.rows === 'queries' ? halve(window, 'queryFirst', 'queries', 1) :
+        tooLarge.rows === 'queries' ? halve(window, 'queryFirst', 'queries', queriesMultiple) :
                                       halve(window, 'keyFirst', 'keys', keysMultiple);
     // With heads innermost a range of heads touches nearly all bytes of its rows: cutting heads gains nothing.
     const headsApart = tooLarge.strides.head > tooLarge.strides.row;
