@@ -68,9 +68,9 @@ describe('plans over subgroup matrices', () => {
     expect(kind(inFull, H100, 'backward_dbias')).toBe('simt');
     expect(explainChoice('forward', problem(inFull), H100, true).kind).toBe('matrix_split');
     const biased: Problem = {...problem(inFull), biasShape: [1, 1, 512, 1024]};
-    expect(explainChoice('forward', biased, H100).kind).toBe('matrix_split');
-    expect(explainChoice('forward', biased, H100, true).kind).toBe('subgroup');
-    expect(choosePlan('backward_dq', biased, H100)).toBe('simt');
+    expect(explainChoice('forward', biased, H100, true).kind).toBe('matrix_split');
+    expect(choosePlan('backward_dq', biased, H100)).toBe('matrix_split');
+    expect(choosePlan('backward_dbias', biased, H100)).toBe('simt');
     expect(kind({queryLength: 64, keyLength: 64})).toBe('subgroup');
     expect(kind({queryLength: 1, keyLength: 2 ** 20})).toBe('decode');
     expect(kind({}, stockCapabilities(LIMITS))).toBe('simt');

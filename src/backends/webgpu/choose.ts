@@ -80,7 +80,7 @@ const splitPays = ({headSize, valueSize}: Problem): boolean => Math.max(headSize
  */
 function canRun(kind: PlanKind, problem: Problem, capabilities: Capabilities, withGradients: boolean): boolean {
   const kernels: readonly KernelName[] = withGradients ? ['forward', ...BACKWARD] : ['forward'];
-  return (!withGradients || roundsAsBackward(kind, problem)) && kernels.every(
+  return (!withGradients || roundsAsBackward(kind)) && kernels.every(
       kernel => !hasKind(kernel, kind) || obstacle(kernel, kind, problem, capabilities) === undefined);
 }
 
@@ -157,10 +157,8 @@ export const forcedPlan = (): PlanKind|undefined => forced;
 /**
  * Whether the scores of a forward pass by such a plan are rounded as the backward kernels round theirs. They must be:
  * P = exp(S − LSE) is off by what the two differ in, and where one key outweighs all others plain attention is exact.
- * The gradient of a bias is made without matrices, for which scores of split operands are not exact enough.
  */
-export const roundsAsBackward = (kind: PlanKind, {biasShape}: Problem): boolean =>
-    kind !== 'decode' && !(kind === 'matrix_split' && biasShape !== undefined);
+export const roundsAsBackward = (kind: PlanKind): boolean => kind !== 'decode';
 
 /**
  * What is forced, else what is chosen.
@@ -170,9 +168,9 @@ export const roundsAsBackward = (kind: PlanKind, {biasShape}: Problem): boolean 
 export function planKind(
     kernel: KernelName, problem: Problem, capabilities: Capabilities, forGradient = false): Choice {
   const isGradient = forGradient || followsForward(kernel);
-  if (forced === undefined || !hasKind(kernel, forced) || isGradient && !roundsAsBackward(forced, problem)) {
+  if (forced === undefined || !hasKind(kernel, forced) || isGradient && !roundsAsBackward(forced)) {
     // What is forced on the forward pass decides for a backward kernel without plans of that kind too.
-    const isDecided = forced !== undefined && roundsAsBackward(forced, problem) && followsForward(kernel);
+    const isDecided = forced !== undefined && roundsAsBackward(forced) && followsForward(kernel);
     return isDecided ? followForward(kernel, {kind: forced!, why: 'forced'}, problem, capabilities) :
                        explainChoice(kernel, problem, capabilities, forGradient);
   }

@@ -95,10 +95,13 @@ function makeResults<Output, Rows = Output>(
   };
 }
 
-/** Into `results`, which may be scratch memory themselves. */
+/**
+ * Into `results`, which may be scratch memory themselves.
+ * @param plain without matrices, and the keys whole.
+ */
 function forward(
     backend: Backend, scratch: Scratch, call: KernelCall<AttentionInputName>, forGradient: boolean,
-    results: Results<TensorInfo|ScratchBuffer>): void {
+    results: Results<TensorInfo|ScratchBuffer>, plain = false): void {
   const {problem} = call;
   const bindResults = (
       {output, lse, lseTail}: typeof results, name: {output?: OperandName, rows?: OperandName}): Binding[] => [
@@ -107,12 +110,16 @@ function forward(
     {binding: 10, tensor: lseTail, operand: name.rows},
   ];
   const whole = {output: 'output', rows: 'rows'} as const;
+  const {operands, pairs} = tileBindings(backend, scratch, call, false);
+  const bindings = [...pairs, ...bindResults(results, whole)];
+  if (plain) {
+    run(backend, call, {kernel: 'forward', variants: VARIANT.plain, forGradient, operands, bindings});
+    return;
+  }
   const split = splitOf(backend.device, problem, forGradient);
   const {kind} = kindOf(backend.device, 'forward', problem, forGradient);
   const halves = isMatrixKind(kind) ? makeHalves(backend, scratch, call, kind, false) : undefined;
-  const {operands, pairs} = tileBindings(backend, scratch, call, false);
   if (split.splits === 1) {
-    const bindings = [...pairs, ...bindResults(results, whole)];
     const standIns = runWith(backend, halves, call, {kernel: 'forward', forGradient, operands, bindings});
     standIns.forEach(one => run(backend, call, one));
     return;
@@ -198,33 +205,42 @@ function keyGradients(
   });
 }
 
+/** Makes what the backward kernels need of each row, from what a forward pass left. */
+function rowStatistics(
+    backend: Backend, scratch: Scratch, call: KernelCall<GradInputName>,
+    {output, lse, lseTail}: Results<TensorInfo|ScratchBuffer>): Binding {
+  const {dOutput, dLse} = call.tensors;
+  const statistics = scratch.take('the row statistics', [...lseShape(call.problem), 4]);
+  run(backend, call, {
+    kernel: 'row_statistics', variants: dLse ? VARIANT.hasLseGradient : 0,
+    bindings: [
+      {binding: SLOT.savedOutput, tensor: output, operand: 'output'},
+      {binding: SLOT.dOutput, tensor: dOutput!, operand: 'output'},
+      {binding: 9, tensor: lse, operand: 'rows'},
+      {binding: 10, tensor: lseTail, operand: 'rows'},
+      {binding: 11, tensor: dLse ?? lse, operand: 'rows'},
+      {binding: 12, tensor: statistics, operand: 'statistics'},
+    ],
+  });
+  return {binding: 9, tensor: statistics, operand: 'statistics'};
+}
+
 /** Into `results`: whatever gradients have a tensor there. */
 function gradients(
     backend: Backend, scratch: Scratch, call: KernelCall<GradInputName>, forGradient: boolean,
     results: Partial<Record<WantedGradient, TensorInfo>>): void {
   const {tensors, problem} = call;
-  const {dOutput, dLse} = tensors;
   const take: Make<ScratchBuffer> = (name, shape) => scratch.take(name, shape);
-  let saved: Partial<Results<TensorInfo|ScratchBuffer>> = tensors;
-  if (!canStartFromLse(backend.device, problem, forGradient)) {
+  const forwardAgain = (plain: boolean) => {
     const again = makeResults(problem, take, take);
-    withScratch(backend, inner => forward(backend, inner, call as KernelCall<AttentionInputName>, true, again));
-    saved = again;
-  }
-  const statistics = take('the row statistics', [...lseShape(problem), 4]);
-  run(backend, call, {
-    kernel: 'row_statistics', variants: dLse ? VARIANT.hasLseGradient : 0,
-    bindings: [
-      {binding: SLOT.savedOutput, tensor: saved.output!, operand: 'output'},
-      {binding: SLOT.dOutput, tensor: dOutput!, operand: 'output'},
-      {binding: 9, tensor: saved.lse!, operand: 'rows'},
-      {binding: 10, tensor: saved.lseTail!, operand: 'rows'},
-      {binding: 11, tensor: dLse ?? saved.lse!, operand: 'rows'},
-      {binding: 12, tensor: statistics, operand: 'statistics'},
-    ],
-  });
+    withScratch(
+        backend, inner => forward(backend, inner, call as KernelCall<AttentionInputName>, true, again, plain));
+    return again;
+  };
+  const canStart = canStartFromLse(backend.device, problem, forGradient);
+  const saved = canStart ? tensors as Results<TensorInfo> : forwardAgain(false);
+  const statisticsOf = rowStatistics(backend, scratch, call, saved);
   const {operands, pairs} = tileBindings(backend, scratch, call, true);
-  const statisticsOf: Binding = {binding: 9, tensor: statistics, operand: 'statistics'};
   const shared = [...pairs, statisticsOf];
   const dQ = results.q ?? results.qkv;
   const dK = results.k ?? results.kv ?? results.qkv;
@@ -241,12 +257,16 @@ function gradients(
   standIns.forEach(one => run(backend, call, one));
   if (results.bias) {
     const [, , queries, keys] = biasGradientShape(problem);
+    // Its scores are rounded without matrices, from which those of split operands differ by too much for float32.
+    const {kind: forwardKind} = kindOf(backend.device, 'forward', problem, !canStart || forGradient);
+    const statistics = forwardKind === 'matrix_split' ?
+        rowStatistics(backend, scratch, call, forwardAgain(true)) : statisticsOf;
     run(backend, call, {
       kernel: 'backward_dbias',
       variants: (queries !== problem.queryLength ? VARIANT.overQueries : 0) |
           (keys !== problem.keyLength ? VARIANT.overKeys : 0),
       operands,
-      bindings: [...shared, {binding: SLOT.biasGradient, tensor: results.bias, operand: 'biasGradient'}],
+      bindings: [...pairs, statistics, {binding: SLOT.biasGradient, tensor: results.bias, operand: 'biasGradient'}],
     });
   }
 }

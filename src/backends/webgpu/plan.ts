@@ -46,6 +46,8 @@ export interface Features {
   readonly sharedResult: boolean;
   /** Runs only where a matrix plan cannot: where something that the call reads is not finite. */
   readonly routed: boolean;
+  /** forward: without matrices, since its LSE is for the gradient of a bias, which is made without. */
+  readonly plain: boolean;
   /** to_half: the backward pass. */
   readonly hasDOutput: boolean;
   /**
@@ -321,7 +323,8 @@ function featuresOf(kernel: KernelName, problem: Problem): Features {
     cache: readsKeys && problem.cache === true,
     paged: readsKeys && pageSize > 0,
     split: false, hasLseGradient: false, wantKeys: false, wantValues: false, sharedResult: false,
-    routed: false, hasDOutput: false, again: false, splitOperands: false, overQueries: false, overKeys: false,
+    routed: false, plain: false, hasDOutput: false, again: false, splitOperands: false,
+    overQueries: false, overKeys: false,
   };
 }
 

@@ -22,6 +22,7 @@ import type {OperandName, Range} from './windows.js';
 export const VARIANT = {
   split: 1, hasLseGradient: 2, wantKeys: 4, wantValues: 8, sharedResult: 16, overQueries: 32, overKeys: 64,
   routed: 128, hasDOutput: 256, again: 512, splitOperands: 1024,
+  plain: 2048,
 } as const satisfies {readonly [name in keyof Features]?: number};
 
 const VARIANT_BITS = Object.keys(VARIANT).length;
@@ -79,7 +80,7 @@ let partsMade = 0;
 export function planOf(device: GPUDevice, {kernel, problem, variants = 0, forGradient = false}: Task) {
   const capabilities = capabilitiesOf(device);
   const windows = makeWindows(kernel, problem, capabilities.limits);
-  const {kind, why} = variants & VARIANT.routed ?
+  const {kind, why} = variants & (VARIANT.routed | VARIANT.plain) ?
       // One that can tell whether it is its turn, and whose LSE is for the backward kernels as a matrix plan's is.
       explainChoice(kernel, problem, {...capabilities, matrix: []}, true) :
       kindOf(device, kernel, problem, forGradient);
@@ -168,5 +169,5 @@ export function halfShapesOf(
 export function canStartFromLse(device: GPUDevice, problem: Problem, forGradient: boolean): boolean {
   const {kind} = kindOf(device, 'forward', problem, forGradient);
   const backward = kindOf(device, 'backward_dq', problem).kind;
-  return roundsAsBackward(kind, problem) && (kind === backward || !isMatrixKind(kind) && !isMatrixKind(backward));
+  return roundsAsBackward(kind) && (kind === backward || !isMatrixKind(kind) && !isMatrixKind(backward));
 }
