@@ -58,14 +58,14 @@ struct Tile {
 
 // The first tile of keys from `from_key` on that a mask does not hide; `end` and more if there is none.
 fn next_seen(ids: HeadIds, query_0: u32, from_key: u32, end: u32) -> Tile {
-  var tile = Tile(from_key, false);
-  while (tile.begin < end) {
-    let look = look_at_tile(ids, query_0, tile.begin);
-    tile.hides = look.hides;
-    if (look.shows) {
+  var begin = from_key;
+  var look = look_at_tile(ids, query_0, begin);
+  for (var n = 0u; n < FOREVER; n++) {
+    if (look.shows || begin >= end) {
       break;
     }
-    tile.begin += BLOCK_KEYS;
+    begin += BLOCK_KEYS;
+    look = look_at_tile(ids, query_0, begin);
   }
-  return tile;
+  return Tile(begin, look.hides);
 }

@@ -78,16 +78,16 @@ fn write_pairs(of_lane: ptr<function, LanePairs>) {
 }
 
 fn next_seen_queries(ids: HeadIds, from_query: u32, key_0: u32, end: u32) -> Tile {
-  var tile = Tile(from_query, false);
-  while (tile.begin < end) {
-    let look = look_at_tile(ids, tile.begin, key_0);
-    tile.hides = look.hides;
-    if (look.shows) {
+  var begin = from_query;
+  var look = look_at_tile(ids, begin, key_0);
+  for (var n = 0u; n < FOREVER; n++) {
+    if (look.shows || begin >= end) {
       break;
     }
-    tile.begin += BLOCK_QUERIES;
+    begin += BLOCK_QUERIES;
+    look = look_at_tile(ids, begin, key_0);
   }
-  return tile;
+  return Tile(begin, look.hides);
 }
 
 // Adds P of a tile times its dO, or dS times its queries.

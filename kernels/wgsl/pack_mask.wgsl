@@ -42,20 +42,26 @@ fn main(
   }
   workgroupBarrier();
   let words_of_row = (params.mask_keys + 31u) / 32u;
-  let head_at = params.mask.base + batch * params.mask.batch + head * params.mask.head + params.key_first / 32u;
-  let row = params.query_first + first_row + index;
+  let group = params.query_first / MASK_GROUP + row_group;
+  let group_at = params.mask.base + batch * params.mask.batch + head * params.mask.head +
+      group * (MASK_GROUP + 1u) * words_of_row + params.key_first / 32u + word;
   if (index < rows) {
     var bits = 0u;
     for (var n = 0u; n < FOURS; n++) {
       bits |= fours[index * FOURS + n];
     }
-    mask[head_at + (row + row / MASK_GROUP * 2u) * words_of_row + word] = bits;
+    mask[group_at + (1u + index) * words_of_row] = bits;
     atomicOr(&found[0], bits);
     atomicOr(&found[1], ~bits);
   }
   workgroupBarrier();
-  if (params.mask.row != 0u && index < 2u) {
-    let group_at = row / MASK_GROUP * (MASK_GROUP + 2u) + rows;
-    mask[head_at + params.key_first / 32u + group_at * words_of_row + 2u * word + index] = atomicLoad(&found[index]);
+  if (index == 0u) {
+    var looks = 0u;
+    for (var n = 0u; n < 4u; n++) {
+      let eight = 255u << (8u * n);
+      looks |= select(0u, 1u << n, (atomicLoad(&found[0]) & eight) != 0u);
+      looks |= select(0u, 0x10000u << n, (atomicLoad(&found[1]) & eight) != 0u);
+    }
+    mask[group_at] = looks;
   }
 }

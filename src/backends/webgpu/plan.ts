@@ -158,12 +158,12 @@ const MANY_ROWS = 4096;
 /** Keys of a word of a mask as bits. */
 export const WORD_KEYS = 32;
 
-/** Rows of a mask that have a summary together, two rows of words behind them. */
+/** Rows of a mask that have a summary together, a row of words before them. */
 export const MASK_GROUP = ROW_THREADS;
 
 /** A mask as bits (kernels/wgsl/mask.wgsl), in words: the summaries are rows of it. */
 export const maskBitsShape = ([batch, heads, rows, keys]: Shape4): Shape4 =>
-    [batch, heads, rows === 1 ? 1 : rows + 2 * Math.ceil(rows / MASK_GROUP), Math.ceil(keys / WORD_KEYS)];
+    [batch, heads, rows + Math.ceil(rows / MASK_GROUP), Math.ceil(keys / WORD_KEYS)];
 
 export const isTiled = (kernel: KernelName): boolean => !ROW_KERNELS.includes(kernel);
 

@@ -70,7 +70,8 @@ export function operand(problem: Problem, name: OperandName): Operand {
       return {...perQuery, strides: lseStrides(problem), size: 1, bytes: name === 'rows' ? 4 : 16};
     case 'mask': {
       const shape = problem.maskShape && maskBitsShape(problem.maskShape);
-      const [batch, head, row] = broadcastStrides(shape);
+      const [batch, head] = broadcastStrides(shape);
+      const row = shape && problem.maskShape[2] > 1 ? shape[3] : 0;
       return {...perQuery, rows: 'all', strides: {base: 0, batch, head, row}, size: shape ? shape[2] * shape[3] : 0};
     }
     case 'maskTensor': {
