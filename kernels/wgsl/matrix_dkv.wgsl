@@ -6,9 +6,8 @@
 // fours of keys each.
 
 const PART_ROWS = BLOCK_ROWS / PARTS;
-// Whether the next tile is fetched before the products of this one (D = 128: 4% faster) or after its sums (D = 64: 6%; not
-// where a mask may hide it: to look for it there as well are more barriers than Mesa's compiler bears).
-const FETCHES_FIRST = PARTS > 1u || MASK;
+// Whether the next tile is fetched before the products of this one (D = 128: 4% faster) or after its sums (D = 64: 6%).
+const FETCHES_FIRST = PARTS > 1u;
 const PART_SUMS = AREA / PARTS;
 
 alias Statistics = array<vec4f, QUERY_TRIPS>;
@@ -184,7 +183,7 @@ fn main(
     var ids = of_keys;
     ids.head += h;
     var tile = next_seen_queries(ids, begin, key_0, end);
-    var next = Tile(tile.begin + BLOCK_QUERIES, false);
+    var next = next_seen_queries(ids, tile.begin + BLOCK_QUERIES, key_0, end);
     var fetched = fetch_tile(ids, min(tile.begin, ids.queries));
     workgroupBarrier(); // until nobody reads the tiles of the head before
     store_tile(&fetched);
@@ -252,7 +251,7 @@ fn main(
       store_tile(&fetched);
       tile = next;
       if (!FETCHES_FIRST) {
-        next.begin += BLOCK_QUERIES;
+        next = next_seen_queries(ids, next.begin + BLOCK_QUERIES, key_0, end);
         fetched = fetch_tile(ids, min(next.begin, ids.queries));
       }
       if (SPLIT_OPERANDS) {
