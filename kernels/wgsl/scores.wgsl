@@ -15,19 +15,23 @@ fn accurate_tanh(x: vec4f) -> vec4f {
   return select(far, near, size < vec4f(0.625));
 }
 
-// Products of f16 hold fewer digits than 1 − 2/(e^2x + 1) loses near 0. What is not finite is not theirs to compute.
+// Products of f16 hold fewer digits than 1 − 2/(e^2x + 1) loses near 0.
 const CAPS_ROUGHLY = MATRIX && !SPLIT_OPERANDS && !AGAIN;
 
-// softcap·tanh(product/softcap); NaN stays NaN, if not capped roughly.
+fn rough_cap(product: vec4f) -> vec4f {
+  let grown = exp2(min(product * (2.0 * 1.4426950408889634 / params.softcap), vec4f(64.0))); // e^2x, if not too large
+  return params.softcap - 2.0 * params.softcap / (grown + 1.0);
+}
+
+// softcap·tanh(product/softcap); NaN stays NaN.
 fn cap(product: vec4f) -> vec4f {
   if (!SOFTCAP) {
     return product;
   }
-  if (CAPS_ROUGHLY) {
-    let grown = exp2(min(product * (2.0 * 1.4426950408889634 / params.softcap), vec4f(64.0))); // e^2x, if not too large
-    return params.softcap - 2.0 * params.softcap / (grown + 1.0);
-  }
   let is_nan = (bitcast<vec4u>(product) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+  if (CAPS_ROUGHLY) {
+    return select(rough_cap(product), product, is_nan);
+  }
   return select(params.softcap * accurate_tanh(product / params.softcap), product, is_nan);
 }
 

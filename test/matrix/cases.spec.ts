@@ -2,8 +2,13 @@ import {caseTable} from '../support/cases.js';
 import type {Case} from '../support/cases.js';
 import {sample, specCases} from '../support/specs.js';
 
+/** Products of f16 are capped in a way of their own, which must not lose a NaN. */
+const capsNaN = ({softcap, values, headSize}: Case): boolean => softcap > 0 && values === 'nan' && headSize === 20;
+
 /** Compiling takes lavapipe some 25 s a case, minutes for heads of 256; the whole table takes more than an hour. */
-const cases = process.env.WHOLE_TABLE ? caseTable() : sample(caseTable(), 16);
+const cases = process.env.WHOLE_TABLE ?
+  caseTable() :
+  [...new Set([...sample(caseTable(), 16), ...caseTable().filter(capsNaN).slice(0, 1)])];
 
 describe('the WGSL kernels over subgroup matrices', () => {
   specCases(cases, () => 'webgpu', ['matrix']);
