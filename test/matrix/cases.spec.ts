@@ -3,7 +3,8 @@ import type {Case} from '../support/cases.js';
 import {sample, specCases} from '../support/specs.js';
 
 /** Products of f16 are capped in a way of their own, which must not lose a NaN. */
-const capsNaN = ({softcap, values, headSize}: Case): boolean => softcap > 0 && values === 'nan' && headSize === 20;
+const capsNaN = ({softcap, values, headSize}: Case): boolean =>
+  softcap !== undefined && values === 'nan' && headSize === 20;
 
 /** Compiling takes lavapipe some 25 s a case, minutes for heads of 256; the whole table takes more than an hour. */
 const cases = process.env.WHOLE_TABLE ?
