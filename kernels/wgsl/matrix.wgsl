@@ -60,7 +60,7 @@ struct Tile {
 fn next_seen(ids: HeadIds, query_0: u32, from_key: u32, end: u32) -> Tile {
   var begin = from_key;
   var look = look_at_tile(ids, query_0, begin);
-  for (var n = 0u; n < FOREVER; n++) {
+  for (var tile = 0u; tile < FOREVER; tile++) {
     if (look.shows || begin >= end) {
       break;
     }

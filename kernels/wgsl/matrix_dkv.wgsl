@@ -79,7 +79,7 @@ fn write_pairs(of_lane: ptr<function, LanePairs>) {
 fn next_seen_queries(ids: HeadIds, from_query: u32, key_0: u32, end: u32) -> Tile {
   var begin = from_query;
   var look = look_at_tile(ids, begin, key_0);
-  for (var n = 0u; n < FOREVER; n++) {
+  for (var tile = 0u; tile < FOREVER; tile++) {
     if (look.shows || begin >= end) {
       break;
     }
