@@ -7,8 +7,6 @@
 
 @group(0) @binding(8) var<storage, read> mask: array<u32>; // [B|1,Hq|1,groups and their rows,words]
 
-const MASK_GROUP = 64u;
-
 // Keys that a look at a tile takes at a time: of one word.
 const LOOK_KEYS = min(32u, BLOCK_KEYS & (~BLOCK_KEYS + 1u));
 const LOOK_BITS = (1u << ((LOOK_KEYS + 7u) / 8u)) - 1u;

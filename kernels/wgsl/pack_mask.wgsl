@@ -1,12 +1,11 @@
 // A mask tensor as bits (mask.wgsl): kernels read a 32nd of it, however many heads share it, and those of the backward pass
 // read it again.
 //
-// A workgroup makes a word of MASK_GROUP rows. Threads that lie side by side read fours of keys that do.
+// A workgroup makes a word of MASK_GROUP rows, as many as it has threads. Threads that lie side by side read fours of keys that do.
 
 @group(0) @binding(8) var<storage, read_write> mask: array<u32>;
 @group(0) @binding(9) var<storage, read> mask_tensor: array<i32>; // bool as tfjs keeps it on WebGPU: one i32 each
 
-const MASK_GROUP = THREADS;
 const FOURS = 8u; // of a word
 
 var<workgroup> fours: array<u32, FOURS * MASK_GROUP>;

@@ -1,5 +1,5 @@
 import {isWatched} from './matrix_plan.js';
-import {isMatrixPlan, sizesOf} from './plan.js';
+import {isMatrixPlan, MASK_GROUP, sizesOf} from './plan.js';
 import type {KernelName, Plan} from './plan.js';
 import {unrollLoops} from './unroll.js';
 import {WGSL} from './wgsl_sources.js';
@@ -96,7 +96,10 @@ function constantName(field: string): string {
 /** The constants of a plan as WGSL declarations. */
 export function header(plan: Plan): string {
   const {kernel, kind, vectorised, matrix, unrolled, ...constants} = plan;
-  const all = {...constants, matrix: isMatrixPlan(plan), ofBias: kernel === 'backward_dbias', ...sizesOf(plan)};
+  const all = {
+    ...constants, matrix: isMatrixPlan(plan), ofBias: kernel === 'backward_dbias', maskGroup: MASK_GROUP,
+    ...sizesOf(plan),
+  };
   const lines = Object.entries(all).map(
       ([field, value]) => `const ${constantName(field)} = ${typeof value === 'number' ? `${value}u` : value};`);
   const how = `${vectorised ? '' : ', one float at a time'}${unrolled ? ', loops written out' : ''}`;
