@@ -27,3 +27,19 @@ describe('prepare on a device with subgroup matrices', () => {
   const backward = ['to_half', 'to_half', 'backward_dq', 'backward_dq', 'backward_dkv', 'backward_dkv'];
   specPrepared([large], {...device, kernels: [...kernels, ...backward]});
 });
+
+describe('prepare for split operands', () => {
+  const [q, k, bias] = [[1, 20, 1, 8], [1, 24, 1, 8], [1, 1, 20, 24]];
+  const biased: PreparedCall = {
+    what: 'a bias and its gradient, whose LSE is made without matrices', shapes: {q, k, v: k}, options: {bias},
+    prepare: {gradients: ['q', 'bias']},
+    call: precision => {
+      const [keys, values] = [random(k), random(k)];
+      return tf.grads((...[x, y]) => flashAttention(x as tf.Tensor4D, keys, values, {bias: y, ...precision}))(
+          [random(q), random(bias)]);
+    },
+  };
+  // The forward pass over matrices, in their stead, and for the bias.
+  const compiled = ['forward', 'forward', 'forward', 'row_statistics', 'backward_dbias'];
+  specPrepared([biased], {full: true, kind: 'matrix_split', kernels: compiled});
+});
