@@ -28,7 +28,10 @@ async function measures(page, errors) {
   const rows = await rowsOf(page);
   // Lengths 64 and 32 at 64 tokens, and one sequence of 32; that of 64 is the same shape.
   expect('the table has a line for each shape', rows.length === 3, rows);
-  expect('with speeds and memory of both', rows.every(row => row.slice(5).every(text => Number(text) >= 0)), rows);
+  // Backward is forward and backward less forward: on a busy machine nothing may be left: —.
+  const isBackward = column => [7, 8].includes(column);
+  expect('with speeds and memory of both', rows.every(row => row.length === 11 && row.every(
+      (text, column) => column < 5 || Number(text) >= 0 || isBackward(column) && text === '—')), rows);
   const drawn = await page.$$eval('#plots svg', plots => plots.map(plot => plot.textContent));
   expect('speed and memory are drawn', drawn.length === 2 && drawn.every(text => /flashAttention/.test(text)), drawn);
   const skipped = await textOf(page, 'skipped');
