@@ -33,7 +33,7 @@ async function bundleSpecs(outfile) {
   await build({
     stdin: {contents, resolveDir: import.meta.dirname},
     outfile, bundle: true, format: 'iife', platform: 'browser', target: 'es2022', external: ['webgpu'],
-    logLevel: 'error',
+    logLevel: 'error', define: {'process.env.TEST_FULL': JSON.stringify(process.env.TEST_FULL ?? '')},
   });
 }
 
