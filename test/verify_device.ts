@@ -1,10 +1,12 @@
 /**
  * Runs the case table on a real device and says how it went: for machines that the test runner does not reach.
  *   npx tsx test/verify_device.ts [--backend webgpu|cpu|wasm|tensorflow] [--seeds 0,1,2]
- *       [--plans simt,subgroup,matrix,matrix_split,decode] [--matrix 16x8x8] [--device cuda]
+ *       [--plans simt,subgroup,matrix,matrix_split,decode] [--matrix 16x8x8] [--storage-buffers 12]
+ *       [--device cuda]
  *       [--compute float32,bfloat16] [--grid 100] [--long] [--seconds 0] [--workers 1] [--out FOLDER]
  * Each seed draws other numbers for the same shapes. --plans has WebGPU's kernels run by each of these kinds in turn,
  * where they have it and it can run the case (default: as chosen); --matrix takes that product of subgroup matrices;
+ * --storage-buffers has the device pass for one that binds no more of them (by 12 no `matrix` forward watches itself);
  * --device is where the native addon computes (setNativeDevice), with the backends cpu and wasm; with tensorflow it is
  * the GPU where TensorFlow has one. --compute has every case computed in each of these compute types; --grid takes that
  * many cases of the generator besides; --long some of a thousand keys and more; --seconds starts no new case after that
@@ -23,6 +25,7 @@ import {slug} from '../benchmarks/core/slug.js';
 import {describeEnvironment, useBackend} from '../benchmarks/environment.js';
 import {isOnGpu} from '../src/backends/native/tensorflow_kernels.js';
 import {noteAdapter} from '../src/backends/webgpu/capabilities.js';
+import {pretendLimits} from '../src/backends/webgpu/device.js';
 import {forcePlan} from '../src/backends/webgpu/choose.js';
 import type {PlanKind} from '../src/backends/webgpu/choose.js';
 import {nativeReport, setNativeDevice} from '../src/node.js';
@@ -42,6 +45,7 @@ const {values: args} = parseArgs({options: {
   seeds: {type: 'string', default: '0'},
   plans: {type: 'string', default: ''},
   matrix: {type: 'string', default: ''},
+  'storage-buffers': {type: 'string', default: ''},
   device: {type: 'string', default: ''},
   compute: {type: 'string', default: 'float32'},
   grid: {type: 'string', default: '0'},
@@ -156,11 +160,16 @@ async function verifyAll(): Promise<Report> {
     noteAdapter(
         deviceOf(), {subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs: [config]} as unknown as GPUAdapterInfo);
   }
+  const buffers = args['storage-buffers'];
+  if (buffers) {
+    pretendLimits(deviceOf(), {maxStorageBuffersPerShaderStage: Number(buffers)});
+  }
   const verdicts: Verdict[] = [];
   const run = async () => {
     for (const [kind, type] of kinds.flatMap(kind => computeTypes.map(type => [kind, type] as const))) {
       const inType = computeTypes.length > 1 || type !== 'float32' ? `, ${type}` : '';
-      const by = `${kind ? `, plan ${kind}` : ''}${args.matrix && ` ${args.matrix}`}${inType}`;
+      const by = `${kind ? `, plan ${kind}` : ''}${args.matrix && ` ${args.matrix}`}` +
+          `${buffers && ` ${buffers} buffers`}${inType}`;
       for (const seed of args.seeds.split(',').map(Number)) {
         verdicts.push(await verify(`case table, seed ${seed}${by}`, caseTable(seed), kind, type));
       }

@@ -121,10 +121,10 @@ const halvesOf = ({halves}: Buffers, withOutput: boolean): Array<[number, GPUBuf
 function bindingsOf({plan, split}: Candidate, b: Buffers): Map<number, GPUBuffer> {
   const isForward = plan.kernel === 'forward';
   const isFirst = isMatrixPlan(plan) && !plan.again;
-  const operands: Array<[number, GPUBuffer]> = isFirst ?
-      halvesOf(b, !isForward) :
+  const tensors: Array<[number, GPUBuffer]> =
       [[1, b.q], [2, b.k], [3, b.v], ...isForward ? [] : [[4, b.dOutput] as [number, GPUBuffer]]];
-  if (isFirst ? !isForward || plan.splitOperands : plan.routed || plan.again) {
+  const operands = [...isFirst ? halvesOf(b, !isForward) : tensors, ...plan.watchesItself ? tensors : []];
+  if (isFirst ? !isForward || plan.splitOperands || plan.watchesItself : plan.routed || plan.again) {
     operands.push([16, b.largest]);
   }
   const isSplit = split.splits > 1;
@@ -205,7 +205,7 @@ async function labShape(lab: Lab, capabilities: Capabilities, text: string, opti
           }
           const split = made.split.splits > 1;
           const isRedone = kernel === 'forward' && kind === 'matrix';
-          const standIn = isMatrixKind(kind) ? {
+          const standIn = isMatrixKind(kind) && !made.plan.watchesItself ? {
             ...made, plan: isRedone ?
                 makePlan(kernel, problem, capabilities, {again: true, split}, problem.batch, kind) :
                 makePlan(kernel, problem, {...capabilities, matrix: []}, {
@@ -255,7 +255,7 @@ async function labShape(lab: Lab, capabilities: Capabilities, text: string, opti
     const apart = Math.max(...actual.map((values, n) => difference(values, expected[plan.kernel]![n])));
     const works = [ready, ...routed ? [routed] : [], ...merging ? [merging] : []];
     // With the turning into f16 where that is the call's own.
-    const call = [...isForward && routed ? turning[plan.kind] : [], ...works];
+    const call = [...isForward && isMatrixPlan(plan) ? turning[plan.kind] : [], ...works];
     const total = await ms(call);
     const rest = [
       ...merging ? [`merging ${us(await ms([merging]))}`] : [], ...routed ? [`stand-in ${us(await ms([routed]))}`] : [],

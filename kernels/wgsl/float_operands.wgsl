@@ -1,6 +1,6 @@
 // The same as half_operands.wgsl from the tensors themselves, divided by a power of two where they need it.
 
-fn fetch_keys(ids: HeadIds, key_0: u32) -> HeadFetch {
+fn turned_keys(ids: HeadIds, key_0: u32) -> HeadFetch {
   var fetched: HeadFetch;
   let divide = power_of_two(-operand_exponent(K));
   for (var n = 0u; n < HEAD_TRIPS; n++) {
@@ -11,7 +11,7 @@ fn fetch_keys(ids: HeadIds, key_0: u32) -> HeadFetch {
   return fetched;
 }
 
-fn fetch_values(ids: HeadIds, key_0: u32) -> ValueFetch {
+fn turned_values(ids: HeadIds, key_0: u32) -> ValueFetch {
   var fetched: ValueFetch;
   let divide = power_of_two(-operand_exponent(V));
   for (var n = 0u; n < VALUE_TRIPS; n++) {
@@ -22,7 +22,7 @@ fn fetch_values(ids: HeadIds, key_0: u32) -> ValueFetch {
   return fetched;
 }
 
-fn fetch_queries(ids: HeadIds, strip: u32) -> Staged {
+fn turned_queries(ids: HeadIds, strip: u32) -> Staged {
   var staged: Staged;
   let divide = power_of_two(-operand_exponent(Q));
   for (var p = 0u; p < PASSES; p++) {

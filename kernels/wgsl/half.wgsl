@@ -6,7 +6,7 @@
 // in its first eight words, of which LOOKS are used, those of all workgroups of to_half, by its second pass; then for each of
 // LOOKS those of every workgroup of the first. A tensor whose elements f16 could not hold well is divided by a power of two.
 // An infinity or a NaN must reach only what sees it: it makes calls run by the kernels that multiply pair by pair
-// (finite.wgsl). matrix_forward.wgsl takes all as it is, and leaves what comes of that to matrix_watched.wgsl: for it there
+// (finite.wgsl). matrix_forward.wgsl takes all as it is, and leaves what comes of that to matrix_watch.wgsl: for it there
 // is no second pass.
 
 // Split operands (SPLIT_OPERANDS): a row is followed by what rounding took from it, as f16 too: together 23 bits. For the

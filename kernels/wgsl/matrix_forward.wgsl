@@ -4,8 +4,9 @@
 // largest score of a sample, the first keys and those on the diagonal. f16 holds weights of keys that outweigh the sample by
 // up to e^10.4. Every SEGMENT_TILES tiles the sums tell whether row_max should rise. Rows whose weights did not fit, such as
 // those of whose sample a mask or a bias hides all, or whose results are not finite, get an LSE of NaN, and
-// matrix_watched.wgsl makes their tiles again. To watch every tile takes 2% to 15% of the time, and to hold that second
-// attempt in this kernel a third, even where it is never made: registers (H100, NOTES.md).
+// matrix_watch.wgsl makes their tiles again: in another kernel (watched_later.wgsl) or, with few rows, at the end of this one
+// (watched_here.wgsl). To watch every tile takes 2% to 15% of the time, and to hold the second attempt in a kernel of many rows
+// a third, even where it is never made: registers (H100, NOTES.md).
 //
 // Three tiles are at work at once: between two barriers a subgroup makes the weights of one tile, the scores of the next and
 // the sums of the one before, none of which waits for another. Each round looks at the mask of the tile whose keys it fetches.
@@ -149,6 +150,7 @@ fn main(
   var staged_queries = fetch_queries(ids, strip_of(job));
   var fetched_keys = fetch_keys(ids, tile_key(job, 0u, tiles, ahead.x));
   var later_keys = fetch_keys(ids, tile_key(job, 1u, tiles, ahead.y));
+  let notes = notes_of_thread();
   var samples: array<Staged, SAMPLE_ROUNDS>;
   for (var t = 0u; t < SAMPLE_ROUNDS; t++) {
     samples[t] = fetch_sample(job, STRIP_SUBGROUPS * t + part);
@@ -348,7 +350,11 @@ fn main(
       finite[r] = write_column(job, r, o, totals[r]) && finite[r];
     }
   }
+  var is_missing = false;
   for (var r = 0u; r < STRIPS; r++) {
-    store_lse(job, r, rows[r].max, row_total(select(not_a_number(), 0.0, finite[r])) + totals[r]);
+    let total = row_total(select(not_a_number(), 0.0, finite[r])) + totals[r];
+    store_lse(job, r, rows[r].max, total);
+    is_missing = is_missing || is_nan(rows[r].max + total);
   }
+  settle(job, notes, is_missing);
 }

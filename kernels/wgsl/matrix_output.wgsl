@@ -1,4 +1,4 @@
-// What the two forward kernels on subgroup matrices share (matrix_forward.wgsl, matrix_watched.wgsl): a workgroup's job and
+// What the two forward kernels on subgroup matrices share (matrix_forward.wgsl, matrix_watch.wgsl): a workgroup's job and
 // how its results leave.
 
 // What a workgroup works on.
@@ -109,6 +109,10 @@ fn write_column(job: Job, r: u32, o: u32, total: f32) -> bool {
     }
   }
   return finite;
+}
+
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
 }
 
 fn store_lse(job: Job, r: u32, row_max: f32, total: f32) {

@@ -34,6 +34,16 @@ export const PARTS = {
     title: 'Unit tests in Node',
     run: ({counted}) => counted('unit', jasmine('unit')),
   },
+  matrix: {
+    title: 'Subgroup matrices in Node (Dawn on lavapipe)',
+    device: 'matrix',
+    problem: lavapipeProblem,
+    packages: ['debian-archive-keyring'],
+    run({counted}) {
+      const {command, env} = lavapipeLauncher();
+      return counted('matrix', jasmine('matrix'), {env, command});
+    },
+  },
   webgpu: {
     title: 'WebGPU tests in Node (Dawn on SwiftShader)',
     device: 'webgpu',
@@ -74,16 +84,6 @@ export const PARTS = {
     packages: ['g++', 'python3-pip'], // which fetches nvcc
     lock: 'addon', // and its kernels, which npm pack takes
     run: ({counted}) => counted('cuda', ['test/cuda/run.mjs']),
-  },
-  matrix: {
-    title: 'Subgroup matrices in Node (Dawn on lavapipe)',
-    device: 'matrix',
-    problem: lavapipeProblem,
-    packages: ['debian-archive-keyring'],
-    run({counted}) {
-      const {command, env} = lavapipeLauncher();
-      return counted('matrix', jasmine('matrix'), {env, command});
-    },
   },
   tensorflow: {
     title: 'setup-tfjs-node in an empty project, and what runs on the backend tensorflow',

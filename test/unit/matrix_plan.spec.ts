@@ -345,23 +345,49 @@ describe('plans over subgroup matrices', () => {
   });
 
   it('watch every tile of what is made again, and of nothing else, whatever hides keys', () => {
-    const text = (features: Partial<Features>, of = problem({})) =>
+    const text = (features: Partial<Features>, of: Problem) =>
       specialise(makePlan('forward', of, H100, features, 1, 'matrix'));
     const isWatched = (wgsl: string) => wgsl.includes('fn watch(');
+    const many = problem({batch: 16});
     for (const of of [
-      problem(), {...problem(), maskShape: [1, 1, 512, 512]}, {...problem(), biasShape: [1, 1, 512, 512]},
+      many, {...many, maskShape: [1, 1, 512, 512]}, {...many, biasShape: [1, 1, 512, 512]},
     ] as Problem[]) {
       expect(isWatched(text({}, of))).toBeFalse();
       expect(isWatched(text({again: true}, of))).toBeTrue();
     }
     // What is made again comes from the tensors themselves, pages of a cache too.
-    const paged: Problem = {...problem(), cache: true, pageSize: 16};
+    const paged: Problem = {...many, cache: true, pageSize: 16};
     expect(text({}, paged)).not.toContain('block_table');
     expect(text({again: true}, paged)).toContain('block_table');
     const window = {batches: 1, heads: 8, queries: 2 ** 15, keys: 512};
     const again = makePlan('forward', problem({}), H100, {again: true}, 1, 'matrix');
     expect(workgroupCount({...again, again: false}, problem({}), window, 1)).toBe(8 * 512);
     expect(workgroupCount(again, problem({}), window, 1)).toBe(1024);
+  });
+
+  it('make again by themselves what they could not where a call is short and the device binds enough buffers', () => {
+    const itself = (changes: object, buffers = 16, kind: 'matrix'|'matrix_split' = 'matrix') => {
+      const limits = {...H100.limits, maxStorageBuffersPerShaderStage: buffers};
+      const of = problem(kind === 'matrix' ? changes : {...changes, computeType: 'float32'});
+      const plan = makePlan('forward', of, {...H100, limits}, {}, of.batch, kind);
+      expect(/fn watch\([^]*fn main\(/.test(specialise(plan))).toBe(plan.watchesItself);
+      return plan.watchesItself;
+    };
+    expect(itself({})).toBeTrue();
+    expect(itself({batch: 4})).toBeTrue(); // 2^14 rows
+    expect(itself({batch: 5})).toBeFalse();
+    expect(itself({keyLength: 2048})).toBeTrue();
+    expect(itself({keyLength: 2056})).toBeFalse();
+    expect(itself({keyLength: 1024, headSize: 128})).toBeTrue();
+    expect(itself({keyLength: 1025, headSize: 128})).toBeFalse();
+    expect(itself({headSize: 136})).toBeFalse();
+    expect(itself({}, 13)).toBeTrue();
+    expect(itself({}, 12)).toBeFalse();
+    expect(itself({}, 16, 'matrix_split')).toBeFalse();
+    expect(makePlan('forward', problem(), H100, {again: true}, 1, 'matrix').watchesItself).toBeFalse();
+    expect(makePlan('backward_dq', problem(), H100, {}, 1, 'matrix').watchesItself).toBeFalse();
+    const pages = makePlan('forward', {...problem(), cache: true, pageSize: 16} as Problem, H100, {}, 1, 'matrix');
+    expect(specialise(pages)).toContain('block_table'); // of the second attempt
   });
 
   // Vulkan wants a subgroup matrix at a multiple of 16 bytes; a lone word before it shifts all that follows.

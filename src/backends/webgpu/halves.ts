@@ -5,7 +5,7 @@ import {isMatrixKind} from './choose.js';
 import type {PlanKind} from './choose.js';
 import type {HalfName} from './matrix_plan.js';
 import {LARGEST_WORDS} from './plan.js';
-import {halfShapesOf, kindOf, VARIANT} from './prepare.js';
+import {forwardWatchesItself, halfShapesOf, kindOf, VARIANT} from './prepare.js';
 import {run, SLOT} from './run.js';
 import type {Binding, Call, Run} from './run.js';
 import type {Scratch} from './scratch.js';
@@ -71,6 +71,10 @@ export function runWith(backend: Backend, halves: Halves|undefined, call: Call, 
   }
   const bindings = [...one.bindings, halves.largest];
   if (kernel === 'forward' && kind === 'matrix') {
+    if (forwardWatchesItself(backend.device, call.problem)) {
+      run(backend, call, {...one, operands: [...halves.operands, ...one.operands!], bindings});
+      return [];
+    }
     run(backend, call, {...one, operands: halves.operands});
     return [{kernel, variants: variants | VARIANT.again, forGradient, operands: one.operands, bindings}];
   }

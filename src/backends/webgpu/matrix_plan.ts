@@ -2,7 +2,7 @@ import type {Problem} from '../../op/problem.js';
 
 import type {Capabilities, DeviceLimits, MatrixShape} from './capabilities.js';
 import {
-  forwardTiles, keyGradientTiles, MUCH, queryGradientTiles, splitTiles, watchedTiles,
+  forwardTiles, isFew, keyGradientTiles, MUCH, queryGradientTiles, splitTiles, watchedTiles,
 } from './matrix_tiles.js';
 import type {MatrixTiles, Work} from './matrix_tiles.js';
 import type {KernelName} from './plan.js';
@@ -174,7 +174,6 @@ export function matrixMemory(plan: MatrixPlan): Array<{name: string, bytes: numb
     {name: 'sums', bytes: 16 * sizes.sumsLength},
     {name: 'weights', bytes: 8 * blockQueries * weightsStride},
     ...plan.splitOperands ? [{name: 'too_large', bytes: 16}] : [],
-    ...isWatched(plan) ? ['seen', 'row_is_missing', 'operand_largest'].map(name => ({name, bytes: 16})) : [],
   ];
 }
 
@@ -303,6 +302,26 @@ export function matrixObstacle(
     return `an operand in f16 takes ${largest} bytes`;
   }
   return undefined;
+}
+
+/**
+ * With watchesItself: q, k, v, three copies, output, LSE and its tail, the largest elements; mask, bias, block table.
+ */
+const MOST_BUFFERS_ITSELF = 13;
+/** Past this head size a second attempt has other tiles than the first. */
+const WIDEST_ITSELF = 128;
+/** Elements of a head's keys: to be ready for a second attempt costs each tile a little, a kernel of its own 5 µs. */
+const MOST_KEYS_ITSELF = 2 ** 17;
+
+/**
+ * Whether the forward kernel of the kind `matrix` makes again by itself what it could not, and is all there is to do
+ * behind to_half: for short calls.
+ */
+export function watchesItself(
+    {headSize, valueSize, keyLength}: Problem, {strips}: MatrixTiles, work: Work, limits: DeviceLimits): boolean {
+  const width = Math.max(headSize, valueSize);
+  return isFew(work) && width <= WIDEST_ITSELF && width * keyLength <= MOST_KEYS_ITSELF && strips === 1 &&
+      limits.maxStorageBuffersPerShaderStage >= MOST_BUFFERS_ITSELF;
 }
 
 /** to_half in the backward pass: q, k, v, dO, dLSE, the largest elements, four results, block table. */

@@ -35,6 +35,8 @@ export const MUCH: Work = {rows: Infinity, isUneven: false};
 /** Rows whose tiles all run at once on a large GPU. */
 const ROWS_AT_ONCE = 2 ** 14;
 
+export const isFew = ({rows}: Work): boolean => rows <= ROWS_AT_ONCE;
+
 /** So few rows that time is what the longest of them takes: more subgroups go through fewer tiles for each. */
 export const waitsForLongest = ({rows, isUneven}: Work): boolean =>
     rows <= (isUneven ? ROWS_AT_ONCE : ROWS_AT_ONCE / 2);
@@ -50,17 +52,16 @@ const SMALL_PAIRS = [
 
 /** @param width the larger of the head sizes. */
 export function forwardTiles(width: number, work: Work): MatrixTiles[] {
-  const isFew = work.rows <= ROWS_AT_ONCE;
   if (width > 192) {
     return [tiles(8, 16), ...SMALL];
   }
   if (width > 128) {
     return [...SMALL];
   }
-  if (width <= 32 || isFew && work.isUneven || width <= 64 && work.rows <= ROWS_AT_ONCE / 2) {
+  if (width <= 32 || isFew(work) && work.isUneven || width <= 64 && work.rows <= ROWS_AT_ONCE / 2) {
     return [tiles(4, 32), ...SMALL];
   }
-  if (width > 64 || isFew) {
+  if (width > 64 || isFew(work)) {
     return [tiles(8, 32), tiles(4, 32), ...SMALL];
   }
   return [tiles(4, 16, {strips: 2}), ...SMALL];

@@ -6,7 +6,9 @@ import type {Capabilities, DeviceLimits} from './capabilities.js';
 import {choosePlan, FEW_QUERIES, isMatrixKind} from './choose.js';
 import type {PlanKind} from './choose.js';
 import {decodeBlockings, decodeMemory, decodeSizes} from './decode_plan.js';
-import {deriveMatrix, HALF_ROWS, halfShape, isWrittenOut, matrixBlocking, matrixMemory} from './matrix_plan.js';
+import {
+  deriveMatrix, HALF_ROWS, halfShape, isWrittenOut, matrixBlocking, matrixMemory, watchesItself,
+} from './matrix_plan.js';
 import type {MatrixBlocking} from './matrix_plan.js';
 import {waitsForLongest} from './matrix_tiles.js';
 import type {Work} from './matrix_tiles.js';
@@ -55,6 +57,8 @@ export interface Features {
    * that it could not make.
    */
   readonly again: boolean;
+  /** forward of the kind `matrix`: makes again by itself what it could not (matrix_plan). */
+  readonly watchesItself: boolean;
   /** to_half and the kind `matrix_split`: each operand is the sum of two f16. (`split` is about keys.) */
   readonly splitOperands: boolean;
   /** backward_dbias: the gradient is one number for all queries (keys). */
@@ -323,7 +327,7 @@ function featuresOf(kernel: KernelName, problem: Problem): Features {
     cache: readsKeys && problem.cache === true,
     paged: readsKeys && pageSize > 0,
     split: false, hasLseGradient: false, wantKeys: false, wantValues: false, sharedResult: false,
-    routed: false, plain: false, hasDOutput: false, again: false, splitOperands: false,
+    routed: false, plain: false, hasDOutput: false, again: false, watchesItself: false, splitOperands: false,
     overQueries: false, overKeys: false,
   };
 }
@@ -385,10 +389,13 @@ export function makePlan(
     if (!matrix) {
       throw noPlan(kernel, problem, limits);
     }
+    const itself = kernel === 'forward' && kind === 'matrix' && !common.again &&
+        watchesItself(problem, matrix, work, limits);
     return {
       // But for what is made again, operands have been unpacked from a cache's pages.
-      ...common, paged: common.paged && common.again, matrix, threadsX: matrix.lanes, threadsY: matrix.subgroups,
-      rows: 1, chunk: 1, rowChunk: 1, ...plain, unrolled: isWrittenOut({...common, matrix}, capabilities),
+      ...common, watchesItself: itself, paged: common.paged && (common.again || itself), matrix,
+      threadsX: matrix.lanes, threadsY: matrix.subgroups, rows: 1, chunk: 1, rowChunk: 1, ...plain,
+      unrolled: isWrittenOut({...common, matrix}, capabilities),
     };
   }
   if (kind === 'decode') {

@@ -60,7 +60,7 @@ export interface Prepared {
 }
 
 /** What is worked out for a problem. */
-const RESULTS = ['task', 'kind', 'split', 'halves', 'split halves'] as const;
+const RESULTS = ['task', 'kind', 'split', 'halves', 'split halves', 'watches itself'] as const;
 
 /** A number for each result that there can be: a text would have to be put together in every call. */
 function resultKey(
@@ -153,6 +153,12 @@ export function splitOf(device: GPUDevice, problem: Problem, forGradient: boolea
     const {kind} = kindOf(device, 'forward', problem, forGradient);
     return makeSplit(makePlan('forward', problem, capabilities, {}, problem.batch, kind), problem);
   });
+}
+
+/** Whether a forward pass of the kind `matrix` makes again by itself what it could not. */
+export function forwardWatchesItself(device: GPUDevice, problem: Problem): boolean {
+  return prepared(device, problem, resultKey('watches itself', 'forward', false),
+      () => makePlan('forward', problem, capabilitiesOf(device), {}, problem.batch, 'matrix').watchesItself);
 }
 
 /** Shapes of the operands as f16. */

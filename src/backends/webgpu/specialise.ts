@@ -63,8 +63,13 @@ function matrixForward(plan: Plan): Part[] {
   if (plan.splitOperands) {
     return ['finite', 'exponents', 'half_operands', 'matrix_forward_split'];
   }
-  return isWatched(plan) ? ['float_rows', 'float_operands', 'matrix_output', 'matrix_watched'] :
-                           ['no_exponents', 'half_operands', 'matrix_output', 'matrix_forward'];
+  const watch: Part[] = ['matrix_output', 'float_rows', 'float_operands', 'matrix_watch'];
+  if (isWatched(plan)) {
+    return [...watch, 'matrix_watched'];
+  }
+  return plan.watchesItself ?
+      ['half_operands', ...watch, 'watched_here', 'matrix_forward'] :
+      ['no_exponents', 'half_operands', 'matrix_output', 'watched_later', 'matrix_forward'];
 }
 
 /** The entry point and how the threads of a row meet. */
