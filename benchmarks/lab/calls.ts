@@ -5,12 +5,14 @@
 import type {Capabilities} from '../../src/backends/webgpu/capabilities.js';
 import {isMatrixKind} from '../../src/backends/webgpu/choose.js';
 import type {PlanKind} from '../../src/backends/webgpu/choose.js';
+import type {KernelName} from '../../src/backends/webgpu/kernel_names.js';
 import {halfShape, isWrittenOut, matrixShape} from '../../src/backends/webgpu/matrix_plan.js';
 import type {HalfName} from '../../src/backends/webgpu/matrix_plan.js';
-import {
-  isMatrixPlan, LARGEST_WORDS, makePlan, makeSplit, sizesOf, workgroupBytes,
-} from '../../src/backends/webgpu/plan.js';
-import type {Features, KernelName, Plan, Split} from '../../src/backends/webgpu/plan.js';
+import {isMatrixPlan, makePlan, sizesOf, workgroupBytes} from '../../src/backends/webgpu/plan.js';
+import type {Features, Plan} from '../../src/backends/webgpu/plan.js';
+import {makeSplit} from '../../src/backends/webgpu/splits.js';
+import type {Split} from '../../src/backends/webgpu/splits.js';
+import {LARGEST_WORDS} from '../../src/backends/webgpu/workgroups.js';
 import {lseShape, makeProblem, rowShape} from '../../src/op/problem.js';
 import type {Problem} from '../../src/op/problem.js';
 

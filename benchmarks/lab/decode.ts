@@ -4,8 +4,11 @@
  */
 import {stockCapabilities} from '../../src/backends/webgpu/capabilities.js';
 import type {Capabilities} from '../../src/backends/webgpu/capabilities.js';
-import {makePlan, makeSplit, sizesOf, workgroupBytes, workgroupCount} from '../../src/backends/webgpu/plan.js';
-import type {Plan, Split} from '../../src/backends/webgpu/plan.js';
+import {makePlan, sizesOf, workgroupBytes} from '../../src/backends/webgpu/plan.js';
+import type {Plan} from '../../src/backends/webgpu/plan.js';
+import {makeSplit} from '../../src/backends/webgpu/splits.js';
+import type {Split} from '../../src/backends/webgpu/splits.js';
+import {workgroupCount} from '../../src/backends/webgpu/workgroups.js';
 import {lseShape, makeProblem, rowShape} from '../../src/op/problem.js';
 import type {Problem} from '../../src/op/problem.js';
 

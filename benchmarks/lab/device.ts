@@ -2,11 +2,12 @@
 import {create, globals} from 'webgpu';
 
 import {noteAdapter} from '../../src/backends/webgpu/capabilities.js';
-import {grid, workgroupCount} from '../../src/backends/webgpu/plan.js';
-import type {Plan, Split} from '../../src/backends/webgpu/plan.js';
 import {packParams} from '../../src/backends/webgpu/params.js';
+import type {Plan} from '../../src/backends/webgpu/plan.js';
 import {specialise} from '../../src/backends/webgpu/specialise.js';
+import type {Split} from '../../src/backends/webgpu/splits.js';
 import {headsPerKey, makeWindows} from '../../src/backends/webgpu/windows.js';
+import {grid, workgroupCount} from '../../src/backends/webgpu/workgroups.js';
 import type {Problem} from '../../src/op/problem.js';
 
 /** GPU time of a dispatch in milliseconds, the median of five, and how far they lie apart. */

@@ -5,8 +5,8 @@ import type {Capabilities, DeviceLimits} from '../../src/backends/webgpu/capabil
 import {candidates, choosePlan, explainChoice, forcePlan, planKind} from '../../src/backends/webgpu/choose.js';
 import type {PlanKind} from '../../src/backends/webgpu/choose.js';
 import {describePlan, printPlan} from '../../src/backends/webgpu/debug.js';
+import type {KernelName} from '../../src/backends/webgpu/kernel_names.js';
 import {makePlan} from '../../src/backends/webgpu/plan.js';
-import type {KernelName} from '../../src/backends/webgpu/plan.js';
 import {problemClass} from '../../src/backends/webgpu/problem_class.js';
 import type {ComputeType} from '../../src/op/options.js';
 import {makeProblem} from '../../src/op/problem.js';

@@ -1,12 +1,13 @@
 import {stockCapabilities} from '../../src/backends/webgpu/capabilities.js';
 import type {Capabilities, DeviceLimits} from '../../src/backends/webgpu/capabilities.js';
 import {choosePlan, explainChoice, obstacle} from '../../src/backends/webgpu/choose.js';
+import type {KernelName} from '../../src/backends/webgpu/kernel_names.js';
 import {deriveMatrix, halfShape, isWrittenOut, matrixShape} from '../../src/backends/webgpu/matrix_plan.js';
-import {
-  LARGEST_WORDS, makePlan, makeSplit, workgroupBytes, workgroupCount, workgroupMemory,
-} from '../../src/backends/webgpu/plan.js';
-import type {Features, KernelName, Plan} from '../../src/backends/webgpu/plan.js';
+import {makePlan, workgroupBytes, workgroupMemory} from '../../src/backends/webgpu/plan.js';
+import type {Features, Plan} from '../../src/backends/webgpu/plan.js';
 import {header, specialise} from '../../src/backends/webgpu/specialise.js';
+import {makeSplit} from '../../src/backends/webgpu/splits.js';
+import {LARGEST_WORDS, workgroupCount} from '../../src/backends/webgpu/workgroups.js';
 import {makeProblem} from '../../src/op/problem.js';
 import type {Problem} from '../../src/op/problem.js';
 

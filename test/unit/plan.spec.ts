@@ -1,13 +1,16 @@
 import {stockCapabilities} from '../../src/backends/webgpu/capabilities.js';
 import type {Capabilities, DeviceLimits} from '../../src/backends/webgpu/capabilities.js';
 import {decodeSizes} from '../../src/backends/webgpu/decode_plan.js';
+import type {KernelName} from '../../src/backends/webgpu/kernel_names.js';
+import {maskBitsShape} from '../../src/backends/webgpu/mask_bits.js';
 import {
-  chunkOf, derive, grid, makePlan as makePlanOn, makeSplit, maskBitsShape, planKey, tableWords, workgroupBytes,
-  workgroupCount, workgroupMemory,
+  chunkOf, derive, makePlan as makePlanOn, planKey, tableWords, workgroupBytes, workgroupMemory,
 } from '../../src/backends/webgpu/plan.js';
-import type {KernelName, Plan} from '../../src/backends/webgpu/plan.js';
+import type {Plan} from '../../src/backends/webgpu/plan.js';
 import {header, specialise} from '../../src/backends/webgpu/specialise.js';
+import {makeSplit} from '../../src/backends/webgpu/splits.js';
 import {wholeWindow} from '../../src/backends/webgpu/windows.js';
+import {grid, workgroupCount} from '../../src/backends/webgpu/workgroups.js';
 import {makeProblem} from '../../src/op/problem.js';
 import type {Problem} from '../../src/op/problem.js';
 

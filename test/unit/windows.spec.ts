@@ -1,5 +1,5 @@
 import type {DeviceLimits} from '../../src/backends/webgpu/capabilities.js';
-import type {KernelName} from '../../src/backends/webgpu/plan.js';
+import type {KernelName} from '../../src/backends/webgpu/kernel_names.js';
 import {makeWindows, operand, operandsOf, rangeOf, resumes} from '../../src/backends/webgpu/windows.js';
 import type {Window} from '../../src/backends/webgpu/windows.js';
 import {biasGradientShape, makeProblem, scoreShape} from '../../src/op/problem.js';

@@ -1,8 +1,8 @@
 import type {Problem} from '../../op/problem.js';
 
 import type {Capabilities} from './capabilities.js';
+import type {KernelName} from './kernel_names.js';
 import {matrixObstacle} from './matrix_plan.js';
-import type {KernelName} from './plan.js';
 import {problemClass} from './problem_class.js';
 
 /**

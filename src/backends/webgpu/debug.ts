@@ -2,7 +2,8 @@ import {env} from '@tensorflow/tfjs-core';
 
 import type {Problem} from '../../op/problem.js';
 
-import {isTiled, sizesOf, workgroupBytes} from './plan.js';
+import {isTiled} from './kernel_names.js';
+import {sizesOf, workgroupBytes} from './plan.js';
 import type {Plan} from './plan.js';
 
 /**

@@ -4,11 +4,11 @@ import type {Backend} from './backend.js';
 import {isMatrixKind} from './choose.js';
 import type {PlanKind} from './choose.js';
 import type {HalfName} from './matrix_plan.js';
-import {LARGEST_WORDS} from './plan.js';
 import {forwardWatchesItself, halfShapesOf, kindOf, VARIANT} from './prepare.js';
 import {run, SLOT} from './run.js';
 import type {Binding, Call, Run} from './run.js';
 import type {Scratch} from './scratch.js';
+import {LARGEST_WORDS} from './workgroups.js';
 
 /** The operands of a call as f16, for kernels over subgroup matrices (kernels/wgsl/half.wgsl). */
 export interface Halves {

@@ -18,7 +18,7 @@ import {limitsOf} from './device.js';
 import {checkBackend} from './guarded_backend.js';
 import {makeHalves, runWith} from './halves.js';
 import type {Halves} from './halves.js';
-import {maskBitsShape} from './plan.js';
+import {maskBitsShape} from './mask_bits.js';
 import {canStartFromLse, kindOf, splitOf, VARIANT} from './prepare.js';
 import {prepareAhead} from './prepare_ahead.js';
 import {filledTensor, newTensor, orNothing, run, SLOT} from './run.js';

@@ -1,11 +1,11 @@
 import type {Problem} from '../../op/problem.js';
 
 import type {Capabilities, DeviceLimits, MatrixShape} from './capabilities.js';
+import type {KernelName} from './kernel_names.js';
 import {
   forwardTiles, isFew, keyGradientTiles, MUCH, queryGradientTiles, splitTiles, watchedTiles,
 } from './matrix_tiles.js';
 import type {MatrixTiles, Work} from './matrix_tiles.js';
-import type {KernelName} from './plan.js';
 
 /** How a workgroup is blocked for subgroup matrices (kernels/wgsl/matrix.wgsl). */
 export interface MatrixBlocking extends MatrixShape, MatrixTiles {

@@ -3,11 +3,12 @@ import {diagonalOffset} from '../../op/problem.js';
 import type {Problem} from '../../op/problem.js';
 
 import type {DeviceLimits} from './capabilities.js';
-import {biasGroups} from './plan.js';
-import type {KernelName, Split} from './plan.js';
+import type {KernelName} from './kernel_names.js';
+import type {Split} from './splits.js';
 import type {TablePlaces} from './table.js';
 import {headsPerKey, operand, rangeOf, resumes} from './windows.js';
 import type {OperandName, Window} from './windows.js';
+import {biasGroups} from './workgroups.js';
 
 /** The members of type View in `Params` (kernels/wgsl/params.wgsl), in order. */
 const VIEWS: readonly OperandName[] =

@@ -1,24 +1,17 @@
-import {biasGradientShape, diagonalOffset} from '../../op/problem.js';
-import type {Problem, Shape4} from '../../op/problem.js';
+import type {Problem} from '../../op/problem.js';
 import {SEQUENCE_FIELDS} from '../../op/sequences.js';
 
 import type {Capabilities, DeviceLimits} from './capabilities.js';
 import {choosePlan, FEW_QUERIES, isMatrixKind} from './choose.js';
 import type {PlanKind} from './choose.js';
 import {decodeBlockings, decodeMemory, decodeSizes} from './decode_plan.js';
-import {
-  deriveMatrix, HALF_ROWS, halfShape, isWrittenOut, matrixBlocking, matrixMemory, watchesItself,
-} from './matrix_plan.js';
+import {isTiled} from './kernel_names.js';
+import type {KernelName} from './kernel_names.js';
+import {MASK_GROUP, WORD_KEYS} from './mask_bits.js';
+import {deriveMatrix, isWrittenOut, matrixBlocking, matrixMemory, watchesItself} from './matrix_plan.js';
 import type {MatrixBlocking} from './matrix_plan.js';
 import {waitsForLongest} from './matrix_tiles.js';
 import type {Work} from './matrix_tiles.js';
-
-/** The WGSL kernels: kernels/wgsl/<name>.wgsl. */
-export const KERNEL_NAMES = [
-  'forward', 'merge_splits', 'row_statistics', 'backward_dq', 'backward_dkv', 'backward_dbias', 'cache_append',
-  'to_half', 'pack_mask',
-] as const;
-export type KernelName = typeof KERNEL_NAMES[number];
 
 /** Parts of a kernel that are compiled in or out. */
 export interface Features {
@@ -140,36 +133,19 @@ export interface Derived extends Sizes {
   readonly rightExact: boolean;
 }
 
-/** Kernels without tiles: one thread to a row (row_statistics), to a vec4 of a row, or to a row of a mask. */
-const ROW_KERNELS: readonly KernelName[] =
-    ['row_statistics', 'merge_splits', 'cache_append', 'to_half', 'pack_mask'];
-const ROW_THREADS = 64;
+/** Of kernels without tiles. */
+export const ROW_THREADS = 64;
 const HALF_THREADS = 256;
-/**
- * to_half, the first time, at most; with fewer it takes 10 µs and less (H100). Each leaves six words (LOOKS) in
- * `largest`, which has eight more.
- */
-export const TURNING_WORKGROUPS = 2048;
-/** The second time, at most: most of the time there is nothing to do, once each has gone through all those words. */
-const AGAIN_WORKGROUPS = 512;
-export const LARGEST_WORDS = 8 + 6 * TURNING_WORKGROUPS;
-/** forward the second time, at most: they go through all tiles, and there is hardly ever one to make again. */
-const REDOING_WORKGROUPS = 1024;
 const MERGE_THREADS = 128;
 /** From so many rows on, merge_splits takes rows side by side (merge_rows.wgsl): they keep a GPU busy by themselves. */
 const MANY_ROWS = 4096;
-
-/** Keys of a word of a mask as bits. */
-export const WORD_KEYS = 32;
-
-/** Rows of a mask that have a summary together, a row of words before them. */
-export const MASK_GROUP = ROW_THREADS;
-
-/** A mask as bits (kernels/wgsl/mask.wgsl), in words: the summaries are rows of it. */
-export const maskBitsShape = ([batch, heads, rows, keys]: Shape4): Shape4 =>
-    [batch, heads, rows + Math.ceil(rows / MASK_GROUP), Math.ceil(keys / WORD_KEYS)];
-
-export const isTiled = (kernel: KernelName): boolean => !ROW_KERNELS.includes(kernel);
+/** One to four times what a large GPU has resident; no better with 2048 (H100, benchmarks/NOTES.md). */
+const WAVE = 512;
+/**
+ * About as many as a large GPU has multiprocessors. For backward kernels of simt, which share a multiprocessor's
+ * arithmetic; those over matrices wait for the longest tile, and forward takes parts of the keys (H100, NOTES.md).
+ */
+const ROUND = 128;
 
 const vec4s = (size: number) => Math.ceil(size / 4);
 
@@ -377,7 +353,8 @@ export function makePlan(
   const plain = {keysAtOnce: 0, earlyValues: false, unrolled: false};
   if (!isTiled(kernel)) {
     // The blocking only carries the number of threads.
-    const threads: {readonly [name in KernelName]?: number} = {to_half: HALF_THREADS, merge_splits: MERGE_THREADS};
+    const threads: {readonly [name in KernelName]?: number} =
+        {to_half: HALF_THREADS, merge_splits: MERGE_THREADS, pack_mask: MASK_GROUP};
     const matrix = kernel === 'to_half' ? matrixBlocking(common, capabilities) : undefined;
     return {
       ...common, matrix, threadsX: threads[kernel] ?? ROW_THREADS, threadsY: 1, rows: rowsAtOnce(kernel, problem),
@@ -446,150 +423,4 @@ function noPlan(kernel: KernelName, {headSize, valueSize}: Problem, limits: Devi
 /** One string a pipeline. */
 export function planKey(plan: Plan): string {
   return JSON.stringify(plan);
-}
-
-/** What a dispatch covers, in numbers of batches, query heads, queries and keys. */
-export interface Extent {
-  readonly batches: number;
-  readonly heads: number;
-  readonly queries: number;
-  readonly keys: number;
-}
-
-/** Batches and heads that backward_dbias makes results for: 1 where it sums over them (and where there is 1). */
-export function biasGroups(problem: Problem, {batches, heads}: Extent): {batches: number, heads: number} {
-  const [b, h] = biasGradientShape(problem);
-  return {batches: b === 1 ? 1 : batches, heads: h === 1 ? 1 : heads};
-}
-
-/** Workgroups of a dispatch over a window, for one part of the keys where they are split. */
-export function workgroupCount(plan: Plan, problem: Problem, window: Extent, headsPerKey: number): number {
-  const {blockQueries, blockKeys, headVec4, valueVec4} = sizesOf(plan);
-  const {queries, keys, heads, batches} = window;
-  if (plan.kind === 'decode') {
-    return Math.ceil(headsPerKey * queries / blockQueries) * (heads / headsPerKey) * batches;
-  }
-  switch (plan.kernel) {
-    case 'to_half': {
-      const names = ['q', 'k', 'v', ...plan.hasDOutput ? ['dOutput'] as const : []] as const;
-      const all = names.reduce((sum, name) => {
-        const [of, halfHeads, rows] = halfShape(problem, plan.matrix!, name, plan.splitOperands);
-        return sum + of * halfHeads * rows / HALF_ROWS;
-      }, 0);
-      return Math.min(all, plan.again ? AGAIN_WORKGROUPS : TURNING_WORKGROUPS);
-    }
-    case 'cache_append':
-      return Math.ceil(Math.max(headVec4, valueVec4) * queries * heads * batches / ROW_THREADS);
-    case 'row_statistics':
-      return Math.ceil(queries / ROW_THREADS) * heads * batches;
-    case 'merge_splits':
-      return Math.ceil(queries * heads * batches / plan.rows);
-    case 'pack_mask':
-      return Math.ceil(queries / MASK_GROUP) * Math.ceil(keys / WORD_KEYS) * heads * batches;
-    case 'backward_dkv':
-      return Math.ceil(keys / blockKeys) * (heads / headsPerKey) * batches;
-    case 'backward_dbias': {
-      const groups = biasGroups(problem, window);
-      const queryTiles = plan.overQueries ? 1 : Math.ceil(queries / blockQueries);
-      const keyTiles = plan.overKeys ? 1 : Math.ceil(keys / blockKeys);
-      return queryTiles * keyTiles * groups.heads * groups.batches;
-    }
-    default: {
-      const all = Math.ceil(queries / blockQueries) * heads * batches;
-      return plan.kernel === 'forward' && plan.again ? Math.min(all, REDOING_WORKGROUPS) : all;
-    }
-  }
-}
-
-/** One to four times what a large GPU has resident; no better with 2048 (H100, benchmarks/NOTES.md). */
-const WAVE = 512;
-/**
- * About as many as a large GPU has multiprocessors. For backward kernels of simt, which share a multiprocessor's
- * arithmetic; those over matrices wait for the longest tile, and forward takes parts of the keys (H100, NOTES.md).
- */
-const ROUND = 128;
-
-/** Threads that keep a large GPU busy (an H200 has 132 multiprocessors). */
-const BUSY_THREADS = 2 ** 16;
-/** Those it runs at once over subgroup matrices: eight subgroups fill a multiprocessor's workgroup memory. */
-const MATRIX_THREADS = 2 ** 15;
-/** Workgroups that take all of a large GPU: with simt and subgroup, whose registers leave room for two at once. */
-const TILE_PLACES = 256;
-/** From so many workgroups on a call over subgroup matrices gains less by parts than merging costs (NOTES.md). */
-const MATRIX_PLACES = 128;
-/** The most parts that merging pays for, and the most there are if a caller asks for more. */
-const PAYING_SPLITS: {readonly [kind in PlanKind]: number} =
-    {simt: 64, subgroup: 64, matrix: 64, matrix_split: 64, decode: 256};
-const MOST_SPLITS = 256;
-/** Keys of the largest tile that any plan has, and one that is not for few queries. */
-const LARGEST_TILE = 256;
-const STAND_IN_TILE = 64;
-/** Keys that a part has at least: less is not worth a workgroup's start and its share of the merging. */
-const LEAST_KEYS = 512;
-
-/** How the keys of a forward pass are split: into how many parts, of how many keys each (a multiple of the tile). */
-export interface Split {
-  readonly splits: number;
-  readonly keys: number;
-}
-
-/** Into how many parts the keys must go for `workgroups` of one part each to fill a large GPU. */
-function fillingParts(plan: Plan, problem: Problem, workgroups: number): number {
-  const {threads, blockQueries} = sizesOf(plan);
-  if (isMatrixPlan(plan)) {
-    return workgroups >= MATRIX_PLACES ? 1 : Math.floor(MATRIX_THREADS / threads / workgroups);
-  }
-  if (plan.kind === 'decode' || problem.queryLength <= FEW_QUERIES) {
-    return Math.floor(BUSY_THREADS / threads / workgroups);
-  }
-  return Math.round(TILE_PLACES * longestShare(problem, blockQueries) / workgroups);
-}
-
-/**
- * Keys that the longest tile of queries sees over those that tiles see on average: nearly 2 with causal masking. A GPU
- * that has room for all tiles waits for the longest, so that parts pay although it is full.
- */
-export function longestShare(problem: Problem, blockQueries: number): number {
-  const {queryLength, keyLength, windowLeft, windowRight} = problem;
-  if (windowLeft >= 0 || windowRight < 0) {
-    return 1;
-  }
-  const tiles = Math.ceil(queryLength / blockQueries);
-  const seen = Array.from({length: tiles}, (_, tile) => {
-    const last = Math.min((tile + 1) * blockQueries, queryLength) - 1;
-    return Math.max(0, Math.min(keyLength, last + diagonalOffset(problem, queryLength, keyLength) + windowRight + 1));
-  });
-  const all = seen.reduce((sum, keys) => sum + keys, 0);
-  return all === 0 ? 1 : Math.max(...seen) * tiles / all;
-}
-
-/**
- * Splits the keys over several workgroups where there are too few tiles of queries to fill a GPU (flash_attn's
- * split-KV), or as the caller says. Pure.
- */
-export function makeSplit(plan: Plan, problem: Problem): Split {
-  const {blockKeys: keysOfTile} = sizesOf(plan);
-  // The kernel that stands in for one over matrices has tiles of its own; parts must be whole tiles of both.
-  const blockKeys = !isMatrixPlan(plan) ? keysOfTile : problem.queryLength > FEW_QUERIES ? STAND_IN_TILE : LARGEST_TILE;
-  const tiles = Math.max(1, Math.ceil(problem.keyLength / blockKeys));
-  const whole: Extent =
-      {batches: problem.batch, heads: problem.queryHeads, queries: problem.queryLength, keys: problem.keyLength};
-  const workgroups = Math.max(1, workgroupCount(plan, problem, whole, problem.queryHeads / problem.keyHeads));
-  const least = isMatrixPlan(plan) ? LEAST_KEYS / blockKeys : 2;
-  const automatic =
-      Math.min(PAYING_SPLITS[plan.kind], fillingParts(plan, problem, workgroups), Math.floor(tiles / least));
-  const wanted = Math.max(1, Math.min(tiles, MOST_SPLITS, problem.splits ?? automatic));
-  const tilesEach = Math.ceil(tiles / wanted);
-  return {splits: Math.ceil(tiles / tilesEach), keys: tilesEach * blockKeys};
-}
-
-/** The workgroups laid out in two dimensions within the device's limit, with as few idle ones as possible. */
-export function grid(workgroups: number, limits: DeviceLimits): [number, number] {
-  const y = Math.ceil(workgroups / limits.maxComputeWorkgroupsPerDimension);
-  if (y > limits.maxComputeWorkgroupsPerDimension) {
-    throw new Error(
-        `flashAttention: ${workgroups} workgroups exceed the WebGPU limit maxComputeWorkgroupsPerDimension ` +
-        `(${limits.maxComputeWorkgroupsPerDimension} each way); split the batch`);
-  }
-  return [Math.ceil(workgroups / y), y];
 }

@@ -8,15 +8,20 @@ import {
 import type {Choice, PlanKind} from './choose.js';
 import {printPlan} from './debug.js';
 import {capabilitiesOf, limitsOf, pipelineOf, prepared} from './device.js';
+import {KERNEL_NAMES} from './kernel_names.js';
+import type {KernelName} from './kernel_names.js';
 import {halfShape, matrixShape} from './matrix_plan.js';
 import type {HalfName} from './matrix_plan.js';
 import {packParams} from './params.js';
-import {grid, KERNEL_NAMES, makePlan, makeSplit, workgroupCount} from './plan.js';
-import type {Features, KernelName, Split} from './plan.js';
+import {makePlan} from './plan.js';
+import type {Features} from './plan.js';
+import {makeSplit} from './splits.js';
+import type {Split} from './splits.js';
 import {tableLayout, tablePlaces} from './table.js';
 import type {TableLayout} from './table.js';
 import {headsPerKey, makeWindows, operandsOf, rangeOf} from './windows.js';
 import type {OperandName, Range} from './windows.js';
+import {grid, workgroupCount} from './workgroups.js';
 
 /** Features that do not follow from the problem, a bit each: what is prepared is found by them in every call. */
 export const VARIANT = {

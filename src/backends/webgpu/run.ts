@@ -8,12 +8,12 @@ import {bufferOf, isExternal, record, uniformBuffer} from './backend.js';
 import type {Backend, ScratchBuffer} from './backend.js';
 import {bindGroupOf, checkSize, limitsOf} from './device.js';
 import {writeSeed} from './params.js';
-import {TURNING_WORKGROUPS} from './plan.js';
 import {prepare, VARIANT} from './prepare.js';
 import type {PreparedPart, Task} from './prepare.js';
 import {makeTable} from './table.js';
 import type {TableTensors} from './table.js';
 import type {OperandName} from './windows.js';
+import {TURNING_WORKGROUPS} from './workgroups.js';
 
 /** A tensor bound to a kernel: @binding number in kernels/wgsl, and how its elements are laid out. */
 export interface Binding {

@@ -1,6 +1,8 @@
+import type {KernelName} from './kernel_names.js';
+import {MASK_GROUP} from './mask_bits.js';
 import {isWatched} from './matrix_plan.js';
-import {isMatrixPlan, MASK_GROUP, sizesOf} from './plan.js';
-import type {KernelName, Plan} from './plan.js';
+import {isMatrixPlan, sizesOf} from './plan.js';
+import type {Plan} from './plan.js';
 import {unrollLoops} from './unroll.js';
 import {WGSL} from './wgsl_sources.js';
 

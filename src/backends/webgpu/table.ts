@@ -5,8 +5,9 @@ import {SEQUENCE_FIELDS} from '../../op/sequences.js';
 
 import {bufferOf} from './backend.js';
 import type {Backend} from './backend.js';
+import type {KernelName} from './kernel_names.js';
 import {tableParts, tableWords} from './plan.js';
-import type {KernelName, Plan} from './plan.js';
+import type {Plan} from './plan.js';
 import type {Window} from './windows.js';
 
 /** Small tensors that kernels read from the uniform `table` (kernels/wgsl/table.wgsl). */

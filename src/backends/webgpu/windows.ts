@@ -2,8 +2,10 @@ import {biasGradientShape, broadcastStrides, lseStrides, rowStrides} from '../..
 import type {Problem, Strides} from '../../op/problem.js';
 
 import type {DeviceLimits} from './capabilities.js';
-import {MASK_GROUP, maskBitsShape, tableWords, WORD_KEYS} from './plan.js';
-import type {Extent, KernelName} from './plan.js';
+import type {KernelName} from './kernel_names.js';
+import {MASK_GROUP, maskBitsShape, WORD_KEYS} from './mask_bits.js';
+import {tableWords} from './plan.js';
+import type {Extent} from './workgroups.js';
 
 /**
  * A part of a problem that one dispatch works on: ranges of batches, query heads, queries and keys. It is the whole
