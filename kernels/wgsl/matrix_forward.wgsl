@@ -76,45 +76,6 @@ fn raise_maximum(row: ptr<function, Row>, mine: f32) {
   *row = Row(largest_score, (*row).sum * exp2((*row).max - largest_score));
 }
 
-// The products of the strips' queries with the subgroup's j-th keys of the tile.
-fn products_of_tile(queries: ptr<function, array<Left, STRIPS * HEAD_STEPS>>, j: u32) -> array<Sums, STRIPS> {
-  let row_of_tile = subgroup % STRIP_SUBGROUPS * (BLOCK_KEYS / STRIP_SUBGROUPS) + j * MATRIX_N;
-  var products: array<Sums, STRIPS>;
-  for (var r = 0u; r < STRIPS; r++) {
-    products[r] = Sums();
-  }
-  for (var d = 0u; d < HEAD_STEPS; d++) {
-    let keys = subgroupMatrixLoad<Right, col_major>(
-        &head_tile, row_of_tile * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
-    for (var r = 0u; r < STRIPS; r++) {
-      products[r] = subgroupMatrixMultiplyAccumulate((*queries)[r * HEAD_STEPS + d], keys, products[r]);
-    }
-  }
-  return products;
-}
-
-// Adds the weights of a tile times its values, the subgroup's columns.
-fn add_values(accumulator: ptr<function, array<Sums, STRIPS * PART_COLUMNS>>) {
-  for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
-    var left: array<Left, STRIPS>;
-    for (var r = 0u; r < STRIPS; r++) {
-      left[r] = subgroupMatrixLoad<Left, row_major>(
-          &weights,
-          (subgroup % SUBGROUPS / STRIP_SUBGROUPS * STRIPS + r) * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u),
-          WEIGHTS_STRIDE);
-    }
-    for (var o = 0u; o < PART_COLUMNS; o++) {
-      let values = subgroupMatrixLoad<Right, row_major>(
-          &value_tile, j * MATRIX_K * VALUE_STRIDE + (subgroup % STRIP_SUBGROUPS * PART_COLUMNS + o) * (MATRIX_N / 4u),
-          VALUE_STRIDE);
-      for (var r = 0u; r < STRIPS; r++) {
-        (*accumulator)[r * PART_COLUMNS + o] =
-            subgroupMatrixMultiplyAccumulate(left[r], values, (*accumulator)[r * PART_COLUMNS + o]);
-      }
-    }
-  }
-}
-
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) group_id: vec3u, @builtin(num_workgroups) groups: vec3u,

@@ -5,8 +5,8 @@
 //
 // Subgroups have one strip here (STRIPS).
 
-// What a tile has that some thread saw: x, weights that are too large; y, values that are not finite. A word in the padding of a
-// row of `sums`, as RISES is.
+// What a tile has that some thread saw: x, weights that are too large; y, values that are not finite. A word in the padding of
+// a row of `sums`, as RISES is.
 const SEEN = 2u * SUMS_STRIDE - 1u;
 
 @group(0) @binding(16) var<storage, read> largest: array<vec4u>; // words: half.wgsl
@@ -103,7 +103,7 @@ fn watch(job: Job) {
     store_nothing_seen(ids, query, job.split);
     return;
   }
-  var queries: array<Left, HEAD_STEPS>;
+  var queries: array<Left, STRIPS * HEAD_STEPS>;
   var staged = turned_queries(ids, strip_of(job));
   for (var p = 0u; p < PASSES; p++) {
     workgroupBarrier();
@@ -114,7 +114,7 @@ fn watch(job: Job) {
           &sums, own_sums + d * (MATRIX_K / 8u), SUMS_STRIDE);
     }
   }
-  var accumulator: array<Sums, PART_COLUMNS>;
+  var accumulator: array<Sums, STRIPS * PART_COLUMNS>;
   for (var o = 0u; o < PART_COLUMNS; o++) {
     accumulator[o] = Sums();
   }
@@ -135,19 +135,11 @@ fn watch(job: Job) {
     }
     let next = next_seen(ids, job.query_0, key_0 + BLOCK_KEYS, job.end);
     let partial = is_partial(ids, job.query_0, key_0, tile.hides);
-    let part = subgroup % STRIP_SUBGROUPS;
     var fetched_values = turned_values(ids, key_0);
     fetched_keys = turned_keys(ids, select(key_0, next.begin, next.begin < job.end));
-    for (var j = 0u; j < BLOCK_KEYS / MATRIX_N / STRIP_SUBGROUPS; j++) {
-      let row_of_tile = part * (BLOCK_KEYS / STRIP_SUBGROUPS) + j * MATRIX_N;
-      var products = Sums();
-      for (var d = 0u; d < HEAD_STEPS; d++) {
-        let keys = subgroupMatrixLoad<Right, col_major>(
-            &head_tile, row_of_tile * HEAD_STRIDE + d * (MATRIX_K / 4u), HEAD_STRIDE);
-        products = subgroupMatrixMultiplyAccumulate(queries[d], keys, products);
-      }
-      subgroupMatrixStore<row_major>(
-          &sums, own_sums + j * (MATRIX_N / 4u), products, SUMS_STRIDE);
+    for (var j = 0u; j < TILE_COLUMNS; j++) {
+      var products = products_of_tile(&queries, j);
+      subgroupMatrixStore<row_major>(&sums, own_sums + j * (MATRIX_N / 4u), products[0u], SUMS_STRIDE);
     }
     workgroupBarrier();
 
@@ -190,16 +182,7 @@ fn watch(job: Job) {
     fresh = false;
 
     if (noticed.y == 0u) {
-      for (var j = 0u; j < BLOCK_KEYS / MATRIX_K; j++) {
-        let left = subgroupMatrixLoad<Left, row_major>(
-            &weights, subgroup % SUBGROUPS / STRIP_SUBGROUPS * MATRIX_M * WEIGHTS_STRIDE + j * (MATRIX_K / 4u),
-            WEIGHTS_STRIDE);
-        for (var o = 0u; o < PART_COLUMNS; o++) {
-          let values = subgroupMatrixLoad<Right, row_major>(
-              &value_tile, j * MATRIX_K * VALUE_STRIDE + (part * PART_COLUMNS + o) * (MATRIX_N / 4u), VALUE_STRIDE);
-          accumulator[o] = subgroupMatrixMultiplyAccumulate(left, values, accumulator[o]);
-        }
-      }
+      add_values(&accumulator);
     } else {
       for (var o = 0u; o < PART_COLUMNS; o++) {
         workgroupBarrier();
